@@ -1,0 +1,163 @@
+"""From a plane of any kind to the pixels that SAM sees: one path for training and for inference."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from napari_sam_lora.errors import InputError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How intensities become the 0 to 255 that SAM expects.
+
+    Attributes
+    ----------
+    window : tuple of float, optional
+        Intensities shown as black and as white. By default they are percentiles of each plane, and uint8 RGB
+        passes unchanged.
+    percentiles : tuple of float
+        Percentiles of the finite pixels (of all channels together) that become black and white.
+    """
+
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = (0.1, 99.9)
+
+    def __post_init__(self) -> None:
+        for name, pair in (("window", self.window), ("percentiles", self.percentiles)):
+            if pair is not None and not (len(pair) == 2 and np.isfinite(pair).all() and pair[0] < pair[1]):
+                raise InputError(f"The {name} must be two numbers, the lower one first, not {pair}.")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise InputError(f"Percentiles lie between 0 and 100, not at {self.percentiles}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for an adapter's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """Inverse of `as_dict`."""
+        window = values.get("window")
+        return cls(tuple(window) if window else None, tuple(values["percentiles"]))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plane as SAM sees it, before padding.
+
+    Attributes
+    ----------
+    pixels : uint8 (y, x, 3)
+        Resized so that the longest side is ``input_size``.
+    shape : tuple of int
+        (y, x) of the plane that it came from.
+    input_size : int
+        Side of the square that the model pads it to.
+    """
+
+    pixels: NDArray[np.uint8]
+    shape: tuple[int, int]
+    input_size: int
+
+    @property
+    def resized_shape(self) -> tuple[int, int]:
+        """(y, x) of the resized pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def key(self) -> str:
+        """Content key: equal for equal pixels, plane shape and input size."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.shape, self.pixels.shape, self.input_size)).encode())
+        digest.update(np.ascontiguousarray(self.pixels))
+        return digest.hexdigest()
+
+
+def prepare(image: ArrayLike, input_size: int, preprocessing: Preprocessing | None = None) -> Prepared:
+    """Turn a plane into the pixels that SAM sees.
+
+    Parameters
+    ----------
+    image : array_like
+        (y, x), (y, x, 1), (y, x, 3) or (y, x, 4); bool, integer or float. The alpha channel of RGBA is ignored.
+        NaN counts as black, infinities as black or white.
+    input_size : int
+        Side of the model's square input in pixels.
+    preprocessing : Preprocessing, optional
+        The intensity window.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    InputError
+        If the array is empty or not a plane.
+    """
+    rgb = to_rgb8(image, preprocessing)
+    height, width = resized_shape(rgb.shape[:2], input_size)
+    if (height, width) == rgb.shape[:2]:
+        pixels = rgb
+    else:  # the resampling of segment_anything.utils.transforms.ResizeLongestSide.apply_image
+        pixels = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
+    return Prepared(pixels, (rgb.shape[0], rgb.shape[1]), input_size)
+
+
+def resized_shape(shape: tuple[int, int], input_size: int) -> tuple[int, int]:
+    """(y, x) after scaling the longest side to ``input_size``, rounded as segment-anything does, at least 1."""
+    scale = input_size / max(shape)
+    return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
+
+
+def to_rgb8(image: ArrayLike, preprocessing: Preprocessing | None = None) -> NDArray[np.uint8]:
+    """Apply the intensity window; returns uint8 (y, x, 3). See `prepare` for the arguments."""
+    preprocessing = preprocessing or Preprocessing()
+    plane = _as_plane(image)
+    if plane.shape[-1] == 3 and plane.dtype == np.uint8 and preprocessing.window is None:
+        return np.ascontiguousarray(plane)
+    windowed = _window(plane, preprocessing)
+    return np.ascontiguousarray(np.broadcast_to(windowed, (*windowed.shape[:2], 3)))
+
+
+def _as_plane(image: ArrayLike) -> NDArray[Any]:
+    """Check the array and return it as (y, x, 1) or (y, x, 3)."""
+    plane = np.asarray(image)
+    if plane.dtype.kind not in "biuf":
+        raise InputError(f"An image must hold numbers, not {plane.dtype}.")
+    if plane.ndim == 2:
+        plane = plane[..., None]
+    if plane.ndim != 3 or plane.shape[-1] not in (1, 3, 4):
+        raise InputError(
+            f"An image must be (y, x), or (y, x, channel) with 1, 3 or 4 channels, not {np.shape(image)}. "
+            "Pass one plane of a stack, or pick a channel."
+        )
+    if 0 in plane.shape:
+        raise InputError(f"The image is empty: its shape is {np.shape(image)}.")
+    return plane[..., :3]
+
+
+def _window(plane: NDArray[Any], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    values = plane.astype(np.float64 if plane.dtype.itemsize > 4 or plane.dtype.kind != "f" else np.float32)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(plane.shape, np.uint8)
+    if preprocessing.window is not None:
+        low, high = preprocessing.window
+    elif plane.dtype == bool:
+        low, high = 0.0, 1.0
+    else:
+        low, high = np.percentile(values if finite.all() else values[finite], preprocessing.percentiles)
+        if high <= low:  # the object fills less than the percentiles leave out
+            low, high = values[finite].min(), values[finite].max()
+    if high <= low:
+        return np.zeros(plane.shape, np.uint8)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    scaled = np.clip((values - low) / (high - low), 0, 1) * 255
+    return np.asarray(np.rint(scaled), np.uint8)

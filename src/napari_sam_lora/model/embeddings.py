@@ -1,0 +1,78 @@
+"""Embeddings in memory, keyed by what they were computed from, so that a stale hit cannot happen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from torch import Tensor
+
+from napari_sam_lora.images import Prepared
+
+DEFAULT_BUDGET = 512 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """An encoded plane.
+
+    Attributes
+    ----------
+    tensor : Tensor
+        SAM's image embedding, float32 (1, c, h, w).
+    prepared : Prepared
+        The pixels that were encoded; a model whose encoder has changed since encodes them again by itself.
+    weights_key : str
+        Identifies the encoder weights, adapter included.
+    """
+
+    tensor: Tensor
+    prepared: Prepared
+    weights_key: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x) of the plane."""
+        return self.prepared.shape
+
+
+class EmbeddingCache:
+    """The most recently used embeddings, up to a budget of memory; safe to share between threads.
+
+    Parameters
+    ----------
+    budget : int
+        Bytes.
+    """
+
+    def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
+        self.budget = budget
+        self._held: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, prepared: Prepared, weights_key: str, encode: Callable[[], Tensor]) -> Embedding:
+        """The embedding of these pixels under these weights, computed by ``encode`` if it is not held."""
+        key = (prepared.key, weights_key)
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        made = Embedding(encode(), prepared, weights_key)
+        with self._lock:
+            self._held[key] = made
+            while len(self._held) > 1 and self._size() > self.budget:
+                self._held.popitem(last=False)
+        return made
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._held.clear()
+
+    def _size(self) -> int:
+        return sum(entry.tensor.numel() * entry.tensor.element_size() for entry in self._held.values())

@@ -1,0 +1,49 @@
+"""Run a SAM at another input size than the one that it was trained at."""
+
+from __future__ import annotations
+
+import torch.nn.functional as functional
+from segment_anything.modeling import Sam
+from torch import nn
+
+
+def stride(sam: Sam) -> int:
+    """Side of the square of input pixels that one image token stands for."""
+    return int(sam.image_encoder.img_size // sam.prompt_encoder.image_embedding_size[0])
+
+
+def set_input_size(sam: Sam, size: int) -> None:
+    """Set the side of the square model input, in place.
+
+    Only the absolute position embedding depends on it, and is resized (bicubic). segment-anything interpolates
+    relative positions itself.
+
+    Parameters
+    ----------
+    sam : Sam
+        Changed in place. Setting the size back does not restore the first position embedding to the bit.
+    size : int
+        Pixels, a multiple of the stride of the patch embedding.
+
+    Raises
+    ------
+    ValueError
+        If the size is not a positive multiple of the stride.
+    """
+    encoder, prompt_encoder = sam.image_encoder, sam.prompt_encoder
+    if size == encoder.img_size:
+        return
+    step = stride(sam)
+    if size <= 0 or size % step:
+        raise ValueError(f"The input size must be a positive multiple of {step}, not {size}.")
+    tokens = size // step
+    if encoder.pos_embed is not None:
+        position = encoder.pos_embed.data.permute(0, 3, 1, 2)
+        resized = functional.interpolate(position, size=(tokens, tokens), mode="bicubic", align_corners=False)
+        encoder.pos_embed = nn.Parameter(
+            resized.permute(0, 2, 3, 1).contiguous(), requires_grad=encoder.pos_embed.requires_grad
+        )
+    encoder.img_size = size
+    prompt_encoder.input_image_size = (size, size)
+    prompt_encoder.image_embedding_size = (tokens, tokens)
+    prompt_encoder.mask_input_size = (4 * tokens, 4 * tokens)

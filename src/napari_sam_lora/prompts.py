@@ -1,0 +1,187 @@
+"""Prompts in image coordinates, and the one place that turns them into SAM's (x, y) order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam_lora.errors import InputError
+
+Boxes = ArrayLike | Sequence[Sequence[float] | None]
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Prompts:
+    """What was asked of each object; the kinds combine row by row, one object a row.
+
+    Parameters
+    ----------
+    boxes : array_like, optional
+        (n, 4) as y0, x0, y1, x1 in pixels, half-open: y1 is the last row plus one. ``None`` for an object
+        without a box.
+    points : sequence of array_like, optional
+        For each object its (k, 2) points as y, x; integer coordinates are pixel centres. Objects may differ in k.
+    point_labels : sequence of array_like, optional
+        For each object k labels: 1 inside the object, 0 outside it. All 1 by default.
+    masks : array_like, optional
+        Either drawn masks, bool (n, y, x) of the size of the image, or the logits of an earlier result, float
+        (n, h, w), as in `Result.logits`.
+
+    Raises
+    ------
+    InputError
+        If rows do not agree, a number is not finite, a box has no area, or an object has no prompt at all.
+    """
+
+    boxes: NDArray[np.float32] | None
+    points: tuple[NDArray[np.float32], ...] | None
+    point_labels: tuple[NDArray[np.int8], ...] | None
+    masks: NDArray[Any] | None
+
+    def __init__(
+        self,
+        boxes: Boxes | None = None,
+        points: Sequence[ArrayLike] | None = None,
+        point_labels: Sequence[ArrayLike] | None = None,
+        masks: ArrayLike | None = None,
+    ) -> None:
+        if points is None and point_labels is not None:
+            raise InputError("Point labels were given without points.")
+        clicked = None if points is None else tuple(_points(row) for row in points)
+        object.__setattr__(self, "boxes", None if boxes is None else _boxes(boxes))
+        object.__setattr__(self, "points", clicked)
+        object.__setattr__(self, "point_labels", None if clicked is None else _labels(clicked, point_labels))
+        object.__setattr__(self, "masks", None if masks is None else _masks(masks))
+        lengths = {len(kind) for kind in (self.boxes, self.points, self.masks) if kind is not None}
+        if len(lengths) != 1:
+            raise InputError(
+                "Give boxes, points or masks." if not lengths else f"Rows do not agree: {sorted(lengths)} objects."
+            )
+        for row in range(len(self)):
+            if self.masks is None and not self.has_box(row) and not self.point_count(row):
+                raise InputError(f"Object {row} has neither a box nor a point nor a mask.")
+
+    def __len__(self) -> int:
+        return next(len(kind) for kind in (self.boxes, self.points, self.masks) if kind is not None)
+
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.integer]) -> Prompts:
+        """The prompts of some objects, in the order given."""
+        chosen = np.arange(len(self))[rows]
+        return Prompts(
+            None if self.boxes is None else [self.boxes[i] if self.has_box(i) else None for i in chosen],
+            None if self.points is None else [self.points[i] for i in chosen],
+            None if self.point_labels is None else [self.point_labels[i] for i in chosen],
+            None if self.masks is None else self.masks[chosen],
+        )
+
+    def has_box(self, row: int) -> bool:
+        """Whether this object has a box."""
+        return self.boxes is not None and bool(np.isfinite(self.boxes[row, 0]))
+
+    def point_count(self, row: int) -> int:
+        """Number of points of this object."""
+        return 0 if self.points is None else len(self.points[row])
+
+    def is_lone_point(self, row: int) -> bool:
+        """Whether this object has one point and nothing else, which is ambiguous."""
+        return self.point_count(row) == 1 and not self.has_box(row) and self.masks is None
+
+    def like_shaped(self) -> list[NDArray[np.intp]]:
+        """Groups of rows with the same kinds of prompts, which can be encoded together without padding."""
+        groups: dict[tuple[bool, int], list[int]] = {}
+        for row in range(len(self)):
+            groups.setdefault((self.has_box(row), self.point_count(row)), []).append(row)
+        return [np.array(rows, np.intp) for rows in groups.values()]
+
+
+@dataclass(frozen=True)
+class SamPrompts:
+    """Prompts of like-shaped objects as SAM's prompt encoder takes them, in pixels of the model input.
+
+    Attributes
+    ----------
+    coordinates : float32 (n, k, 2) as x, y, or None
+    labels : float32 (n, k), or None
+    boxes : float32 (n, 4) as x0, y0, x1, y1, or None
+    """
+
+    coordinates: NDArray[np.float32] | None
+    labels: NDArray[np.float32] | None
+    boxes: NDArray[np.float32] | None
+
+
+def to_sam(prompts: Prompts, shape: tuple[int, int], resized_shape: tuple[int, int]) -> SamPrompts:
+    """Scale like-shaped prompts to the model input and turn (y, x) into (x, y).
+
+    Parameters
+    ----------
+    prompts : Prompts
+        All rows with as many points as the first, and all or none with a box; see `Prompts.like_shaped`.
+    shape, resized_shape : tuple of int
+        (y, x) of the plane and of its resized pixels.
+
+    Returns
+    -------
+    SamPrompts
+    """
+    scale = np.array([resized_shape[0] / shape[0], resized_shape[1] / shape[1]])
+    coordinates = labels = boxes = None
+    if prompts.points is not None and prompts.point_labels is not None and prompts.point_count(0):
+        coordinates = (np.stack(prompts.points) * scale)[..., ::-1].astype(np.float32)
+        labels = np.stack(prompts.point_labels).astype(np.float32)
+    if prompts.boxes is not None and prompts.has_box(0):
+        corners = prompts.boxes.reshape(-1, 2, 2) * scale
+        boxes = corners[..., ::-1].reshape(-1, 4).astype(np.float32)
+    return SamPrompts(coordinates, labels, boxes)
+
+
+def _boxes(values: Boxes) -> NDArray[np.float32]:
+    rows = [np.full(4, np.nan) if row is None else np.asarray(row, np.float64) for row in values]  # type: ignore[union-attr]
+    if any(row.shape != (4,) for row in rows):
+        raise InputError("A box is four numbers: y0, x0, y1, x1.")
+    boxes = np.array(rows, np.float32).reshape(-1, 4)
+    given = np.array([row is not None for row in values], bool)  # type: ignore[union-attr]
+    if not np.isfinite(boxes[given]).all():
+        raise InputError("The corners of a box must be finite numbers.")
+    if (boxes[given, :2] >= boxes[given, 2:]).any():
+        raise InputError("A box must have an area: y0 < y1 and x0 < x1, as y0, x0, y1, x1.")
+    return boxes
+
+
+def _points(row: ArrayLike) -> NDArray[np.float32]:
+    points = np.asarray(row, np.float32)
+    if points.size == 0:
+        return np.empty((0, 2), np.float32)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise InputError(f"The points of an object are (k, 2) as y, x, not {points.shape}; give one list an object.")
+    if not np.isfinite(points).all():
+        raise InputError("Points must be finite numbers.")
+    return points
+
+
+def _labels(
+    points: tuple[NDArray[np.float32], ...], values: Sequence[ArrayLike] | None
+) -> tuple[NDArray[np.int8], ...]:
+    if values is None:
+        return tuple(np.ones(len(row), np.int8) for row in points)
+    rows = tuple(np.asarray(row, np.int8).reshape(-1) for row in values)
+    if [len(row) for row in rows] != [len(row) for row in points]:
+        raise InputError("Each point needs one label.")
+    if any(not np.isin(row, (0, 1)).all() for row in rows):
+        raise InputError("A point label is 1 (inside the object) or 0 (outside).")
+    return rows
+
+
+def _masks(values: ArrayLike) -> NDArray[Any]:
+    masks = np.asarray(values)
+    if masks.ndim != 3:
+        raise InputError(f"Masks are (n, y, x), not {masks.shape}.")
+    if masks.dtype != bool and masks.dtype.kind != "f":
+        raise InputError("Masks are bool (drawn) or float (logits of an earlier result).")
+    if masks.dtype == bool and not masks.any(axis=(1, 2)).all():
+        raise InputError("A drawn mask is empty.")
+    return masks
