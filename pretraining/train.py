@@ -65,8 +65,6 @@ def decode(
         Predicted IoU (n, 4).
     """
     sparse, dense = sam.prompt_encoder(points=clicks, boxes=boxes, masks=masks)
-    if sparse.shape[0] != len(owner):  # a mask alone brings no sparse token
-        sparse = sparse.expand(len(owner), -1, -1)
     return sam.mask_decoder.predict_masks(
         image_embeddings=torch.zeros_like(embeddings[:1]),
         image_pe=sam.prompt_encoder.get_dense_pe(),
@@ -280,8 +278,10 @@ class Run:
         }
         torch.save(state, self.checkpoint.with_suffix(".new"))
         os.replace(self.checkpoint.with_suffix(".new"), self.checkpoint)
-        weights = {name: value.half().contiguous() for name, value in self.average.state_dict().items()
-                   if value.is_floating_point()}
+        weights = {
+            name: (value.half() if value.is_floating_point() else value).contiguous()
+            for name, value in self.average.state_dict().items()
+        }
         save_file(weights, self.folder / "sam_nano.new")
         os.replace(self.folder / "sam_nano.new", self.folder / "sam_nano.safetensors")
 

@@ -1,0 +1,61 @@
+"""Prompt the Segment Anything Model on microscopy and medical images, and adapt it to your own data with LoRA.
+
+Importing the package is cheap: torch is imported when a name below is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sam_lora.api import Evaluation as Evaluation
+    from napari_sam_lora.api import Model as Model
+    from napari_sam_lora.api import evaluate as evaluate
+    from napari_sam_lora.api import fine_tune as fine_tune
+    from napari_sam_lora.api import iter_fine_tune as iter_fine_tune
+    from napari_sam_lora.api import load_model as load_model
+    from napari_sam_lora.images import Preprocessing as Preprocessing
+    from napari_sam_lora.lora.adapter import Adapter as Adapter
+    from napari_sam_lora.model.automatic import EverythingConfig as EverythingConfig
+    from napari_sam_lora.model.embeddings import Embedding as Embedding
+    from napari_sam_lora.model.predictor import Result as Result
+    from napari_sam_lora.prompts import Prompts as Prompts
+    from napari_sam_lora.training.config import TrainConfig as TrainConfig
+    from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
+    from napari_sam_lora.training.run import StepReport as StepReport
+
+try:
+    __version__ = version("napari-sam-lora")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0.0.0"
+
+_MODULES = {
+    "Adapter": "lora.adapter",
+    "Embedding": "model.embeddings",
+    "Evaluation": "api",
+    "EverythingConfig": "model.automatic",
+    "FineTuneReport": "training.run",
+    "Model": "api",
+    "Preprocessing": "images",
+    "Prompts": "prompts",
+    "Result": "model.predictor",
+    "StepReport": "training.run",
+    "TrainConfig": "training.config",
+    "evaluate": "api",
+    "fine_tune": "api",
+    "iter_fine_tune": "api",
+    "load_model": "api",
+}
+__all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -47,3 +47,8 @@ def set_input_size(sam: Sam, size: int) -> None:
     prompt_encoder.input_image_size = (size, size)
     prompt_encoder.image_embedding_size = (tokens, tokens)
     prompt_encoder.mask_input_size = (4 * tokens, 4 * tokens)
+
+
+def mask_stride(sam: Sam) -> int:
+    """Side of the square of input pixels that one pixel of the low-resolution mask stands for."""
+    return int(sam.image_encoder.img_size // sam.prompt_encoder.mask_input_size[0])

@@ -1,0 +1,271 @@
+"""What users of the package call: models, fine-tuning and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.lora.adapted import predictor_for
+from napari_sam_lora.lora.adapter import Adapter
+from napari_sam_lora.model.allocator import keep_freed_memory
+from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
+from napari_sam_lora.model.checkpoints import LoadedModel, load
+from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
+from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.model.predictor import Multimask, Predictor, Result
+from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
+from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
+from napari_sam_lora.training.samples import list_objects, snapshot
+
+Pairs = Iterable[tuple[ArrayLike, ArrayLike]]
+
+
+class Model:
+    """A SAM, and the adapter that is active on it.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        Its weights are never changed.
+    preprocessing : Preprocessing, optional
+        Intensity window while no adapter is active; an adapter brings its own.
+    """
+
+    def __init__(self, loaded: LoadedModel, preprocessing: Preprocessing | None = None) -> None:
+        self.loaded = loaded
+        self.preprocessing = preprocessing or Preprocessing()
+        self._cache = EmbeddingCache()
+        self._base = predictor_for(loaded, cache=self._cache, preprocessing=self.preprocessing)
+        self._active: tuple[Adapter, Predictor] | None = None
+
+    @property
+    def name(self) -> str:
+        """Registered name, or file name of the checkpoint."""
+        return self.loaded.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.loaded.sam.device
+
+    @property
+    def predictor(self) -> Predictor:
+        """The base model's predictor, or the active adapter's."""
+        return self._base if self._active is None else self._active[1]
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The active adapter."""
+        return None if self._active is None else self._active[0]
+
+    def encode(self, image: ArrayLike) -> Embedding:
+        """Encode a plane.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c) with 1, 3 or 4 channels, any dtype.
+
+        Returns
+        -------
+        Embedding
+            ``tensor`` is SAM's image embedding, float32 (1, c, h, w).
+        """
+        return self.predictor.encode(image)
+
+    def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
+        """Masks of the prompted objects, one a row; see `Predictor.segment`."""
+        return self.predictor.segment(embedding, prompts, multimask)
+
+    def segment_everything(
+        self,
+        image: ArrayLike,
+        config: EverythingConfig | None = None,
+        *,
+        smallest: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int32]:
+        """Segment all objects of a plane without prompts.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        config : EverythingConfig, optional
+        smallest : int
+            Objects with fewer pixels are left out.
+        progress : callable, optional
+            Called with the batches of clicks done and all of them.
+
+        Returns
+        -------
+        int32 (y, x)
+            Instance ids; 0 is background.
+        """
+        records = everything(self.predictor, image, config, progress)
+        return records_to_labels(records, np.shape(image)[:2], smallest)
+
+    def activate(self, adapter: Adapter) -> None:
+        """Segment with this adapter from now on.
+
+        Raises
+        ------
+        AdapterError
+            If the adapter was trained on another base model.
+        """
+        self._active = adapter, predictor_for(self.loaded, adapter, cache=self._cache)
+
+    def deactivate(self) -> None:
+        """Segment with the base model from now on."""
+        self._active = None
+
+    @contextmanager
+    def adapted(self, adapter: Adapter | None) -> Iterator[Model]:
+        """Segment with an adapter (or, given None, with the base model) within the block only."""
+        before = self._active
+        if adapter is None:
+            self.deactivate()
+        else:
+            self.activate(adapter)
+        try:
+            yield self
+        finally:
+            self._active = before
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one adapter, or of the base model.
+
+    Attributes
+    ----------
+    adapter : Adapter or None
+    figures : Figures
+        Means over all objects.
+    objects : tuple of ObjectScore
+    """
+
+    adapter: Adapter | None
+    figures: Figures
+    objects: tuple[ObjectScore, ...]
+
+
+def load_model(
+    name: str | Path = "sam_nano", device: str = "auto", preprocessing: Preprocessing | None = None
+) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str or Path
+        A registered name, or the path of a SAM-format checkpoint (.safetensors, .pth, .pt).
+    device : str
+        "auto" takes CUDA or Apple's MPS where there is one, otherwise the CPU; or a torch device such as "cuda:1".
+    preprocessing : Preprocessing, optional
+        Intensity window.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, or the file is damaged or something else.
+    InputError
+        If there is no such device.
+    """
+    chosen = pick_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    return Model(load(name, chosen), preprocessing)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device of a name; "auto" takes the fastest kind there is."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device!r} cannot be used here; try 'auto' or 'cpu'.") from error
+    return chosen
+
+
+def iter_fine_tune(
+    model: Model, pairs: Pairs, config: TrainConfig | None = None, *, held_out: Sequence[str] = ()
+) -> FineTuneRun:
+    """Fine-tune step by step.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed, and free to be used meanwhile.
+    pairs : iterable of (image, labels)
+        Image (y, x) or (y, x, c); labels (y, x), whole numbers, one an object, 0 for what is not labelled. The
+        arrays are copied.
+    config : TrainConfig, optional
+    held_out : sequence of str
+        `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
+
+    Returns
+    -------
+    FineTuneRun
+        An iterator of one report a step, with ``stop()`` and ``result()``.
+    """
+    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out)
+
+
+def fine_tune(
+    model: Model, pairs: Pairs, config: TrainConfig | None = None, *, held_out: Sequence[str] = ()
+) -> tuple[Adapter, FineTuneReport]:
+    """Fine-tune to the end; see `iter_fine_tune`.
+
+    Returns
+    -------
+    adapter : Adapter
+        In every case, also if it is not better than the base model.
+    report : FineTuneReport
+        ``verdict`` is "better", "not better" or "too few".
+    """
+    run = iter_fine_tune(model, pairs, config, held_out=held_out)
+    for _ in run:
+        pass
+    return run.result()
+
+
+def evaluate(model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,)) -> list[Evaluation]:
+    """Measure how well labelled objects are segmented from boxes and clicks.
+
+    Parameters
+    ----------
+    model : Model
+    pairs : iterable of (image, labels)
+        Every object counts; use others than were trained on.
+    adapters : sequence of Adapter or None
+        None stands for the base model.
+
+    Returns
+    -------
+    list of Evaluation
+        One for each adapter, in order.
+    """
+    sam = model.loaded.sam
+    copied = [(np.asarray(image), np.asarray(labels)) for image, labels in pairs]
+    evaluations = []
+    for adapter in adapters:
+        with model.adapted(adapter):
+            predictor = model.predictor
+            planes = snapshot(copied, predictor.input_size, mask_stride(sam), predictor.preprocessing)
+            scores = score_objects(predictor, planes, list_objects(planes))
+            evaluations.append(Evaluation(adapter, summarise(scores), tuple(scores)))
+    return evaluations

@@ -1,0 +1,116 @@
+"""Label images: checking them, finding their objects, and writing masks into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage as ndi
+
+from napari_sam_lora.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """One object of a label image.
+
+    Attributes
+    ----------
+    label : int
+        Its id.
+    box : tuple of int
+        Half-open y0, x0, y1, x1.
+    area : int
+        Pixels.
+    """
+
+    label: int
+    box: tuple[int, int, int, int]
+    area: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Middle (y, x) of the box."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+
+def check_labels(labels: ArrayLike, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return a label image of one plane as int64 (y, x).
+
+    Raises
+    ------
+    InputError
+        If it is not a plane of the given shape, or not of whole, non-negative numbers.
+    """
+    array = np.asarray(labels)
+    if array.shape != shape:
+        raise InputError(f"The labels are {array.shape}, the image is {shape}; they must be the same plane.")
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "biu":
+        raise InputError(f"Labels are whole numbers, one an object, not {array.dtype}.")
+    if array.size and array.min() < 0:
+        raise InputError("Labels must not be negative; 0 is background.")
+    return array.astype(np.int64)
+
+
+def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[LabelledObject]:
+    """Objects of a label image (y, x) with at least ``smallest`` pixels, in the order of their ids."""
+    ids, compact, areas = np.unique(labels, return_inverse=True, return_counts=True)
+    places = ndi.find_objects(compact.reshape(labels.shape) + 1)
+    found = []
+    for number, area, (rows, columns) in zip(ids, areas, places, strict=True):
+        if number and area >= smallest:
+            box = (rows.start, columns.start, rows.stop, columns.stop)
+            found.append(LabelledObject(int(number), box, int(area)))
+    return found
+
+
+def click_at_centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """The pixel (y, x) of a mask that is farthest from its outline; the first of equals."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    depth = ndi.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(y) + top, int(x) + left
+
+
+def next_free_label(labels: NDArray[np.integer[Any]]) -> int:
+    """The smallest id above all in use."""
+    return int(labels.max(initial=0)) + 1
+
+
+def add_masks(
+    labels: NDArray[np.integer[Any]], masks: NDArray[np.bool_], scores: NDArray[np.floating[Any]] | None = None
+) -> NDArray[np.int64]:
+    """Write masks with new ids into the background of a label image; nothing labelled is overwritten.
+
+    Parameters
+    ----------
+    labels : int (y, x)
+        Not changed.
+    masks : bool (n, y, x)
+    scores : float (n,), optional
+        Where new masks overlap, the pixel goes to the one with the higher score; to the earlier one by default.
+
+    Returns
+    -------
+    int64 (y, x)
+        Mask i has the id ``next_free_label(labels) + i``, if any of its pixels were free.
+    """
+    out = np.array(labels, np.int64)
+    first = next_free_label(out)
+    order = np.arange(len(masks)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
+    for row in order:
+        out[masks[row] & (out == 0)] = first + row
+    return out
+
+
+def iter_masks(labels: NDArray[np.integer[Any]], smallest: int = 1) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Each object's id and mask (y, x)."""
+    for found in find_objects(labels, smallest):
+        yield found.label, labels == found.label

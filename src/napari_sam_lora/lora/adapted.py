@@ -1,0 +1,41 @@
+"""Predictors of a loaded model, with or without an adapter."""
+
+from __future__ import annotations
+
+from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.lora.adapter import Adapter
+from napari_sam_lora.model.checkpoints import LoadedModel
+from napari_sam_lora.model.embeddings import EmbeddingCache
+from napari_sam_lora.model.predictor import Predictor
+
+
+def predictor_for(
+    loaded: LoadedModel,
+    adapter: Adapter | None = None,
+    *,
+    cache: EmbeddingCache | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Predictor:
+    """A predictor of the base model, or of the base model with an adapter.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        Not changed; its frozen tensors are shared.
+    adapter : Adapter, optional
+    cache : EmbeddingCache, optional
+        Shared with other predictors.
+    preprocessing : Preprocessing, optional
+        For the base model; an adapter brings the one that it was trained with.
+
+    Raises
+    ------
+    AdapterError
+        If the adapter belongs to another base model.
+    """
+    cache = cache or EmbeddingCache()
+    if adapter is None:
+        return Predictor(loaded.sam, loaded.weights_hash, preprocessing or Preprocessing(), cache)
+    tree = adapter.apply(loaded.sam, loaded.name, loaded.weights_hash)
+    key = f"{loaded.weights_hash}+{adapter.encoder_key}" if adapter.encoder_key else loaded.weights_hash
+    return Predictor(tree, key, adapter.info.preprocessing, cache)

@@ -1,0 +1,202 @@
+"""An adapter: its tensors and what they belong to, in one small .safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.files import atomic_path
+from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.lora.inject import LoRAConfig, attach, set_adapter
+
+FORMAT = "napari-sam-lora adapter"
+FORMAT_VERSION = 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter file says about itself.
+
+    Attributes
+    ----------
+    base_name, base_hash : str
+        The model that it was trained on.
+    lora : LoRAConfig
+    mode : str
+        "decoder", "late" or "full".
+    input_size : int
+        Pixels.
+    preprocessing : Preprocessing
+    training : dict
+        Settings, and a summary of the training set.
+    metrics : dict
+        Held-out figures of base and adapted model, and the verdict.
+    created : str
+        ISO 8601 time.
+    """
+
+    base_name: str
+    base_hash: str
+    lora: LoRAConfig
+    mode: str
+    input_size: int
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    created: str = field(default_factory=_now)
+
+    def to_json(self) -> str:
+        """As one JSON object."""
+        return json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> AdapterInfo:
+        """Inverse of `to_json`.
+
+        Raises
+        ------
+        AdapterError
+            If it was written by a newer version, or is not an adapter's.
+        """
+        try:
+            values = json.loads(text)
+            kind, version = values.pop("format"), values.pop("version")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise AdapterError("This file is not an adapter of napari-sam-lora.") from error
+        if kind != FORMAT:
+            raise AdapterError("This file is not an adapter of napari-sam-lora.")
+        if version != FORMAT_VERSION:
+            raise AdapterError(
+                f"This adapter has format version {version}; this program reads {FORMAT_VERSION}. "
+                "Update napari-sam-lora."
+            )
+        try:
+            lora, preprocessing = values.pop("lora"), values.pop("preprocessing")
+            return cls(
+                lora=LoRAConfig(**lora | {"targets": tuple(lora["targets"])}),
+                preprocessing=Preprocessing.from_dict(preprocessing),
+                **values,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise AdapterError(f"The description in this adapter file is damaged: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Low-rank layers and tuned weights for one base model.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        By parameter name in the adapted model; float32 on the CPU.
+    info : AdapterInfo
+    """
+
+    tensors: dict[str, Tensor]
+    info: AdapterInfo
+
+    def __post_init__(self) -> None:
+        for name, value in self.tensors.items():
+            if not torch.isfinite(value).all():
+                raise AdapterError(f"The adapter is damaged: {name} holds values that are not finite.")
+
+    @property
+    def key(self) -> str:
+        """Content key of all tensors."""
+        return _hash(self.tensors, self.info.lora)
+
+    @property
+    def encoder_key(self) -> str:
+        """Content key of the tensors in the image encoder; empty if the encoder is the base's."""
+        tensors = {name: value for name, value in self.tensors.items() if name.startswith("image_encoder.")}
+        return _hash(tensors, self.info.lora) if tensors else ""
+
+    def save(self, path: str | Path) -> Path:
+        """Write one .safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in .safetensors.
+
+        Returns
+        -------
+        Path
+        """
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            raise AdapterError(f"An adapter file ends in .safetensors, unlike {target.name}.")
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
+        with atomic_path(target) as temporary:
+            save_file(tensors, temporary, metadata={"adapter": self.info.to_json()})
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Adapter:
+        """Read an adapter file.
+
+        Raises
+        ------
+        AdapterError
+            If there is no such file, or it is damaged or something else.
+        """
+        source = Path(path)
+        try:
+            with safe_open(source, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if "adapter" not in metadata:
+                    raise AdapterError(f"{source.name} is not an adapter of napari-sam-lora.")
+                info = AdapterInfo.from_json(metadata["adapter"])
+                return cls({name: file.get_tensor(name) for name in file.keys()}, info)  # noqa: SIM118
+        except FileNotFoundError as error:
+            raise AdapterError(f"There is no adapter file {source}.") from error
+        except (SafetensorError, OSError) as error:
+            raise AdapterError(f"{source.name} is damaged or not an adapter file: {error}") from error
+
+    def with_metrics(self, metrics: dict[str, Any]) -> Adapter:
+        """The same adapter with these held-out figures."""
+        return Adapter(self.tensors, replace(self.info, metrics=metrics))
+
+    def apply(self, sam: Sam, base_name: str, base_hash: str) -> Sam:
+        """A second module tree of the base model with this adapter; the base is not changed.
+
+        Raises
+        ------
+        AdapterError
+            If the adapter belongs to another base model, or its tensors do not fit.
+        """
+        if base_hash != self.info.base_hash:
+            raise AdapterError(
+                f"This adapter was trained on {self.info.base_name}, with other weights than the loaded {base_name}. "
+                f"Load {self.info.base_name} to use it."
+            )
+        tree = attach(sam, self.info.lora)
+        try:
+            set_adapter(tree, self.tensors)
+        except ValueError as error:
+            raise AdapterError(f"This adapter does not fit {base_name}: {error}") from error
+        return tree.requires_grad_(False)
+
+
+def _hash(tensors: dict[str, Tensor], config: LoRAConfig) -> str:
+    digest = hashlib.blake2b(repr(config).encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.numpy())
+    return digest.hexdigest()

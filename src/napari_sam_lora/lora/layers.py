@@ -1,0 +1,98 @@
+"""Low-rank layers.
+
+A frozen linear map W gains a low-rank addition (LoRA, arXiv 2106.09685, section 4.1):
+
+    y = W x + b + (alpha / r) B A x,    A: r x d_in,  B: d_out x r
+
+A starts with random values and B with zeros, so a new layer changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+QKV_PARTS = ("q", "k", "v")
+
+
+class LowRank(nn.Module):
+    """The addition alone: (alpha / r) B A x.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    rank : int
+        r, at least 1.
+    alpha : float
+        Scale; the addition is multiplied by alpha / rank.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"The rank must be at least 1, not {rank}.")
+        self.scale = alpha / rank
+        self.a = nn.Parameter(torch.empty(rank, inputs))
+        self.b = nn.Parameter(torch.zeros(outputs, rank))
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        return (x @ self.a.T) @ self.b.T * self.scale
+
+
+class LoRALinear(nn.Module):
+    """A linear layer with a low-rank addition.
+
+    Parameters
+    ----------
+    base_layer : nn.Linear
+        Kept as it is.
+    rank, alpha : int, float
+        See `LowRank`.
+    """
+
+    def __init__(self, base_layer: nn.Linear, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora = LowRank(base_layer.in_features, base_layer.out_features, rank, alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        return self.base_layer(x) + self.lora(x)
+
+
+class LoRAQKV(nn.Module):
+    """A fused query-key-value projection with low-rank additions to some of the three.
+
+    Parameters
+    ----------
+    base_layer : nn.Linear
+        d to 3 d channels, q first, then k, then v; kept as it is.
+    rank, alpha : int, float
+        See `LowRank`.
+    targets : sequence of str
+        Among "q", "k", "v".
+    """
+
+    def __init__(self, base_layer: nn.Linear, rank: int, alpha: float, targets: Sequence[str] = ("q", "v")) -> None:
+        super().__init__()
+        if not targets or not set(targets) <= set(QKV_PARTS):
+            raise ValueError(f"Targets are some of {QKV_PARTS}, not {tuple(targets)}.")
+        self.base_layer = base_layer
+        width = base_layer.in_features
+        self.lora = nn.ModuleDict(
+            {part: LowRank(width, width, rank, alpha) for part in QKV_PARTS if part in targets}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d) to (..., 3 d)."""
+        parts = list(self.base_layer(x).chunk(3, dim=-1))
+        for index, part in enumerate(QKV_PARTS):
+            if part in self.lora:
+                parts[index] = parts[index] + self.lora[part](x)
+        return torch.cat(parts, dim=-1)

@@ -1,0 +1,116 @@
+"""Everything mode: segment all objects of a plane without prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.utils.amg import MaskData
+
+from napari_sam_lora.images import to_rgb8
+from napari_sam_lora.model.predictor import Predictor
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EverythingConfig:
+    """Parameters of everything mode; names and meaning are segment-anything's.
+
+    Attributes
+    ----------
+    points_per_side : int
+        Clicks along each side of the plane.
+    points_per_batch : int
+        Clicks decoded at once.
+    pred_iou_thresh : float
+        Masks with a lower predicted IoU are dropped.
+    stability_score_thresh : float
+        Masks whose outline moves more with the threshold are dropped.
+    stability_score_offset : float
+    box_nms_thresh : float
+        Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.
+    crop_n_layers : int
+        Rounds on enlarged crops of the plane.
+    """
+
+    points_per_side: int = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.7
+    stability_score_thresh: float = 0.8
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.5
+    crop_n_layers: int = 0
+
+
+class _Generator(SamAutomaticMaskGenerator):
+    """segment-anything's generator, reporting each batch of clicks."""
+
+    def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
+        super().__init__(predictor.sam, **asdict(config))
+        self._progress = progress
+        self._batches = sum(-(-len(grid) // config.points_per_batch) * 4**layer
+                            for layer, grid in enumerate(self.point_grids))
+        self._done = 0
+
+    def _process_batch(self, *args: Any, **kwargs: Any) -> MaskData:
+        data = super()._process_batch(*args, **kwargs)
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._batches)
+        return data
+
+
+def everything(
+    predictor: Predictor,
+    image: ArrayLike,
+    config: EverythingConfig | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Masks of everything in a plane, as segment-anything's records.
+
+    Parameters
+    ----------
+    image : array_like
+        (y, x) or (y, x, c), any dtype.
+    progress : callable, optional
+        Called with the batches done and all batches; an exception that it raises ends the search.
+
+    Returns
+    -------
+    list of dict
+        With ``segmentation`` (bool, (y, x)), ``area``, ``bbox`` (x, y, w, h), ``predicted_iou``,
+        ``stability_score``, ``point_coords`` and ``crop_box``, best first.
+    """
+    generator = _Generator(predictor, config or EverythingConfig(), progress)
+    records = generator.generate(to_rgb8(image, predictor.preprocessing))
+    return sorted(records, key=lambda record: -record["predicted_iou"])
+
+
+def records_to_labels(
+    records: list[dict[str, Any]], shape: tuple[int, int], smallest: int = 0, largest_share: float = 0.5
+) -> NDArray[np.int32]:
+    """Instance ids of records; where masks overlap, the smaller one is in front.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (y, x).
+    smallest : int
+        Masks with fewer pixels are left out.
+    largest_share : float
+        Masks that cover more than this share of the plane are background.
+
+    Returns
+    -------
+    int32 (y, x)
+    """
+    labels = np.zeros(shape, np.int32)
+    kept = [r for r in records if smallest <= r["area"] <= largest_share * labels.size]
+    for number, record in enumerate(sorted(kept, key=lambda record: -record["area"]), start=1):
+        labels[record["segmentation"]] = number
+    return labels

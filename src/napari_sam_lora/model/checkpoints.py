@@ -1,0 +1,140 @@
+"""Load SAM checkpoints: safetensors, or a state dict in a .pth or .pt, never unpickling anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from napari_sam_lora.errors import CheckpointError
+from napari_sam_lora.model.encoder import fuse_attention
+from napari_sam_lora.model.nano import build_sam_nano
+from napari_sam_lora.model.registry import MODELS, asset_path
+
+# Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
+_FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_WIDTH_KEY = "image_encoder.blocks.0.norm1.weight"
+_WRAPPERS = ("model_state", "model", "state_dict", "sam")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A SAM in evaluation mode and what identifies it.
+
+    Attributes
+    ----------
+    sam : Sam
+    name : str
+        Registered name, or the file name of the checkpoint.
+    family : str
+    weights_hash : str
+        BLAKE2b of names, shapes and values of all weights, the same whatever the file format.
+    """
+
+    sam: Sam
+    name: str
+    family: str
+    weights_hash: str
+
+
+def load(name: str | Path, device: torch.device) -> LoadedModel:
+    """Load a registered model, or a SAM-format checkpoint from a path.
+
+    Parameters
+    ----------
+    name : str or Path
+        A key of `MODELS`, or a .safetensors, .pth or .pt file.
+    device : torch.device
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model or file, or it is not a SAM checkpoint.
+    """
+    info = MODELS.get(str(name))
+    path = asset_path(info) if info else Path(name).expanduser()
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no model named {str(name)!r} and no such file. Named models: {', '.join(MODELS)}."
+        )
+    state = read_state(path)
+    family = family_of(state)
+    sam = _build(family)
+    try:
+        sam.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path.name} looks like SAM ({family}) but does not fit: {error}") from error
+    fuse_attention(sam.image_encoder)
+    sam.requires_grad_(False)
+    sam.eval()
+    return LoadedModel(sam.to(device), info.name if info else path.name, family, hash_weights(state))
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a checkpoint as float32 on the CPU, unwrapped and without prefixes."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name} is damaged, or holds more than weights and was not opened. Fetch it again."
+        ) from error
+    state = _unwrap(content)
+    if state is None:
+        raise CheckpointError(f"{path.name} holds no SAM weights.")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def family_of(state: Mapping[str, Tensor]) -> str:
+    """Recognise the family from the width of the image encoder."""
+    width = state[_WIDTH_KEY].shape[0]
+    if width not in _FAMILY_BY_WIDTH:
+        raise CheckpointError(f"SAM with encoder width {width} is not known; known are {_FAMILY_BY_WIDTH}.")
+    return _FAMILY_BY_WIDTH[width]
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """BLAKE2b of names, shapes and float32 values, in the order of the names, as 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.numpy())
+    return digest.hexdigest()
+
+
+def _build(family: str) -> Sam:
+    return build_sam_nano() if family == "nano" else sam_model_registry[family]()
+
+
+def _unwrap(content: Any) -> dict[str, Tensor] | None:
+    """Find the state dict in a file that may nest it under a key or prefix every name."""
+    if not isinstance(content, Mapping):
+        return None
+    for prefix in ("", "sam.", "module."):
+        if prefix + _WIDTH_KEY in content:
+            named = {
+                str(key)[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)
+            }
+            return {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    for key in _WRAPPERS:
+        found = _unwrap(content.get(key))
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,202 @@
+"""From a plane to an embedding, and from an embedding and prompts to masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import ArrayLike, NDArray
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.images import Prepared, Preprocessing, prepare, resized_shape
+from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
+from napari_sam_lora.model.encoder import preprocess
+from napari_sam_lora.prompts import Prompts, to_sam
+
+Multimask = bool | Literal["auto"]
+OBJECTS_AT_ONCE = 32
+_DRAWN_LOGIT = 6.0  # a drawn mask as logits: a probability of 0.998 inside
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Masks of n objects.
+
+    Attributes
+    ----------
+    masks : bool (n, y, x)
+    scores : float32 (n,)
+        Predicted IoU of each mask.
+    logits : float32 (n, h, w)
+        Low-resolution logits of the masks; they can be given as `Prompts.masks` of the next round.
+    candidates : bool (n, 3, y, x)
+        SAM's three readings of an ambiguous prompt, such as part, object and group.
+    candidate_scores : float32 (n, 3)
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    candidates: NDArray[np.bool_]
+    candidate_scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """One SAM with fixed weights; stateless apart from the embeddings it shares.
+
+    Attributes
+    ----------
+    sam : Sam
+        In evaluation mode.
+    encoder_key : str
+        Identifies the weights of the image encoder.
+    preprocessing : Preprocessing
+    cache : EmbeddingCache
+    """
+
+    sam: Sam
+    encoder_key: str
+    preprocessing: Preprocessing
+    cache: EmbeddingCache
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square model input in pixels."""
+        return int(self.sam.image_encoder.img_size)
+
+    def encode(self, image: ArrayLike) -> Embedding:
+        """Encode a plane (y, x) or (y, x, c) of any dtype; see `prepare` for what is accepted."""
+        return self.encode_prepared(prepare(image, self.input_size, self.preprocessing))
+
+    @torch.no_grad()
+    def encode_prepared(self, prepared: Prepared) -> Embedding:
+        """Encode prepared pixels, or take the embedding from memory."""
+        return self.cache.get(prepared, self.encoder_key, lambda: self._run_encoder(prepared))
+
+    def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
+        """Masks of the prompted objects.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode`. If the encoder weights have changed since, the plane is encoded again.
+        prompts : Prompts
+        multimask : bool or "auto"
+            True takes the best of the three candidates by predicted IoU, False SAM's single mask, "auto" the
+            candidates for objects with one lone point and the single mask for the rest.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        InputError
+            If drawn masks do not have the size of the plane.
+        """
+        return self.upscale(embedding.shape, *self.decode(embedding, prompts), prompts, multimask)
+
+    @torch.no_grad()
+    def decode(self, embedding: Embedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Low-resolution logits (n, 4, h, w), the single mask first, and their predicted IoU (n, 4)."""
+        if embedding.weights_key != self.encoder_key:
+            embedding = self.encode_prepared(embedding.prepared)
+        logits: list[Tensor | None] = [None] * len(prompts)
+        scores: list[Tensor | None] = [None] * len(prompts)
+        for group in prompts.like_shaped():
+            for rows in np.array_split(group, -(-len(group) // OBJECTS_AT_ONCE)):
+                chunk = decode_prompts(self.sam, embedding.tensor, embedding.prepared, prompts[rows])
+                for row, *values in zip(rows, *chunk, strict=True):
+                    logits[row], scores[row] = values
+        return torch.stack([row for row in logits if row is not None]), torch.stack(
+            [row for row in scores if row is not None]
+        )
+
+    def upscale(
+        self, shape: tuple[int, int], logits: Tensor, scores: Tensor, prompts: Prompts, multimask: Multimask
+    ) -> Result:
+        """Choose among the decoded masks and scale them to the plane, as `Sam.postprocess_masks` does."""
+        many = [prompts.is_lone_point(row) if multimask == "auto" else bool(multimask) for row in range(len(prompts))]
+        best = 1 + scores[:, 1:].argmax(1)
+        chosen = torch.where(torch.tensor(many, device=best.device), best, 0)
+        rows = torch.arange(len(chosen), device=best.device)
+        masks = np.concatenate(
+            [self.to_plane(part, shape).cpu().numpy() for part in logits.split(OBJECTS_AT_ONCE // 4)]
+        )
+        return Result(
+            masks=masks[rows.cpu().numpy(), chosen.cpu().numpy()],
+            scores=scores[rows, chosen].float().cpu().numpy(),
+            logits=logits[rows, chosen].float().cpu().numpy(),
+            candidates=masks[:, 1:],
+            candidate_scores=scores[:, 1:].float().cpu().numpy(),
+        )
+
+    @torch.no_grad()
+    def to_plane(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Masks bool (n, m, y, x) of a plane from low-resolution logits (n, m, h, w)."""
+        scaled = self.sam.postprocess_masks(logits, resized_shape(shape, self.input_size), shape)
+        return scaled > self.sam.mask_threshold
+
+    def _run_encoder(self, prepared: Prepared) -> Tensor:
+        return self.sam.image_encoder(preprocess(self.sam, torch.from_numpy(np.ascontiguousarray(prepared.pixels))))
+
+
+def decode_prompts(sam: Sam, embedding: Tensor, prepared: Prepared, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Decode like-shaped prompts; gradients flow.
+
+    Parameters
+    ----------
+    embedding : Tensor
+        (1, c, h, w).
+    prepared : Prepared
+        The pixels behind the embedding, for the scale of the prompts.
+    prompts : Prompts
+        In pixels of the plane, see `Prompts.like_shaped`.
+
+    Returns
+    -------
+    logits : Tensor
+        (n, 4, 4 h, 4 w): the single mask first, then the three candidates.
+    scores : Tensor
+        Predicted IoU (n, 4).
+    """
+    arrays = to_sam(prompts, prepared.shape, prepared.resized_shape)
+    device = embedding.device
+    points = None
+    if arrays.coordinates is not None and arrays.labels is not None:
+        points = (torch.from_numpy(arrays.coordinates).to(device), torch.from_numpy(arrays.labels).to(device))
+    boxes = None if arrays.boxes is None else torch.from_numpy(arrays.boxes).to(device)
+    masks = None if prompts.masks is None else _mask_input(sam, prompts.masks, prepared).to(device)
+    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+    return sam.mask_decoder.predict_masks(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+    )
+
+
+def _mask_input(sam: Sam, masks: NDArray[Any], prepared: Prepared) -> Tensor:
+    """Mask prompts as SAM's low-resolution logits float32 (n, 1, h, w)."""
+    size = tuple(sam.prompt_encoder.mask_input_size)
+    if masks.dtype != bool:
+        if masks.shape[1:] != size:
+            raise InputError(f"Logits of this model are {size}, not {masks.shape[1:]}; drawn masks must be bool.")
+        return torch.from_numpy(np.asarray(masks, np.float32))[:, None]
+    if masks.shape[1:] != prepared.shape:
+        raise InputError(f"Drawn masks must be as large as the plane {prepared.shape}, not {masks.shape[1:]}.")
+    drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
+    inside = functional.interpolate(
+        drawn, prepared.resized_shape, mode="bilinear", align_corners=False, antialias=True
+    )
+    height, width = prepared.resized_shape
+    padded = functional.pad(inside, (0, prepared.input_size - width, 0, prepared.input_size - height))
+    share = functional.adaptive_avg_pool2d(padded, size)
+    return (2 * share - 1) * _DRAWN_LOGIT
+

@@ -1,0 +1,53 @@
+"""Losses of prompted masks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from monai.losses import DiceLoss
+from torch import Tensor
+
+# Weights of (single mask, best candidate): the candidates matter for a lone click, the single mask otherwise.
+_WEIGHTS = {True: (0.3, 1.0), False: (1.0, 0.3)}
+
+
+class MaskLoss:
+    """Dice + binary cross-entropy of the masks, and the squared error of the predicted IoU.
+
+    Of SAM's three candidates only the best is corrected (arXiv 2304.02643, section 3), so that they keep
+    different readings of a click.
+    """
+
+    def __init__(self) -> None:
+        self._dice = DiceLoss(sigmoid=True, reduction="none")
+
+    def __call__(self, logits: Tensor, predicted_iou: Tensor, target: Tensor, ambiguous: bool) -> Tensor:
+        """Sum of the losses of n objects.
+
+        Parameters
+        ----------
+        logits : Tensor
+            (n, 4, h, w): the single mask, then the candidates.
+        predicted_iou : Tensor
+            (n, 4).
+        target : Tensor
+            float (n, 1, h, w) of 0 and 1.
+        ambiguous : bool
+            Whether the prompts were lone points.
+        """
+        count, masks = logits.shape[:2]
+        expanded = target.expand_as(logits).flatten(0, 1)[:, None]
+        flat = logits.flatten(0, 1)[:, None]
+        entropy = functional.binary_cross_entropy_with_logits(flat, expanded, reduction="none").mean((1, 2, 3))
+        losses = (self._dice(flat, expanded).flatten() + entropy).view(count, masks)
+        single, candidates = losses[:, 0], losses[:, 1:].min(1).values
+        weight_single, weight_candidates = _WEIGHTS[ambiguous]
+        error = functional.mse_loss(predicted_iou, mask_iou(logits, target), reduction="none").mean(1)
+        return (weight_single * single + weight_candidates * candidates + error).sum()
+
+
+@torch.no_grad()
+def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of the thresholded masks (n, m, h, w) with the target (n, 1, h, w), as (n, m)."""
+    found, wanted = logits > 0, target > 0.5
+    return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
