@@ -49,9 +49,7 @@ def draw_scenes(folder: Path, count: int, processes: int) -> None:
                 print(f"{index}/{count} scenes", flush=True)
 
 
-def views(
-    folder: Path, first: int, last: int, *, size: int, objects: int, rng: np.random.Generator
-) -> Iterator[View]:
+def views(folder: Path, first: int, last: int, *, size: int, objects: int, rng: np.random.Generator) -> Iterator[View]:
     """Endless random views, size x size pixels, of the scenes first to last - 1."""
     images = np.load(folder / "images.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy", mmap_mode="r")

@@ -240,10 +240,7 @@ def render(rng: Rng, main: LabelImage, nested: LabelImage, styles: dict[str, flo
         canvas += _clutter(rng, size, main == 0)
     fine = style in {"texture", "phase"}
     canvas = blur(canvas, rng.uniform(0.3, 0.8 if fine else 1.6))
-    if style in {"tissue", "membrane"}:
-        flip = rng.random() < 0.9
-    else:
-        flip = rng.random() < 0.25
+    flip = rng.random() < (0.9 if style in {"tissue", "membrane"} else 0.25)
     canvas = 1 - canvas if flip else canvas
     if rng.random() < 0.4:
         light = smooth_noise(rng, size, size * rng.uniform(0.25, 0.6))

@@ -61,7 +61,7 @@ def _centres(rng: Rng, size: int, count: int, spread: float) -> Centres:
         width = max(size * rng.uniform(0.05, 0.15), 0.8 * spread * np.sqrt(count / len(seeds)))
         return seeds[rng.integers(len(seeds), size=count)] + width * rng.standard_normal((count, 2))
     side = int(np.ceil(np.sqrt(count)))
-    grid = np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2)[rng.permutation(side * side)[:count]]
+    grid = np.moveaxis(np.mgrid[:side, :side], 0, -1).reshape(-1, 2)[rng.permutation(side * side)[:count]]
     return (grid + 0.5 + rng.uniform(-0.35, 0.35, grid.shape)) * (size / side)
 
 
@@ -124,9 +124,7 @@ def _nuclei(rng: Rng, size: int) -> Layout:
 
 def _cells(rng: Rng, size: int) -> Layout:
     rough = rng.uniform(0.05, 0.35)
-    main = _scatter(
-        rng, size, lambda r: blob(rng, r, rng.uniform(1, 1.8), rough), _log_uniform(rng, 12, 50), 0.25, 60
-    )
+    main = _scatter(rng, size, lambda r: blob(rng, r, rng.uniform(1, 1.8), rough), _log_uniform(rng, 12, 50), 0.25, 60)
     nested = _inside(rng, main, (0.35, 0.75), rng.uniform(0.6, 1.0))
     return Layout(main, nested, {"fill": 0.55, "ring": 0.2, "tissue": 0.15, "phase": 0.1})
 

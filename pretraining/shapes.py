@@ -6,6 +6,9 @@ windows, so the cost of a scene depends on the area its objects cover rather tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
@@ -39,8 +42,7 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float, stretch: flo
     if scale < 0.5:
         return rng.standard_normal((size, size), dtype=np.float32)
     bases = []
-    for step in (scale * stretch, scale):
-        step = max(step, 0.6)
+    for step in (max(scale * stretch, 0.6), max(scale, 0.6)):
         nodes = np.arange(-2 * step + rng.uniform(0, step), size + 2 * step, step, dtype=np.float32)
         offset = (np.arange(size, dtype=np.float32)[:, None] - nodes) / (0.8 * step)
         bases.append(np.exp(-0.5 * offset * offset))
@@ -218,7 +220,9 @@ def adherent(rng: np.random.Generator, radius: float) -> Mask:
     return mask
 
 
-def place(labels: LabelImage, mask: Mask, centre: tuple[float, float], gap: int, overlap: float) -> bool:
+def place(
+    labels: LabelImage, mask: Mask, centre: Sequence[float] | NDArray[np.floating[Any]], gap: int, overlap: float
+) -> bool:
     """Draw one object beneath those already drawn, unless too much of it would be hidden.
 
     Parameters
@@ -227,7 +231,7 @@ def place(labels: LabelImage, mask: Mask, centre: tuple[float, float], gap: int,
         Label image, changed in place: the object gets the id ``labels.max() + 1``.
     mask : ndarray of bool, shape (y, x)
         The object in its own window.
-    centre : tuple of float
+    centre : sequence of float
         Where the window's centre goes, (y, x).
     gap : int
         Pixels of background to keep around the other objects.

@@ -89,8 +89,8 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print) ->
     adapter.save(folder / "adapter.safetensors")
     draw_before_after(folder / "before_after.png", test[:SHOWN], base_clicks[:SHOWN], clicks[:SHOWN])
     metrics = _metrics(report, base, adapted) | {
-        "label_image_iou_base": _agreement(test, base_boxes),
-        "label_image_iou_adapted": _agreement(test, boxes),
+        "label_image_iou_base": round(_agreement(test, base_boxes), 4),
+        "label_image_iou_adapted": round(_agreement(test, boxes), 4),
         "adapter_bytes": (folder / "adapter.safetensors").stat().st_size,
         "seconds": round(time.monotonic() - begun, 1),
     }
@@ -136,7 +136,7 @@ def _agreement(pairs: Sequence[Pair], results: Sequence[Result]) -> float:
 
 
 def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> dict[str, Any]:
-    figures = {}
+    figures: dict[str, float] = {}
     for name, evaluation in (("base", base), ("adapted", adapted)):
         values = asdict(evaluation.figures)
         figures |= {f"{name}_{key}": round(value, 4) for key, value in values.items() if key != "count"}
@@ -153,9 +153,7 @@ def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> d
     }
 
 
-def draw_before_after(
-    path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]
-) -> None:
+def draw_before_after(path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]) -> None:
     """Draw images, the masks of one click a nucleus before and after fine-tuning, and the given labels."""
     titles = ("image", "base: one click each", "adapted: one click each", "given labels")
     with mpl.rc_context({"font.size": 11, "savefig.facecolor": "white"}):

@@ -144,7 +144,7 @@ def _boxes(values: Boxes) -> NDArray[np.float32]:
     if any(row.shape != (4,) for row in rows):
         raise InputError("A box is four numbers: y0, x0, y1, x1.")
     boxes = np.array(rows, np.float32).reshape(-1, 4)
-    given = np.array([row is not None for row in values], bool)  # type: ignore[union-attr]
+    given = np.array([row is not None for row in values], np.bool_)  # type: ignore[union-attr]
     if not np.isfinite(boxes[given]).all():
         raise InputError("The corners of a box must be finite numbers.")
     if (boxes[given, :2] >= boxes[given, 2:]).any():

@@ -198,5 +198,5 @@ def _hash(tensors: dict[str, Tensor], config: LoRAConfig) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.numpy())
+        digest.update(value.numpy().data)
     return digest.hexdigest()

@@ -85,9 +85,7 @@ class LoRAQKV(nn.Module):
             raise ValueError(f"Targets are some of {QKV_PARTS}, not {tuple(targets)}.")
         self.base_layer = base_layer
         width = base_layer.in_features
-        self.lora = nn.ModuleDict(
-            {part: LowRank(width, width, rank, alpha) for part in QKV_PARTS if part in targets}
-        )
+        self.lora = nn.ModuleDict({part: LowRank(width, width, rank, alpha) for part in QKV_PARTS if part in targets})
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., 3 d)."""

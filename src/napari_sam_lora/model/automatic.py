@@ -53,8 +53,9 @@ class _Generator(SamAutomaticMaskGenerator):
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
         super().__init__(predictor.sam, **asdict(config))
         self._progress = progress
-        self._batches = sum(-(-len(grid) // config.points_per_batch) * 4**layer
-                            for layer, grid in enumerate(self.point_grids))
+        self._batches = sum(
+            -(-len(grid) // config.points_per_batch) * 4**layer for layer, grid in enumerate(self.point_grids)
+        )
         self._done = 0
 
     def _process_batch(self, *args: Any, **kwargs: Any) -> MaskData:

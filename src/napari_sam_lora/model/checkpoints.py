@@ -115,7 +115,7 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()
         digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(value.numpy())
+        digest.update(value.numpy().data)
     return digest.hexdigest()
 
 
@@ -129,9 +129,7 @@ def _unwrap(content: Any) -> dict[str, Tensor] | None:
         return None
     for prefix in ("", "sam.", "module."):
         if prefix + _WIDTH_KEY in content:
-            named = {
-                str(key)[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)
-            }
+            named = {str(key)[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)}
             return {key: value for key, value in named.items() if isinstance(value, Tensor)}
     for key in _WRAPPERS:
         found = _unwrap(content.get(key))

@@ -34,9 +34,7 @@ class FusedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend among the tokens (b, h, w, d) of each window."""
         batch, height, width, _ = x.shape
-        q, k, v = (
-            self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        )
+        q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self._relative_position(q, height, width) if self.use_rel_pos else None
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))

@@ -11,6 +11,7 @@ It differs from SAM in three places, none of which changes a call or a shape:
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from segment_anything.modeling import (
@@ -47,7 +48,7 @@ class ConvStem(nn.Module):
         super().__init__()
         channels = (3, width // 4, width // 2, width)
         layers: list[nn.Module] = []
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
 
@@ -126,9 +127,7 @@ class DensePromptEncoder(PromptEncoder):
         rows, columns = self.mask_input_size
         y = torch.arange(rows, device=device, dtype=torch.float32)[:, None] + 0.5
         x = torch.arange(columns, device=device, dtype=torch.float32)[None, :] + 0.5
-        scale = torch.tensor(
-            [columns / self.input_image_size[1], rows / self.input_image_size[0]], device=device
-        )
+        scale = torch.tensor([columns / self.input_image_size[1], rows / self.input_image_size[0]], device=device)
         drawn = torch.zeros(batch, 5, rows, columns, device=device)
         if points is not None:
             centre, label = (points[0] + 0.5) * scale, points[1]  # SAM's shift to the middle of a pixel

@@ -192,11 +192,8 @@ def _mask_input(sam: Sam, masks: NDArray[Any], prepared: Prepared) -> Tensor:
     if masks.shape[1:] != prepared.shape:
         raise InputError(f"Drawn masks must be as large as the plane {prepared.shape}, not {masks.shape[1:]}.")
     drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
-    inside = functional.interpolate(
-        drawn, prepared.resized_shape, mode="bilinear", align_corners=False, antialias=True
-    )
+    inside = functional.interpolate(drawn, prepared.resized_shape, mode="bilinear", align_corners=False, antialias=True)
     height, width = prepared.resized_shape
     padded = functional.pad(inside, (0, prepared.input_size - width, 0, prepared.input_size - height))
     share = functional.adaptive_avg_pool2d(padded, size)
     return (2 * share - 1) * _DRAWN_LOGIT
-

@@ -66,9 +66,14 @@ class Figures:
 def summarise(scores: Sequence[ObjectScore]) -> Figures:
     """Mean figures of some objects."""
     if not scores:
-        return Figures(*(float("nan"),) * 4, count=0)
-    columns = ([getattr(score, name) for score in scores] for name in Figures.__dataclass_fields__ if name != "count")
-    return Figures(*(float(np.mean(column)) for column in columns), count=len(scores))
+        return Figures(np.nan, np.nan, np.nan, np.nan, count=0)
+    return Figures(
+        box_iou=float(np.mean([score.box_iou for score in scores])),
+        box_dice=float(np.mean([score.box_dice for score in scores])),
+        click_iou=float(np.mean([score.click_iou for score in scores])),
+        clicks_to_good=float(np.mean([score.clicks_to_good for score in scores])),
+        count=len(scores),
+    )
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

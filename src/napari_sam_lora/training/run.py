@@ -214,9 +214,7 @@ class FineTuneRun(Iterator[StepReport]):
             if not self._stopped and self._checker is not None:
                 self._add_scores(self._judge(self._checker.tensors(), fold))
 
-    def _optimise(
-        self, objects: Sequence[ObjectRef], number: int, phase: str, final: bool
-    ) -> Iterator[StepReport]:
+    def _optimise(self, objects: Sequence[ObjectRef], number: int, phase: str, final: bool) -> Iterator[StepReport]:
         """Train one adapter: the one that is returned, or one that only checks the settings on a fold."""
         trainer = Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes)
         if final:
@@ -245,11 +243,9 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _add_scores(self, scores: tuple[list[ObjectScore], list[ObjectScore]]) -> None:
         for known, more in zip(self._checked, scores, strict=True):
-            known += more
+            known.extend(more)
 
-    def _judge(
-        self, tensors: dict[str, Tensor], split: Split
-    ) -> tuple[list[ObjectScore], list[ObjectScore]]:
+    def _judge(self, tensors: dict[str, Tensor], split: Split) -> tuple[list[ObjectScore], list[ObjectScore]]:
         """Held-out scores of the base model and of an adapter with these tensors."""
         objects = split.test[:MOST_JUDGED]
         if not objects:
@@ -284,7 +280,5 @@ def _metrics(report: FineTuneReport) -> dict[str, Any]:
         "reason": report.reason,
         "cross_validated": report.cross_validated,
     } | {
-        name: asdict(figures)
-        for name, figures in (("base", report.base), ("adapted", report.adapted))
-        if figures.count
+        name: asdict(figures) for name, figures in (("base", report.base), ("adapted", report.adapted)) if figures.count
     }

@@ -183,9 +183,7 @@ def cross_validation(objects: Sequence[ObjectRef], folds: int = FOLDS) -> list[S
     parts: list[list[ObjectRef]] = [[] for _ in range(min(folds, len(members)))]
     for unit in sorted(members, key=lambda unit: (-len(members[unit]), _order(unit))):
         min(parts, key=len).extend(members[unit])
-    return [
-        Split(tuple(ref for ref in objects if ref not in part), tuple(part), ()) for part in map(set, parts)
-    ]
+    return [Split(tuple(ref for ref in objects if ref not in part), tuple(part), ()) for part in map(set, parts)]
 
 
 def _was_held_out(unit: str, earlier: set[str]) -> bool:

@@ -115,7 +115,9 @@ def corrective_clicks(
     return clicks
 
 
-def with_click(prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], logits: NDArray[np.float32]) -> Prompts:
+def with_click(
+    prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], logits: NDArray[np.float32]
+) -> Prompts:
     """The prompts with one more point each, and the logits (n, h, w) of the mask that it corrects."""
     old = prompts.points or tuple(np.empty((0, 2), np.float32) for _ in clicks)
     old_labels = prompts.point_labels or tuple(np.empty(0, np.int8) for _ in clicks)
