@@ -3,7 +3,7 @@
     python -m pretraining.data scenes --count 6000
     python -m pretraining.train scenes run --steps 5000
 
-Running the second line again goes on from the last checkpoint in ``run``. Two thirds of the steps see views of
+Running the second line again goes on from the last checkpoint in ``run``. The first half of the steps sees views of
 128 x 128 pixels, which cost a quarter, the rest 256 x 256. The learning rate is constant after a short warm-up and
 falls linearly to zero over the last quarter of the steps; the weights that are kept are an exponential moving
 average.
@@ -247,7 +247,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.steps)
         self.sam.train()
-        size = INPUT_SIZE // 2 if 3 * self.step < 2 * self.steps else INPUT_SIZE
+        size = INPUT_SIZE // 2 if 2 * self.step < self.steps else INPUT_SIZE
         set_input_size(self.sam, size)
         loss = batch_loss(self.sam, [next(self.views[size]) for _ in range(BATCHES[size][0])], self.rng)
         self.optimizer.zero_grad()

@@ -12,6 +12,18 @@ from PIL import Image
 
 from napari_sam_lora.errors import InputError
 
+# Hounsfield units shown as black and white: level -/+ half the width of radiopaedia.org, "Windowing (CT)".
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "abdomen": (-150.0, 250.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "liver": (-45.0, 105.0),
+    "lung": (-1350.0, 150.0),
+    "mediastinum": (-125.0, 225.0),
+    "spine": (-75.0, 175.0),
+    "stroke": (20.0, 60.0),
+}
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -20,14 +32,17 @@ class Preprocessing:
     Attributes
     ----------
     window : tuple of float, optional
-        Intensities shown as black and as white. By default they are percentiles of each plane, and uint8 RGB
-        passes unchanged.
+        Intensities shown as black and as white, such as one of `CT_WINDOWS`. By default they are percentiles of
+        each plane, and uint8 RGB passes unchanged.
     percentiles : tuple of float
         Percentiles of the finite pixels (of all channels together) that become black and white.
+    channel : int, optional
+        Use this channel (last axis) of a multichannel plane as a gray image.
     """
 
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] = (0.1, 99.9)
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         for name, pair in (("window", self.window), ("percentiles", self.percentiles)):
@@ -35,6 +50,13 @@ class Preprocessing:
                 raise InputError(f"The {name} must be two numbers, the lower one first, not {pair}.")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise InputError(f"Percentiles lie between 0 and 100, not at {self.percentiles}.")
+
+    @classmethod
+    def ct(cls, name: str) -> Preprocessing:
+        """The fixed window of that name in `CT_WINDOWS`, for planes in Hounsfield units."""
+        if name not in CT_WINDOWS:
+            raise InputError(f"There is no CT window {name!r}; there are {', '.join(CT_WINDOWS)}.")
+        return cls(window=CT_WINDOWS[name])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for an adapter's metadata."""
@@ -44,7 +66,7 @@ class Preprocessing:
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """Inverse of `as_dict`."""
         window = values.get("window")
-        return cls(tuple(window) if window else None, tuple(values["percentiles"]))
+        return cls(tuple(window) if window else None, tuple(values["percentiles"]), values.get("channel"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,8 @@ def prepare(image: ArrayLike, input_size: int, preprocessing: Preprocessing | No
     Parameters
     ----------
     image : array_like
-        (y, x), (y, x, 1), (y, x, 3) or (y, x, 4); bool, integer or float. The alpha channel of RGBA is ignored.
+        (y, x), (y, x, 1), (y, x, 3) or (y, x, 4), or any number of channels if the preprocessing picks one; bool,
+        integer or float. The alpha channel of RGBA is ignored.
         NaN counts as black, infinities as black or white.
     input_size : int
         Side of the model's square input in pixels.
@@ -119,20 +142,24 @@ def resized_shape(shape: tuple[int, int], input_size: int) -> tuple[int, int]:
 def to_rgb8(image: ArrayLike, preprocessing: Preprocessing | None = None) -> NDArray[np.uint8]:
     """Apply the intensity window; returns uint8 (y, x, 3). See `prepare` for the arguments."""
     preprocessing = preprocessing or Preprocessing()
-    plane = _as_plane(image)
+    plane = _as_plane(image, preprocessing.channel)
     if plane.shape[-1] == 3 and plane.dtype == np.uint8 and preprocessing.window is None:
         return np.ascontiguousarray(plane)
     windowed = _window(plane, preprocessing)
     return np.ascontiguousarray(np.broadcast_to(windowed, (*windowed.shape[:2], 3)))
 
 
-def _as_plane(image: ArrayLike) -> NDArray[Any]:
-    """Check the array and return it as (y, x, 1) or (y, x, 3)."""
+def _as_plane(image: ArrayLike, channel: int | None) -> NDArray[Any]:
+    """Check the array, pick the channel, and return it as (y, x, 1) or (y, x, 3)."""
     plane = np.asarray(image)
     if plane.dtype.kind not in "biuf":
         raise InputError(f"An image must hold numbers, not {plane.dtype}.")
     if plane.ndim == 2:
         plane = plane[..., None]
+    if channel is not None and plane.ndim == 3:
+        if not -plane.shape[-1] <= channel < plane.shape[-1]:
+            raise InputError(f"There is no channel {channel}: the image has {plane.shape[-1]}.")
+        plane = plane[..., channel, None]
     if plane.ndim != 3 or plane.shape[-1] not in (1, 3, 4):
         raise InputError(
             f"An image must be (y, x), or (y, x, channel) with 1, 3 or 4 channels, not {np.shape(image)}. "

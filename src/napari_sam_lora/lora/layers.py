@@ -29,20 +29,27 @@ class LowRank(nn.Module):
         r, at least 1.
     alpha : float
         Scale; the addition is multiplied by alpha / rank.
+    dropout : float
+        Probability with which an input is dropped while the module is in training mode.
     """
 
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float) -> None:
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"The rank must be at least 1, not {rank}.")
         self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
         self.a = nn.Parameter(torch.empty(rank, inputs))
         self.b = nn.Parameter(torch.zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return (x @ self.a.T) @ self.b.T * self.scale
+        return (self.dropout(x) @ self.a.T) @ self.b.T * self.scale
+
+    def delta(self) -> Tensor:
+        """The addition to the weight, (outputs, inputs)."""
+        return self.scale * (self.b @ self.a)
 
 
 class LoRALinear(nn.Module):
@@ -52,18 +59,22 @@ class LoRALinear(nn.Module):
     ----------
     base_layer : nn.Linear
         Kept as it is.
-    rank, alpha : int, float
+    rank, alpha, dropout : int, float, float
         See `LowRank`.
     """
 
-    def __init__(self, base_layer: nn.Linear, rank: int, alpha: float) -> None:
+    def __init__(self, base_layer: nn.Linear, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.lora = LowRank(base_layer.in_features, base_layer.out_features, rank, alpha)
+        self.lora = LowRank(base_layer.in_features, base_layer.out_features, rank, alpha, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
         return self.base_layer(x) + self.lora(x)
+
+    def merged_weight(self) -> Tensor:
+        """The weight of one linear layer that computes the same."""
+        return self.base_layer.weight + self.lora.delta()
 
 
 class LoRAQKV(nn.Module):
@@ -73,19 +84,28 @@ class LoRAQKV(nn.Module):
     ----------
     base_layer : nn.Linear
         d to 3 d channels, q first, then k, then v; kept as it is.
-    rank, alpha : int, float
+    rank, alpha, dropout : int, float, float
         See `LowRank`.
     targets : sequence of str
         Among "q", "k", "v".
     """
 
-    def __init__(self, base_layer: nn.Linear, rank: int, alpha: float, targets: Sequence[str] = ("q", "v")) -> None:
+    def __init__(
+        self,
+        base_layer: nn.Linear,
+        rank: int,
+        alpha: float,
+        targets: Sequence[str] = ("q", "v"),
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if not targets or not set(targets) <= set(QKV_PARTS):
             raise ValueError(f"Targets are some of {QKV_PARTS}, not {tuple(targets)}.")
         self.base_layer = base_layer
         width = base_layer.in_features
-        self.lora = nn.ModuleDict({part: LowRank(width, width, rank, alpha) for part in QKV_PARTS if part in targets})
+        self.lora = nn.ModuleDict(
+            {part: LowRank(width, width, rank, alpha, dropout) for part in QKV_PARTS if part in targets}
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., 3 d)."""
@@ -94,3 +114,12 @@ class LoRAQKV(nn.Module):
             if part in self.lora:
                 parts[index] = parts[index] + self.lora[part](x)
         return torch.cat(parts, dim=-1)
+
+    def merged_weight(self) -> Tensor:
+        """The weight (3 d, d) of one linear layer that computes the same."""
+        parts = list(self.base_layer.weight.chunk(3))
+        for index, part in enumerate(QKV_PARTS):
+            if part in self.lora:
+                low_rank: LowRank = self.lora[part]  # type: ignore[assignment]
+                parts[index] = parts[index] + low_rank.delta()
+        return torch.cat(parts)

@@ -17,9 +17,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from napari_sam_lora.errors import CheckpointError
+from napari_sam_lora.model.download import Progress, model_path
 from napari_sam_lora.model.encoder import fuse_attention
 from napari_sam_lora.model.nano import build_sam_nano
-from napari_sam_lora.model.registry import MODELS, asset_path
+from napari_sam_lora.model.registry import MODELS
 
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -47,7 +48,7 @@ class LoadedModel:
     weights_hash: str
 
 
-def load(name: str | Path, device: torch.device) -> LoadedModel:
+def load(name: str | Path, device: torch.device, progress: Progress | None = None) -> LoadedModel:
     """Load a registered model, or a SAM-format checkpoint from a path.
 
     Parameters
@@ -55,6 +56,8 @@ def load(name: str | Path, device: torch.device) -> LoadedModel:
     name : str or Path
         A key of `MODELS`, or a .safetensors, .pth or .pt file.
     device : torch.device
+    progress : callable, optional
+        Called with the bytes fetched and all bytes while a named model is downloaded.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def load(name: str | Path, device: torch.device) -> LoadedModel:
         If there is no such model or file, or it is not a SAM checkpoint.
     """
     info = MODELS.get(str(name))
-    path = asset_path(info) if info else Path(name).expanduser()
+    path = model_path(info, progress) if info else Path(name).expanduser()
     if not path.is_file():
         raise CheckpointError(
             f"There is no model named {str(name)!r} and no such file. Named models: {', '.join(MODELS)}."

@@ -1,10 +1,11 @@
-"""The models that have a name."""
+"""The models that have a name: where they come from, their licence, and how a download is verified."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from pathlib import Path
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+_MICRO_SAM = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
 
 
 @dataclass(frozen=True)
@@ -17,31 +18,106 @@ class ModelInfo:
     family : str
         ``nano``, ``vit_b``, ``vit_l`` or ``vit_h``.
     licence : str
+        SPDX name.
+    source : str
+        Who made it.
     description : str
         One line for a person.
+    megabytes : int
+        Size of the file.
     asset : str, optional
-        File name in the package's assets.
+        File name in the package's assets, for a bundled model.
+    url : str, optional
+        Where the file can be fetched.
+    digest : str, optional
+        Of the file at ``url``, as ``algorithm:hexadecimal digits``.
     """
 
     name: str
     family: str
     licence: str
+    source: str
     description: str
+    megabytes: int
     asset: str | None = None
+    url: str | None = None
+    digest: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the cache directory."""
+        ending = "safetensors" if self.asset else str(self.url).rsplit(".", 1)[-1]
+        return f"{self.name}.{ending}"
 
 
-MODELS: dict[str, ModelInfo] = {
-    "sam_nano": ModelInfo(
+def _meta(name: str, family: str, size: str, megabytes: int, digest: str, quality: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        family=family,
+        licence="Apache-2.0",
+        source="Meta AI, Segment Anything",
+        description=f"General model, {size}; {quality}.",
+        megabytes=megabytes,
+        url=_META
+        + {"vit_b": "sam_vit_b_01ec64", "vit_l": "sam_vit_l_0b3195", "vit_h": "sam_vit_h_4b8939"}[family]
+        + ".pth",
+        digest=f"xxh128:{digest}",
+    )
+
+
+def _micro_sam(name: str, family: str, place: str, digest: str, objects: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        family=family,
+        licence="CC-BY-4.0",
+        source="micro-sam, Segment Anything for Microscopy",
+        description=f"For {objects}.",
+        megabytes=375 if family == "vit_b" else 1250,
+        url=f"{_MICRO_SAM}{place}/1.2/files/{family}.pt",
+        digest=f"xxh128:{digest}",
+    )
+
+
+_ALL = (
+    ModelInfo(
         name="sam_nano",
         family="nano",
         licence="BSD-3-Clause",
-        description="Small general model that comes with the plugin; fast on any laptop, works offline.",
+        source="comes with this package",
+        description="Small general model; fast on any laptop, works offline.",
+        megabytes=4,
         asset="sam_nano.safetensors",
     ),
-}
-
-
-def asset_path(info: ModelInfo) -> Path:
-    """Path of a bundled checkpoint."""
-    with as_file(files("napari_sam_lora") / "assets" / str(info.asset)) as path:
-        return path
+    _meta("vit_b", "vit_b", "base size", 375, "6923c33df3637b6a922d7682bfc9a86b", "6 to 9 s a plane on a laptop CPU"),
+    _meta("vit_l", "vit_l", "large", 1250, "a82beb3c660661e3dd38d999cc860e9a", "better, wants a GPU"),
+    _meta("vit_h", "vit_h", "huge", 2560, "97698fac30bd929c2e6d8d8cc15933c2", "best, needs a GPU"),
+    _micro_sam(
+        "vit_b_lm",
+        "vit_b",
+        "diplomatic-bug",
+        "fe9252a29f3f4ea53c15a06de471e186",
+        "cells and nuclei in light microscopy, base size",
+    ),
+    _micro_sam(
+        "vit_l_lm",
+        "vit_l",
+        "idealistic-rat",
+        "017f20677997d628426dec80a8018f9d",
+        "cells and nuclei in light microscopy, large",
+    ),
+    _micro_sam(
+        "vit_b_em_organelles",
+        "vit_b",
+        "noisy-ox",
+        "f3bf2ed83d691456bae2c3f9a05fb438",
+        "mitochondria and nuclei in electron microscopy, base size",
+    ),
+    _micro_sam(
+        "vit_l_em_organelles",
+        "vit_l",
+        "humorous-crab",
+        "810b084b6e51acdbf760a993d8619f2d",
+        "mitochondria and nuclei in electron microscopy, large",
+    ),
+)
+MODELS: dict[str, ModelInfo] = {info.name: info for info in _ALL}

@@ -1,0 +1,42 @@
+# make demo   the main job on bundled real images
+# make test   linters, types, import contract and tests, with a real napari viewer
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A Qt 6 window, and a screen to show it on.
+QT_PACKAGES := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 \
+	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1 \
+	libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.run
+	$(BIN)/napari-sam-lora demo
+
+test: lint
+	@scripts/system-packages.sh $(QT_PACKAGES)
+	xvfb-run --auto-servernum --server-args="-screen 0 1400x1000x24" $(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || scripts/system-packages.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml
+	@echo "Installing (PyTorch is large: a few minutes the first time) ..."
+	$(PIP) --editable ".[all]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(PIP) --editable ".[all,dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo-output build dist

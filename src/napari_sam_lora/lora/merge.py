@@ -1,0 +1,107 @@
+"""Fold an adapter into full weights: for export, in SAM's own keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as functional
+from safetensors.torch import save_file
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.files import atomic_path
+from napari_sam_lora.lora.layers import LoRALinear, LoRAQKV
+
+_ENDINGS = (".pth", ".pt", ".safetensors")
+
+
+class MergedLinear(nn.Module):
+    """One linear layer in the place of a low-rank one, which is kept for `unmerge`.
+
+    Parameters
+    ----------
+    adapted : LoRALinear or LoRAQKV
+    """
+
+    weight: Tensor
+
+    def __init__(self, adapted: LoRALinear | LoRAQKV) -> None:
+        super().__init__()
+        self.register_buffer("weight", adapted.merged_weight().detach())
+        self.base_layer = adapted.base_layer
+        self._adapted = (adapted,)  # in a tuple: not a submodule, its tensors are not part of the state
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        return functional.linear(x, self.weight, self.base_layer.bias)
+
+    @property
+    def adapted(self) -> LoRALinear | LoRAQKV:
+        """The layer that it stands for."""
+        return self._adapted[0]
+
+
+@torch.no_grad()
+def merge(tree: Sam) -> None:
+    """Fold the low-rank layers of an adapted tree into plain ones, in place; the base's tensors are not touched."""
+    for name, module in list(tree.named_modules()):
+        if isinstance(module, (LoRALinear, LoRAQKV)):
+            _replace(tree, name, MergedLinear(module))
+
+
+def unmerge(tree: Sam) -> None:
+    """Undo `merge`, to the bit: the layers that were there come back."""
+    for name, module in list(tree.named_modules()):
+        if isinstance(module, MergedLinear):
+            _replace(tree, name, module.adapted)
+
+
+@torch.no_grad()
+def merged_state(tree: Sam) -> dict[str, Tensor]:
+    """The state dict of a plain SAM that computes what an adapted tree computes.
+
+    Parameters
+    ----------
+    tree : Sam
+        From `Adapter.apply`; it is not changed, and neither is the base that it shares tensors with.
+
+    Returns
+    -------
+    dict of str to Tensor
+        float32 on the CPU, with exactly the keys of the base model.
+    """
+    state = {
+        name.replace(".base_layer.", "."): value.detach().cpu()
+        for name, value in tree.state_dict().items()
+        if ".lora." not in name
+    }
+    for name, module in tree.named_modules():
+        if isinstance(module, (LoRALinear, LoRAQKV)):
+            state[f"{name}.weight"] = module.merged_weight().detach().cpu()
+        elif isinstance(module, MergedLinear):
+            state[f"{name}.weight"] = module.adapted.merged_weight().detach().cpu()
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def save_merged(path: str | Path, tree: Sam) -> Path:
+    """Write the merged weights as a SAM checkpoint (.pth, .pt or .safetensors), atomically.
+
+    A .pth loads strictly with ``segment_anything.sam_model_registry``.
+    """
+    target = Path(path)
+    if target.suffix not in _ENDINGS:
+        raise InputError(f"A checkpoint ends in {', '.join(_ENDINGS)}, unlike {target.name}.")
+    state = merged_state(tree)
+    with atomic_path(target) as temporary:
+        if target.suffix == ".safetensors":
+            save_file(state, temporary)
+        else:
+            torch.save(state, temporary)
+    return target
+
+
+def _replace(tree: Sam, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    tree.get_submodule(parent)._modules[last] = module
