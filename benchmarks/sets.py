@@ -67,7 +67,7 @@ def read(path: Path) -> NDArray[Any]:
     if path.name.endswith((".nii", ".nii.gz")):
         import nibabel  # noqa: PLC0415  only the sets in NIfTI need it
 
-        return np.asarray(nibabel.load(path).dataobj).T
+        return np.asarray(nibabel.nifti1.load(path).dataobj).T
     raise ValueError(f"{path.name} is neither PNG, TIFF nor NIfTI")
 
 

@@ -188,6 +188,7 @@ def _summarise(metrics: dict[str, Any], folder: Path, say: Say) -> None:
     for name, key in (
         ("IoU with a box", "box_iou"),
         ("IoU with one click", "click_iou"),
+        ("IoU after six clicks", "corrected_iou"),
         ("clicks to IoU 0.8", "clicks_to_good"),
     ):
         say(f"  {name:24}{metrics[f'base_{key}']:8.3f}{metrics[f'adapted_{key}']:10.3f}")

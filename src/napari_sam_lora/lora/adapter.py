@@ -88,7 +88,7 @@ class AdapterInfo:
         try:
             lora, preprocessing = values.pop("lora"), values.pop("preprocessing")
             return cls(
-                lora=LoRAConfig(**lora | {"targets": tuple(lora["targets"])}),
+                lora=LoRAConfig(**lora | {name: tuple(lora[name]) for name in ("blocks", "targets")}),
                 preprocessing=Preprocessing.from_dict(preprocessing),
                 **values,
             )

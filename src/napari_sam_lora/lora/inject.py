@@ -14,12 +14,13 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.lora.layers import LoRALinear, LoRAQKV
+from napari_sam_lora.lora.layers import QKV_PARTS, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
 
 Mode = Literal["decoder", "late", "full"]
-TuneDecoder = Literal["lora", "all"]
+TuneDecoder = Literal["lora", "all", "none"]
 MODES: tuple[Mode, ...] = ("decoder", "late", "full")
+TARGETS = (*QKV_PARTS, "proj", "mlp")
 
 
 @dataclass(frozen=True)
@@ -28,33 +29,49 @@ class LoRAConfig:
 
     Attributes
     ----------
-    first_block : int
-        LoRA sits in this encoder block and all later ones; the number of blocks for none.
+    blocks : tuple of int
+        Encoder blocks with low-rank layers, counted from 0; empty for none.
     rank : int
     alpha : float
+        The low-rank additions are multiplied by alpha / rank.
     targets : tuple of str
-        Among "q", "k", "v".
-    tune_decoder : "lora" or "all"
-        LoRA on the attention and the output heads of the mask decoder, or new values for all its weights.
+        Layers of those blocks: "q", "k" and "v" of the attention, its output projection "proj", and "mlp".
+    tune_decoder : str
+        "lora": low-rank layers in the attention and the output heads of the mask decoder; "all": new values for all
+        its weights; "none": the decoder stays as it is.
+    dropout : float
+        Probability with which an input of a low-rank layer is dropped in training.
+
+    Raises
+    ------
+    InputError
+        If a value makes no sense, or nothing would be changed at all.
     """
 
-    first_block: int
+    blocks: tuple[int, ...]
     rank: int = 4
     alpha: float = 4.0
     targets: tuple[str, ...] = ("q", "v")
     tune_decoder: TuneDecoder = "lora"
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.first_block < 0 or self.rank < 1 or self.alpha <= 0:
-            raise InputError("The first block must be at least 0, the rank at least 1 and alpha more than 0.")
-        if not set(self.targets) <= {"q", "k", "v"} or not self.targets:
-            raise InputError(f"Targets are some of q, k and v, not {self.targets}.")
-        if self.tune_decoder not in ("lora", "all"):
-            raise InputError(f'tune_decoder is "lora" or "all", not {self.tune_decoder!r}.')
+        object.__setattr__(self, "blocks", tuple(sorted(set(self.blocks))))
+        object.__setattr__(self, "targets", tuple(name for name in TARGETS if name in self.targets) or self.targets)
+        if any(block < 0 for block in self.blocks):
+            raise InputError(f"Encoder blocks are counted from 0, not {self.blocks[0]}.")
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise InputError("The rank must be at least 1, alpha more than 0, and dropout from 0 to less than 1.")
+        if not set(self.targets) <= set(TARGETS) or not self.targets:
+            raise InputError(f"Targets are some of {', '.join(TARGETS)}, not {self.targets}.")
+        if self.tune_decoder not in ("lora", "all", "none"):
+            raise InputError(f'tune_decoder is "lora", "all" or "none", not {self.tune_decoder!r}.')
+        if self.tune_decoder == "none" and not self.blocks:
+            raise InputError("Nothing would be changed: choose encoder blocks, or tune the decoder.")
 
 
-def first_block(sam: Sam, mode: Mode, late_blocks: int | None = None) -> int:
-    """The first encoder block with LoRA.
+def tuned_blocks(sam: Sam, mode: Mode, late_blocks: int | None = None) -> tuple[int, ...]:
+    """The encoder blocks that a mode changes.
 
     Parameters
     ----------
@@ -63,21 +80,20 @@ def first_block(sam: Sam, mode: Mode, late_blocks: int | None = None) -> int:
     late_blocks : int, optional
         Number of last blocks in "late" mode: by default a third of them.
     """
-    blocks = block_count(sam.image_encoder)
+    count = block_count(sam.image_encoder)
     if mode == "decoder":
-        return blocks
+        return ()
     if mode == "full":
-        return 0
-    last = max(1, blocks // 3) if late_blocks is None else late_blocks
-    if not 1 <= last <= blocks:
-        raise InputError(f"This model has {blocks} encoder blocks; late_blocks cannot be {last}.")
-    return blocks - last
+        return tuple(range(count))
+    last = max(1, count // 3) if late_blocks is None else late_blocks
+    if not 1 <= last <= count:
+        raise InputError(f"This model has {count} encoder blocks; late_blocks cannot be {last}.")
+    return tuple(range(count - last, count))
 
 
 def encoder_split(sam: Sam, config: LoRAConfig) -> int:
     """Where the frozen prefix ends, see `napari_sam_lora.model.encoder.prefix`; the neck is frozen too."""
-    blocks = block_count(sam.image_encoder)
-    return config.first_block if config.first_block < blocks else blocks + 1
+    return config.blocks[0] if config.blocks else block_count(sam.image_encoder) + 1
 
 
 def attach(sam: Sam, config: LoRAConfig) -> Sam:
@@ -94,20 +110,36 @@ def attach(sam: Sam, config: LoRAConfig) -> Sam:
     Sam
         In evaluation mode; only the adapter's tensors require gradients.
     """
+    count = block_count(sam.image_encoder)
+    if config.blocks and config.blocks[-1] >= count:
+        raise InputError(f"This model has {count} encoder blocks; there is no block {config.blocks[-1]}.")
     tree = share(sam)
     tree.requires_grad_(False)
-    for block in tree.image_encoder.blocks[config.first_block :]:
-        block.attn.qkv = LoRAQKV(block.attn.qkv, config.rank, config.alpha, config.targets)
+    for index in config.blocks:
+        _wrap_block(tree.image_encoder.blocks[index], config)
     if config.tune_decoder == "all":
         for module in tree.mask_decoder.modules():
             for name, value in list(module.named_parameters(recurse=False)):
                 setattr(module, name, nn.Parameter(value.detach().clone()))
-    else:
+    elif config.tune_decoder == "lora":
         for parent, name, layer in list(_decoder_linears(tree.mask_decoder)):
-            parent._modules[name] = LoRALinear(layer, config.rank, config.alpha)
-    for value in adapter_parameters(tree).values():
-        value.requires_grad_(True)
+            parent._modules[name] = LoRALinear(layer, config.rank, config.alpha, config.dropout)
     return tree.to(sam.device).eval()
+
+
+def _wrap_block(block: nn.Module, config: LoRAConfig) -> None:
+    """Give an encoder block its low-rank layers, in place."""
+    settings = (config.rank, config.alpha)
+    attention: Any = block.attn
+    mlp: Any = block.mlp
+    parts = [name for name in config.targets if name in QKV_PARTS]
+    if parts:
+        attention.qkv = LoRAQKV(attention.qkv, *settings, parts, config.dropout)
+    if "proj" in config.targets:
+        attention.proj = LoRALinear(attention.proj, *settings, config.dropout)
+    if "mlp" in config.targets:
+        mlp.lin1 = LoRALinear(mlp.lin1, *settings, config.dropout)
+        mlp.lin2 = LoRALinear(mlp.lin2, *settings, config.dropout)
 
 
 def share(module: Any) -> Any:
@@ -117,12 +149,8 @@ def share(module: Any) -> Any:
 
 
 def adapter_parameters(tree: Sam) -> dict[str, nn.Parameter]:
-    """The tensors of a tree made by `attach` that belong to the adapter, by name."""
-    named = dict(tree.named_parameters())
-    low_rank = {name: value for name, value in named.items() if ".lora." in name}
-    if any(name.startswith("mask_decoder.") for name in low_rank):
-        return low_rank
-    return low_rank | {name: value for name, value in named.items() if name.startswith("mask_decoder.")}
+    """The tensors of the adapter in a tree made by `attach`, by name: those that require gradients."""
+    return {name: value for name, value in tree.named_parameters() if value.requires_grad}
 
 
 @torch.no_grad()

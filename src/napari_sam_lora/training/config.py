@@ -26,10 +26,15 @@ class TrainConfig:
         Their scale is alpha / rank; by default alpha is the rank.
     late_blocks : int, optional
         Number of last encoder blocks in "late" mode; by default a third of them.
+    blocks : tuple of int, optional
+        Encoder blocks with low-rank layers, counted from 0, instead of those of the mode.
     targets : tuple of str
-        Parts of the encoder's attention with low-rank layers, among "q", "k", "v".
+        Layers of those blocks: "q", "k" and "v" of the attention, its output projection "proj", and "mlp".
     tune_decoder : str
-        "lora": low-rank layers in the decoder's attention and heads; "all": every decoder weight.
+        "lora": low-rank layers in the decoder's attention and heads; "all": every decoder weight; "none": the decoder
+        stays as it is.
+    dropout : float
+        Probability with which an input of a low-rank layer is dropped in training.
     steps : int
         Optimisation steps.
     learning_rate : float
@@ -61,8 +66,10 @@ class TrainConfig:
     rank: int = 4
     alpha: float | None = None
     late_blocks: int | None = None
+    blocks: tuple[int, ...] | None = None
     targets: tuple[str, ...] = ("q", "v")
     tune_decoder: TuneDecoder = "lora"
+    dropout: float = 0.0
     steps: int = 200
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -79,6 +86,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
+        object.__setattr__(self, "blocks", None if self.blocks is None else tuple(self.blocks))
         if self.mode not in MODES:
             raise InputError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.")
         for name in ("rank", "steps", "objects", "chunk", "views"):
@@ -98,7 +106,8 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return asdict(self) | {"targets": list(self.targets)}
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Prepared
-from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, first_block
+from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, tuned_blocks
+from napari_sam_lora.lora.layers import LowRank
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
@@ -55,11 +57,12 @@ class StepResult:
 def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
     """The layers that a run changes."""
     return LoRAConfig(
-        first_block=first_block(sam, config.mode, config.late_blocks),
+        blocks=tuned_blocks(sam, config.mode, config.late_blocks) if config.blocks is None else config.blocks,
         rank=config.rank,
         alpha=float(config.rank if config.alpha is None else config.alpha),
         targets=config.targets,
         tune_decoder=config.tune_decoder,
+        dropout=config.dropout,
     )
 
 
@@ -92,6 +95,9 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.tree = attach(sam, lora)
+        for module in self.tree.modules():
+            if isinstance(module, LowRank):
+                module.train()
         self.stride = mask_stride(sam)
         self.split = encoder_split(sam, lora)
         self.cache = cache or PrefixCache(sam, self.split, config.cache_bytes, config.half_cache)
@@ -121,7 +127,8 @@ class Trainer:
         view = self._draw_view()
         prepared, labels = show(view, self.planes)
         masks = self._draw_masks(view.plane, labels)
-        loss = self.backward(view, prepared, masks)
+        with self._seeded_dropout():
+            loss = self.backward(view, prepared, masks)
         if not math.isfinite(loss):
             raise TrainingError("The loss is no longer a number. Try a lower learning rate.")
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -173,8 +180,8 @@ class Trainer:
             ambiguous = prompts.is_lone_point(0)
             total = total + self.loss(logits, scores, target, ambiguous)
             if number < corrections:
-                best = 1 + scores[:, 1:].argmax(1) if ambiguous else torch.zeros(len(scores), dtype=torch.long)
-                shown = logits.detach()[torch.arange(len(best)), best]
+                best = 1 + scores[:, 1:].argmax(1) if ambiguous else torch.zeros_like(scores[:, 0], dtype=torch.long)
+                shown = logits.detach()[torch.arange(len(best), device=best.device), best]
                 found = self.tree.postprocess_masks(shown[:, None], prepared.resized_shape, prepared.shape)
                 clicks = corrective_clicks((found[:, 0] > 0).cpu().numpy(), masks, self.rng)
                 prompts = with_click(prompts, clicks, shown.cpu().numpy())
@@ -185,6 +192,17 @@ class Trainer:
         drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
         padded = functional.pad(drawn, (0, size - masks.shape[2], 0, size - masks.shape[1]))
         return (functional.avg_pool2d(padded, self.stride) >= 0.5).float()
+
+    @contextmanager
+    def _seeded_dropout(self) -> Iterator[None]:
+        """The same dropout in every run with the same seed; torch's own generator is left as it was."""
+        if self.config.dropout == 0:
+            yield
+            return
+        device = self.tree.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.config.seed + self.done)
+            yield
 
     def _draw_view(self) -> View:
         return self._views[self.rng.integers(len(self._views))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,10 @@ class ObjectScore:
         Of the mask for its exact box.
     click_iou : float
         Of the mask for one click at its centre, as the model itself chooses it among the candidates.
+    corrected_iou : float
+        Of the mask after the last of `MAX_CLICKS` clicks, each on the middle of the largest error.
     clicks_to_good : int
-        Clicks until IoU 0.8, each on the middle of the largest error; one more than `MAX_CLICKS` if never.
+        Clicks until IoU 0.8; one more than `MAX_CLICKS` if never.
     """
 
     plane: int
@@ -41,6 +43,7 @@ class ObjectScore:
     box_iou: float
     box_dice: float
     click_iou: float
+    corrected_iou: float
     clicks_to_good: int
 
 
@@ -50,7 +53,7 @@ class Figures:
 
     Attributes
     ----------
-    box_iou, box_dice, click_iou, clicks_to_good : float
+    box_iou, box_dice, click_iou, corrected_iou, clicks_to_good : float
         See `ObjectScore`.
     count : int
         Number of objects.
@@ -59,21 +62,19 @@ class Figures:
     box_iou: float
     box_dice: float
     click_iou: float
+    corrected_iou: float
     clicks_to_good: float
     count: int
 
 
 def summarise(scores: Sequence[ObjectScore]) -> Figures:
     """Mean figures of some objects."""
-    if not scores:
-        return Figures(np.nan, np.nan, np.nan, np.nan, count=0)
-    return Figures(
-        box_iou=float(np.mean([score.box_iou for score in scores])),
-        box_dice=float(np.mean([score.box_dice for score in scores])),
-        click_iou=float(np.mean([score.click_iou for score in scores])),
-        clicks_to_good=float(np.mean([score.clicks_to_good for score in scores])),
-        count=len(scores),
-    )
+    means = {
+        field.name: float(np.mean([getattr(score, field.name) for score in scores])) if scores else np.nan
+        for field in fields(Figures)
+        if field.name != "count"
+    }
+    return Figures(**means, count=len(scores))
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -111,17 +112,17 @@ def _score_some(
     prompts = Prompts(points=[[click_at_centre(want)] for want in wanted])
     clicks = [max_clicks + 1] * len(labels)
     first: list[float] = []
+    iou: list[float] = []
     for number in range(1, max_clicks + 1):
         result = predictor.segment(embedding, prompts)
         iou = [mask_iou(got, want) for got, want in zip(result.masks, wanted, strict=True)]
         first = first or iou
         clicks = [min(before, number) if now >= GOOD_IOU else before for before, now in zip(clicks, iou, strict=True)]
-        if number == max_clicks or max(clicks) <= max_clicks:
-            break
-        prompts = _correct(prompts, result, wanted)
+        if number < max_clicks:
+            prompts = _correct(prompts, result, wanted)
     return [
-        ObjectScore(index, label, box, 2 * box / (1 + box), click, count)
-        for label, box, click, count in zip(labels, box_iou, first, clicks, strict=True)
+        ObjectScore(index, label, box, 2 * box / (1 + box), click, corrected, count)
+        for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
     ]
 
 
