@@ -8,12 +8,18 @@ from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
 
+# Without gradients, attention over more tokens than this is computed in parts; a window of SAM has 196.
+_TOKENS_AT_ONCE = 1024
+# Rows of queries in a part: their bias takes 16 MB at 64 x 64 tokens.
+_ROWS_AT_ONCE = 16
+
 
 class FusedAttention(nn.Module):
     """The attention of `ImageEncoderViT` through ``scaled_dot_product_attention``.
 
-    The decomposed relative position (MViTv2, arXiv 2112.01526, eq. 4) becomes the additive bias. Parameters and
-    their names are those of the layer that it stands for.
+    The decomposed relative position (MViTv2, arXiv 2112.01526, eq. 4) becomes the additive bias. Over a whole plane
+    that bias is large (0.8 GB for ViT-B at 1024 pixels), so without gradients it is made and used for a few rows of
+    queries of one head at a time. Parameters and their names are those of the layer that it stands for.
 
     Parameters
     ----------
@@ -35,16 +41,48 @@ class FusedAttention(nn.Module):
         """Attend among the tokens (b, h, w, d) of each window."""
         batch, height, width, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self._relative_position(q, height, width) if self.use_rel_pos else None
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if self.use_rel_pos:
+            out = self._attend(q, k, v, height, width)
+        else:
+            out = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))
 
-    def _relative_position(self, q: Tensor, height: int, width: int) -> Tensor:
-        """Bias (b, heads, h * w, h * w) of queries (b, heads, h * w, d)."""
-        grid = q.reshape(*q.shape[:2], height, width, -1)
-        down = torch.einsum("bnhwc,hkc->bnhwk", grid, get_rel_pos(height, height, self.rel_pos_h))
-        across = torch.einsum("bnhwc,wkc->bnhwk", grid, get_rel_pos(width, width, self.rel_pos_w))
-        return (down[..., :, None] + across[..., None, :]).flatten(4).flatten(2, 3)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+        """Attention (b, heads, h * w, d) with the relative position as bias."""
+        down = get_rel_pos(height, height, self.rel_pos_h)
+        across = get_rel_pos(width, width, self.rel_pos_w)
+        if height * width <= _TOKENS_AT_ONCE or (torch.is_grad_enabled() and q.requires_grad):
+            bias = _relative_position(q, down, across)
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = torch.empty_like(q)
+        for batch in range(q.shape[0]):
+            for head in range(q.shape[1]):
+                one = (slice(batch, batch + 1), slice(head, head + 1))
+                for top in range(0, height, _ROWS_AT_ONCE):
+                    rows = slice(top, min(height, top + _ROWS_AT_ONCE))
+                    tokens = slice(rows.start * width, rows.stop * width)
+                    part = q[one][:, :, tokens]
+                    bias = _relative_position(part, down[rows], across)
+                    out[one][:, :, tokens] = functional.scaled_dot_product_attention(
+                        part, k[one], v[one], attn_mask=bias
+                    )
+        return out
+
+
+def _relative_position(q: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Bias (b, heads, r * w, h * w) of queries (b, heads, r * w, d) in r rows.
+
+    Parameters
+    ----------
+    down : Tensor
+        Relative position vectors of those rows to all rows, (r, h, d).
+    across : Tensor
+        Of all columns to all columns, (w, w, d).
+    """
+    grid = q.unflatten(2, (len(down), len(across)))
+    vertical = torch.einsum("bnrwc,rkc->bnrwk", grid, down)
+    horizontal = torch.einsum("bnrwc,wkc->bnrwk", grid, across)
+    return (vertical[..., :, None] + horizontal[..., None, :]).flatten(4).flatten(2, 3)
 
 
 def fuse_attention(encoder: ImageEncoderViT) -> None:
