@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from napari_sam_lora.model.allocator import keep_freed_memory
 from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
 from napari_sam_lora.model.checkpoints import LoadedModel, load
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
-from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.config import TrainConfig
@@ -161,7 +161,10 @@ class Evaluation:
 
 
 def load_model(
-    name: str | Path = "sam_nano", device: str = "auto", preprocessing: Preprocessing | None = None
+    name: str | Path = "sam_nano",
+    device: str = "auto",
+    preprocessing: Preprocessing | None = None,
+    input_size: int | None = None,
 ) -> Model:
     """Load a model.
 
@@ -173,18 +176,24 @@ def load_model(
         "auto" takes CUDA or Apple's MPS where there is one, otherwise the CPU; or a torch device such as "cuda:1".
     preprocessing : Preprocessing, optional
         Intensity window.
+    input_size : int, optional
+        Side of the square model input in pixels, by default the one that the model was trained at: 1024, and 256 for
+        sam_nano. Half of it costs less than a quarter of the time and shows less detail.
 
     Raises
     ------
     CheckpointError
         If there is no such model, or the file is damaged or something else.
     InputError
-        If there is no such device.
+        If there is no such device, or the input size does not fit the model.
     """
     chosen = pick_device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
-    return Model(load(name, chosen), preprocessing)
+    loaded = load(name, chosen)
+    if input_size is not None:
+        loaded = replace(loaded, sam=at_input_size(loaded.sam, input_size))
+    return Model(loaded, preprocessing)
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -127,9 +127,9 @@ def prepare(image: ArrayLike, input_size: int, preprocessing: Preprocessing | No
     rgb = to_rgb8(image, preprocessing)
     height, width = resized_shape(rgb.shape[:2], input_size)
     if (height, width) == rgb.shape[:2]:
-        pixels = rgb
+        pixels = rgb.copy()  # the caller may go on changing the array
     else:  # the resampling of segment_anything.utils.transforms.ResizeLongestSide.apply_image
-        pixels = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
+        pixels = np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
     return Prepared(pixels, (rgb.shape[0], rgb.shape[1]), input_size)
 
 

@@ -19,6 +19,7 @@ from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.inject import LoRAConfig, attach, set_adapter
+from napari_sam_lora.model.input_size import at_input_size
 
 FORMAT = "napari-sam-lora adapter"
 FORMAT_VERSION = 1
@@ -173,7 +174,9 @@ class Adapter:
         return Adapter(self.tensors, replace(self.info, metrics=metrics))
 
     def apply(self, sam: Sam, base_name: str, base_hash: str) -> Sam:
-        """A second module tree of the base model with this adapter; the base is not changed.
+        """A second module tree of the base model with this adapter, at the input size that it was trained at.
+
+        The base is not changed.
 
         Raises
         ------
@@ -185,7 +188,7 @@ class Adapter:
                 f"This adapter was trained on {self.info.base_name}, with other weights than the loaded {base_name}. "
                 f"Load {self.info.base_name} to use it."
             )
-        tree = attach(sam, self.info.lora)
+        tree = attach(at_input_size(sam, self.info.input_size), self.info.lora)
         try:
             set_adapter(tree, self.tensors)
         except ValueError as error:

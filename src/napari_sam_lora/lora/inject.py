@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.lora.layers import QKV_PARTS, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
+from napari_sam_lora.model.sharing import share
 
 Mode = Literal["decoder", "late", "full"]
 TuneDecoder = Literal["lora", "all", "none"]
@@ -140,12 +139,6 @@ def _wrap_block(block: nn.Module, config: LoRAConfig) -> None:
     if "mlp" in config.targets:
         mlp.lin1 = LoRALinear(mlp.lin1, *settings, config.dropout)
         mlp.lin2 = LoRALinear(mlp.lin2, *settings, config.dropout)
-
-
-def share(module: Any) -> Any:
-    """Copy a module tree, but none of its tensors."""
-    tensors = chain(module.parameters(), module.buffers())
-    return deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def adapter_parameters(tree: Sam) -> dict[str, nn.Parameter]:

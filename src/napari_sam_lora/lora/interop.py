@@ -61,7 +61,7 @@ def import_sam_lora(path: str | Path, loaded: LoadedModel, blocks: Sequence[int]
             f"{source.name} was trained on an encoder of width {width}; {loaded.name} has {expected}. "
             "768 is ViT-B, 1024 ViT-L, 1280 ViT-H: load that model first."
         )
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for number, (a, b) in enumerate(pairs):
         name = f"image_encoder.blocks.{chosen[number // 2]}.attn.qkv.lora.{'qv'[number % 2]}"
         tensors |= {f"{name}.a": a.float(), f"{name}.b": b.float()}

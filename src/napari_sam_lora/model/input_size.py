@@ -6,6 +6,9 @@ import torch.nn.functional as functional
 from segment_anything.modeling import Sam
 from torch import nn
 
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.model.sharing import share
+
 
 def stride(sam: Sam) -> int:
     """Side of the square of input pixels that one image token stands for."""
@@ -27,7 +30,7 @@ def set_input_size(sam: Sam, size: int) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If the size is not a positive multiple of the stride.
     """
     encoder, prompt_encoder = sam.image_encoder, sam.prompt_encoder
@@ -35,7 +38,7 @@ def set_input_size(sam: Sam, size: int) -> None:
         return
     step = stride(sam)
     if size <= 0 or size % step:
-        raise ValueError(f"The input size must be a positive multiple of {step}, not {size}.")
+        raise InputError(f"The input size must be a positive multiple of {step}, not {size}.")
     tokens = size // step
     if encoder.pos_embed is not None:
         position = encoder.pos_embed.data.permute(0, 3, 1, 2)
@@ -47,6 +50,15 @@ def set_input_size(sam: Sam, size: int) -> None:
     prompt_encoder.input_image_size = (size, size)
     prompt_encoder.image_embedding_size = (tokens, tokens)
     prompt_encoder.mask_input_size = (4 * tokens, 4 * tokens)
+
+
+def at_input_size(sam: Sam, size: int) -> Sam:
+    """A SAM over the same tensors at another input size; the one given if that is its size. See `set_input_size`."""
+    if size == sam.image_encoder.img_size:
+        return sam
+    tree = share(sam)
+    set_input_size(tree, size)
+    return tree.eval()
 
 
 def mask_stride(sam: Sam) -> int:

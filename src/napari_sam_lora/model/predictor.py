@@ -98,13 +98,18 @@ class Predictor:
         Raises
         ------
         InputError
-            If drawn masks do not have the size of the plane.
+            If drawn masks do not have the size of the plane, or the plane was encoded at another input size.
         """
         return self.upscale(embedding.shape, *self.decode(embedding, prompts), prompts, multimask)
 
     @torch.no_grad()
     def decode(self, embedding: Embedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Low-resolution logits (n, 4, h, w), the single mask first, and their predicted IoU (n, 4)."""
+        if embedding.prepared.input_size != self.input_size:
+            raise InputError(
+                f"This plane was encoded at {embedding.prepared.input_size} pixels, the model now runs at "
+                f"{self.input_size}: encode it again."
+            )
         if embedding.weights_key != self.encoder_key:
             embedding = self.encode_prepared(embedding.prepared)
         logits: list[Tensor | None] = [None] * len(prompts)

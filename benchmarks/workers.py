@@ -1,0 +1,48 @@
+"""Measurements in processes of their own, so that memory and allocator settings of one do not reach the next."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything import sam_model_registry
+
+
+def run_worker(module: str, *arguments: str) -> dict[str, Any]:
+    """Run ``python -m module arguments`` and return the JSON object that it prints last."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long a call takes."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held at once."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def random_checkpoint(folder: Path, family: str = "vit_b") -> Path:
+    """A checkpoint with random weights under the official keys; relative positions, which start at zero, too."""
+    path = folder / f"random_{family}.pth"
+    if not path.exists():
+        torch.manual_seed(0)
+        sam = sam_model_registry[family]()
+        for name, value in sam.image_encoder.named_parameters():
+            if "rel_pos" in name or "pos_embed" in name:
+                torch.nn.init.normal_(value, std=0.02)
+        torch.save(sam.state_dict(), path)
+    return path
