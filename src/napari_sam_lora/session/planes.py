@@ -1,0 +1,161 @@
+"""Planes of an n-dimensional image in any orthogonal view, and where their pixels come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+
+
+@dataclass(frozen=True, order=True)
+class PlaneKey:
+    """One plane of one image.
+
+    Attributes
+    ----------
+    image : str
+        Id of the image in the session; a label store looks only at the axes and the index.
+    axes : tuple of int
+        The two displayed axes of the data array, vertical first: ``(2, 1)`` shows axis 2 downwards.
+    index : tuple of int
+        Position along each other axis, in the order of the axes.
+    """
+
+    image: str
+    axes: tuple[int, int]
+    index: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, image: str, ndim: int, index: tuple[int, ...] = (), axes: tuple[int, int] | None = None) -> PlaneKey:
+        """The plane of the last two axes, or of the axes given.
+
+        Parameters
+        ----------
+        ndim : int
+            Axes of the data array; a channel axis (RGB) does not count.
+        """
+        key = cls(image, axes or (ndim - 2, ndim - 1), tuple(int(i) for i in index))
+        if key.ndim != ndim or len({*key.axes}) != 2 or not all(0 <= axis < ndim for axis in key.axes):
+            raise InputError(f"{key} is not a plane of {ndim} axes: give two axes and {ndim - 2} positions.")
+        return key
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the data array."""
+        return len(self.index) + 2
+
+    @property
+    def other_axes(self) -> tuple[int, ...]:
+        """The axes that are not displayed."""
+        return tuple(axis for axis in range(self.ndim) if axis not in self.axes)
+
+    def on(self, image: str) -> PlaneKey:
+        """The same plane of another image."""
+        return PlaneKey(image, self.axes, self.index)
+
+    def neighbour(self, offset: int, axis: int = -1) -> PlaneKey:
+        """The plane ``offset`` further along one of the other axes (by default the last of them)."""
+        index = list(self.index)
+        index[axis] += offset
+        return PlaneKey(self.image, self.axes, tuple(index))
+
+    def slices(self) -> tuple[int | slice, ...]:
+        """What to index the data array with; the result has the displayed axes in rising order, see `is_transposed`."""
+        rest = iter(self.index)
+        return tuple(slice(None) if axis in self.axes else next(rest) for axis in range(self.ndim))
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the displayed axes are in falling order."""
+        return self.axes[0] > self.axes[1]
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """(y, x) of the plane in an array of this shape."""
+        return shape[self.axes[0]], shape[self.axes[1]]
+
+    def is_in(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape (channels not counted) has this plane."""
+        inside = all(0 <= i < shape[axis] for i, axis in zip(self.index, self.other_axes, strict=True))
+        return len(shape) == self.ndim and inside
+
+
+class ImageSource(Protocol):
+    """Where the pixels of an image come from.
+
+    ``read`` is called from worker threads: an implementation holds the data array, not a layer, and must not
+    change anything.
+    """
+
+    @property
+    def name(self) -> str:
+        """For display."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data array, without a channel axis."""
+        ...
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a pixel along each axis."""
+        ...
+
+    def read(self, plane: PlaneKey) -> NDArray[Any]:
+        """Pixels (y, x) or (y, x, c) of one plane; nothing but this plane is loaded."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """An image in an array; anything that can be indexed like NumPy's works (dask, zarr).
+
+    Parameters
+    ----------
+    data : array
+        (…, y, x), or (…, y, x, c) if ``rgb``.
+    name : str
+    spacing : tuple of float, optional
+        1 along each axis by default.
+    rgb : bool
+        Whether the last axis holds colours.
+    """
+
+    data: Any
+    name: str = "image"
+    spacing: tuple[float, ...] = ()
+    rgb: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.shape) < 2:
+            raise InputError(f"An image has at least two axes, not the shape {self.data.shape}.")
+        if not self.spacing:
+            object.__setattr__(self, "spacing", (1.0,) * len(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data array, without a channel axis."""
+        return tuple(int(side) for side in (self.data.shape[:-1] if self.rgb else self.data.shape))
+
+    def read(self, plane: PlaneKey) -> NDArray[Any]:
+        """Pixels (y, x) or (y, x, c) of one plane."""
+        check_plane(plane, self.shape)
+        pixels = np.asarray(self.data[plane.slices()])
+        return pixels.swapaxes(0, 1) if plane.is_transposed else pixels
+
+
+def check_plane(plane: PlaneKey, shape: tuple[int, ...]) -> None:
+    """Raise an InputError if an array of this shape has no such plane."""
+    if not plane.is_in(shape):
+        raise InputError(f"There is no plane {plane.index} of axes {plane.axes} in an image of shape {shape}.")
+
+
+def last_axes_planes(image: str, shape: tuple[int, ...]) -> Iterator[PlaneKey]:
+    """All planes of the last two axes, in order."""
+    for index in np.ndindex(*shape[:-2]):
+        yield PlaneKey.of(image, len(shape), index)

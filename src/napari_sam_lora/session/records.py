@@ -1,0 +1,93 @@
+"""What is known of each object beside its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.preview import MaskOptions
+from napari_sam_lora.session.prompts import Row
+
+Origin = Literal["prompted", "painted", "re-segmented", "everything"]
+
+
+@dataclass(frozen=True)
+class StoredPrompts:
+    """The prompts of one commit: the items of one object in one plane, and how its mask was made of them."""
+
+    row: Row
+    options: MaskOptions
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """What is known of an object; replaced, never changed.
+
+    Attributes
+    ----------
+    id : int
+        Its value in the labels.
+    class_id : int
+        0 for no class.
+    origin : str
+        "prompted", "painted", "re-segmented" or "everything". Painted objects keep their prompts.
+    score : float
+        Predicted IoU of the last mask; NaN if it was never predicted.
+    approved : bool
+        Approved objects are left alone by re-segmentation.
+    prompts : mapping of PlaneKey to tuple of StoredPrompts
+        One for each commit in that plane.
+    adapter : str
+        Name of the adapter that made it; empty for the base model.
+    """
+
+    id: int
+    class_id: int = 0
+    origin: Origin = "painted"
+    score: float = float("nan")
+    approved: bool = False
+    prompts: Mapping[PlaneKey, tuple[StoredPrompts, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    adapter: str = ""
+
+
+@dataclass(frozen=True)
+class ObjectClass:
+    """A kind of object.
+
+    Attributes
+    ----------
+    id : int
+        1 or more; in a semantic label image also the pixel value.
+    name : str
+    colour : tuple of float
+        RGB between 0 and 1.
+    """
+
+    id: int
+    name: str
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ObjectStats:
+    """Measured from the pixels.
+
+    Attributes
+    ----------
+    area : int
+        Pixels, in all planes.
+    centroid : tuple of float
+        Along all axes of the label array.
+    box : tuple of slice
+        Along all axes.
+    plane_index : tuple of int
+        Where to look at it: the plane of the last two axes in which it is largest.
+    """
+
+    area: int
+    centroid: tuple[float, ...]
+    box: tuple[slice, ...]
+    plane_index: tuple[int, ...]
