@@ -168,12 +168,12 @@ def _labels(
 ) -> tuple[NDArray[np.int8], ...]:
     if values is None:
         return tuple(np.ones(len(row), np.int8) for row in points)
-    rows = tuple(np.asarray(row, np.int8).reshape(-1) for row in values)
+    rows = tuple(np.asarray(row).reshape(-1) for row in values)
     if [len(row) for row in rows] != [len(row) for row in points]:
         raise InputError("Each point needs one label.")
     if any(not np.isin(row, (0, 1)).all() for row in rows):
         raise InputError("A point label is 1 (inside the object) or 0 (outside).")
-    return rows
+    return tuple(row.astype(np.int8) for row in rows)
 
 
 def _masks(values: ArrayLike) -> NDArray[Any]:
@@ -182,6 +182,8 @@ def _masks(values: ArrayLike) -> NDArray[Any]:
         raise InputError(f"Masks are (n, y, x), not {masks.shape}.")
     if masks.dtype != bool and masks.dtype.kind != "f":
         raise InputError("Masks are bool (drawn) or float (logits of an earlier result).")
+    if masks.dtype != bool and not np.isfinite(masks).all():
+        raise InputError("The logits of a mask must be finite numbers.")
     if masks.dtype == bool and not masks.any(axis=(1, 2)).all():
         raise InputError("A drawn mask is empty.")
     return masks

@@ -33,7 +33,7 @@ def predictor_for(
     AdapterError
         If the adapter belongs to another base model.
     """
-    cache = cache or EmbeddingCache()
+    cache = EmbeddingCache() if cache is None else cache  # an empty one is false
     if adapter is None:
         return Predictor(loaded.sam, loaded.weights_hash, preprocessing or Preprocessing(), cache)
     tree = adapter.apply(loaded.sam, loaded.name, loaded.weights_hash)

@@ -77,7 +77,7 @@ class AdapterInfo:
         try:
             values = json.loads(text)
             kind, version = values.pop("format"), values.pop("version")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise AdapterError("This file is not an adapter of napari-sam-lora.") from error
         if kind != FORMAT:
             raise AdapterError("This file is not an adapter of napari-sam-lora.")
@@ -93,7 +93,7 @@ class AdapterInfo:
                 preprocessing=Preprocessing.from_dict(preprocessing),
                 **values,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AdapterError(f"The description in this adapter file is damaged: {error}") from error
 
 

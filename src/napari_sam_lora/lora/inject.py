@@ -56,7 +56,8 @@ class LoRAConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(sorted(set(self.blocks))))
-        object.__setattr__(self, "targets", tuple(name for name in TARGETS if name in self.targets) or self.targets)
+        if set(self.targets) <= set(TARGETS):
+            object.__setattr__(self, "targets", tuple(name for name in TARGETS if name in self.targets))
         if any(block < 0 for block in self.blocks):
             raise InputError(f"Encoder blocks are counted from 0, not {self.blocks[0]}.")
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import MaskData
+from segment_anything.utils.transforms import ResizeLongestSide
+from skimage.segmentation import relabel_sequential
 
-from napari_sam_lora.images import to_rgb8
+from napari_sam_lora.images import resized_shape, to_rgb8
 from napari_sam_lora.model.predictor import Predictor
 
 Progress = Callable[[int, int], None]
@@ -36,6 +39,14 @@ class EverythingConfig:
         Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.
     crop_n_layers : int
         Rounds on enlarged crops of the plane.
+    crop_nms_thresh : float
+        As ``box_nms_thresh``, between masks of different crops.
+    crop_overlap_ratio : float
+        Overlap of the crops of a round, as a share of the plane; each further round has half of it.
+    crop_n_points_downscale_factor : int
+        Each round has as many times fewer clicks along a side.
+    min_mask_region_area : int
+        Holes and separate parts of a mask with fewer pixels are filled or removed.
     """
 
     points_per_side: int = 32
@@ -45,6 +56,18 @@ class EverythingConfig:
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.5
     crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    min_mask_region_area: int = 0
+
+
+class _ResizeThin(ResizeLongestSide):
+    """segment-anything's resizing, except that a thin plane keeps at least one pixel across."""
+
+    @staticmethod
+    def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
+        return resized_shape((oldh, oldw), long_side_length)
 
 
 class _Generator(SamAutomaticMaskGenerator):
@@ -52,11 +75,18 @@ class _Generator(SamAutomaticMaskGenerator):
 
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
         super().__init__(predictor.sam, **asdict(config))
+        self.predictor.transform = _ResizeThin(predictor.input_size)
         self._progress = progress
         self._batches = sum(
             -(-len(grid) // config.points_per_batch) * 4**layer for layer, grid in enumerate(self.point_grids)
         )
         self._done = 0
+
+    def _process_crop(self, *args: Any, **kwargs: Any) -> MaskData:
+        data = super()._process_crop(*args, **kwargs)
+        if not len(data["rles"]):  # segment-anything cannot join crops one of which is empty
+            data["crop_boxes"] = torch.zeros(0, 4)
+        return data
 
     def _process_batch(self, *args: Any, **kwargs: Any) -> MaskData:
         data = super()._process_batch(*args, **kwargs)
@@ -109,9 +139,10 @@ def records_to_labels(
     Returns
     -------
     int32 (y, x)
+        Numbered without gaps.
     """
     labels = np.zeros(shape, np.int32)
     kept = [r for r in records if smallest <= r["area"] <= largest_share * labels.size]
     for number, record in enumerate(sorted(kept, key=lambda record: -record["area"]), start=1):
         labels[record["segmentation"]] = number
-    return labels
+    return np.asarray(relabel_sequential(labels)[0], np.int32)  # some may be hidden by smaller ones

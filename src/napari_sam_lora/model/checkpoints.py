@@ -25,6 +25,8 @@ from napari_sam_lora.model.registry import MODELS
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.blocks.0.norm1.weight"
+# What torch's unpickler stumbles over, besides its own error, in a file that is something else.
+_NOT_A_CHECKPOINT = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
 _WRAPPERS = ("model_state", "model", "state_dict", "sam")
 
 
@@ -94,7 +96,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (SafetensorError, pickle.UnpicklingError, *_NOT_A_CHECKPOINT) as error:
         raise CheckpointError(
             f"{path.name} is damaged, or holds more than weights and was not opened. Fetch it again."
         ) from error
@@ -106,7 +108,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def family_of(state: Mapping[str, Tensor]) -> str:
     """Recognise the family from the width of the image encoder."""
-    width = state[_WIDTH_KEY].shape[0]
+    shape = state[_WIDTH_KEY].shape
+    if len(shape) != 1:
+        raise CheckpointError(f"This is not a checkpoint of SAM: {_WIDTH_KEY} has no width.")
+    width = shape[0]
     if width not in _FAMILY_BY_WIDTH:
         raise CheckpointError(f"SAM with encoder width {width} is not known; known are {_FAMILY_BY_WIDTH}.")
     return _FAMILY_BY_WIDTH[width]
@@ -131,7 +136,7 @@ def _unwrap(content: Any) -> dict[str, Tensor] | None:
     if not isinstance(content, Mapping):
         return None
     for prefix in ("", "sam.", "module."):
-        if prefix + _WIDTH_KEY in content:
+        if isinstance(content.get(prefix + _WIDTH_KEY), Tensor):
             named = {str(key)[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)}
             return {key: value for key, value in named.items() if isinstance(value, Tensor)}
     for key in _WRAPPERS:

@@ -91,11 +91,13 @@ class _Bar:
         self.total: Any = 0
 
     def update(self, count: int) -> None:
-        self._done += count
-        self._progress(self._done, int(self.total or 0))
+        total = int(self.total or 0)
+        counted = self._done + count
+        self._done = max(self._done, min(counted, total) if total else counted)
+        self._progress(self._done, total)
 
     def reset(self) -> None:
-        self._done = 0
+        """pooch counts the last, shorter piece as a whole one, and then counts again from here; we do not go back."""
 
     def close(self) -> None:
         """Nothing is left open."""
