@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
@@ -219,9 +219,11 @@ def rate_at(step: int, steps: int) -> float:
 class Run:
     """A training run with everything that a checkpoint holds."""
 
-    def __init__(self, scenes: Path, folder: Path, steps: int) -> None:
-        self.folder, self.steps = folder, steps
+    def __init__(self, scenes: Path, folder: Path, steps: int, start: Path | None = None, small: float = 0.5) -> None:
+        self.folder, self.steps, self.small = folder, steps, small
         self.sam = build_sam_nano()
+        if start is not None:
+            self.sam.load_state_dict({name: value.float() for name, value in load_file(start).items()})
         self.average = deepcopy(self.sam)
         self.optimizer = torch.optim.AdamW(self.sam.parameters(), lr=RATE, weight_decay=0.02, betas=(0.9, 0.98))
         self.step = 0
@@ -247,7 +249,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.steps)
         self.sam.train()
-        size = INPUT_SIZE // 2 if 2 * self.step < self.steps else INPUT_SIZE
+        size = INPUT_SIZE // 2 if self.step < self.small * self.steps else INPUT_SIZE
         set_input_size(self.sam, size)
         loss = batch_loss(self.sam, [next(self.views[size]) for _ in range(BATCHES[size][0])], self.rng)
         self.optimizer.zero_grad()
@@ -301,11 +303,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--start", type=Path, help="weights (.safetensors) to begin with instead of random ones")
+    parser.add_argument("--small", type=float, default=0.5, help="share of the steps at 128 pixels")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.scenes, arguments.folder, arguments.steps)
+    run = Run(arguments.scenes, arguments.folder, arguments.steps, arguments.start, arguments.small)
     losses: list[float] = []
     begun = time.monotonic()
     while run.step < arguments.steps:
