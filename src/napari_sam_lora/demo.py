@@ -9,12 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from skimage.segmentation import find_boundaries
 from tqdm import tqdm
 
 from napari_sam_lora.api import Evaluation, Model, evaluate, iter_fine_tune, load_model
@@ -25,6 +21,7 @@ from napari_sam_lora.labels import add_masks, click_at_centre, find_objects
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.predictor import Result
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.report import draw_panels
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.run import FineTuneReport
 
@@ -51,7 +48,7 @@ class DemoResult:
     folder: Path
 
 
-def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print) -> DemoResult:
+def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print, bars: bool = True) -> DemoResult:
     """Run the whole loop on the bundled nuclei with the bundled model.
 
     Parameters
@@ -63,6 +60,8 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print) ->
     seed : int
     say : callable
         Gets lines for the user.
+    bars : bool
+        Whether a progress bar is shown.
     """
     begun = time.monotonic()
     model = load_model("sam_nano")
@@ -73,7 +72,7 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print) ->
 
     objects = sum(len(find_objects(labels)) for _, labels in train)
     say(f"2. Take the given labels of {len(train)} other images as corrections: {objects} nuclei.")
-    adapter, report = _train(model, train, TrainConfig(mode="late", rank=4, steps=steps, seed=seed))
+    adapter, report = _train(model, train, TrainConfig(mode="late", rank=4, steps=steps, seed=seed), bars)
     say(f"   Trained on {report.train_count} nuclei. {report.reason}")
 
     say(f"3. Check base and adapted model on the {len(test)} images that were not trained on.")
@@ -110,9 +109,9 @@ def _segment(model: Model, pair: Pair, by_click: bool) -> Result:
     return model.segment(model.encode(image), prompts)
 
 
-def _train(model: Model, pairs: Sequence[Pair], config: TrainConfig) -> tuple[Adapter, FineTuneReport]:
+def _train(model: Model, pairs: Sequence[Pair], config: TrainConfig, bars: bool) -> tuple[Adapter, FineTuneReport]:
     run = iter_fine_tune(model, pairs, config)
-    with tqdm(total=config.steps, desc="   fine-tuning", unit="step") as bar:
+    with tqdm(total=config.steps, desc="   fine-tuning", unit="step", disable=not bars) as bar:
         for step in run:
             bar.total = step.steps
             bar.set_postfix(loss=f"{step.loss:.3f}", phase=step.phase, refresh=False)
@@ -155,30 +154,11 @@ def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> d
 
 def draw_before_after(path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]) -> None:
     """Draw images, the masks of one click a nucleus before and after fine-tuning, and the given labels."""
-    titles = ("image", "base: one click each", "adapted: one click each", "given labels")
-    with mpl.rc_context({"font.size": 11, "savefig.facecolor": "white"}):
-        figure = Figure(figsize=(12, 3.2 * len(pairs)), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(pairs), len(titles), squeeze=False)
-        for row, ((image, labels), old, new) in enumerate(zip(pairs, before, after, strict=True)):
-            shown = np.clip(image / np.percentile(image, 99.9), 0, 1)
-            layers = (None, _to_labels(old), _to_labels(new), labels)
-            for axis, title, layer in zip(axes[row], titles, layers, strict=True):
-                axis.imshow(shown if layer is None else _outlined(shown, layer), cmap="gray")
-                axis.set_axis_off()
-                if row == 0:
-                    axis.set_title(title)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=100)
-
-
-def _outlined(image: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Gray image (y, x) with coloured outlines, float (y, x, 3)."""
-    rgb = np.repeat(np.asarray(image, np.float64)[..., None], 3, axis=2)
-    colours = mpl.colormaps["hsv"](np.random.default_rng(0).random(int(labels.max()) + 1))[:, :3]
-    edge = find_boundaries(labels, mode="inner")
-    rgb[edge] = colours[labels[edge]]
-    return rgb
+    rows = []
+    for (image, labels), old, new in zip(pairs, before, after, strict=True):
+        shown = np.clip(image / np.percentile(image, 99.9), 0, 1)
+        rows.append([(shown, layer) for layer in (None, _to_labels(old), _to_labels(new), labels)])
+    draw_panels(path, rows, ("image", "base: one click each", "adapted: one click each", "given labels"))
 
 
 def _summarise(metrics: dict[str, Any], folder: Path, say: Say) -> None:

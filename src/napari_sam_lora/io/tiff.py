@@ -32,6 +32,8 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]]) -> Path:
         raise InputError(f"A label TIFF ends in .tif or .tiff, unlike {target.name}.")
     if labels.min(initial=0) < 0:
         raise InputError("Labels must not be negative.")
+    if labels.max(initial=0) >= 2**32:
+        raise InputError(f"A label TIFF holds ids up to {2**32 - 1}, not {labels.max()}; renumber the labels first.")
     dtype = np.uint16 if labels.max(initial=0) < 2**16 else np.uint32
     with atomic_path(target) as temporary:
         tifffile.imwrite(temporary, labels.astype(dtype), compression="zlib", photometric="minisblack")

@@ -1,0 +1,7 @@
+"""``python -m napari_sam_lora.cli``."""
+
+import sys
+
+from napari_sam_lora.cli import main
+
+sys.exit(main())

@@ -1,0 +1,138 @@
+"""What a command shows: lines, warnings, tables and progress bars; and files that it may not replace."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.files import atomic_path
+
+# Where nobody watches, such as in a log file, a bar adds a line now and then.
+_LOG_SECONDS = 30.0
+_SOON = 0.3  # what is done sooner needs no bar
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a command speaks: results to standard output, warnings and bars to standard error.
+
+    Attributes
+    ----------
+    quiet : bool
+        Only errors and what was asked for are shown.
+    """
+
+    quiet: bool = False
+
+    def say(self, text: str = "") -> None:
+        """A line about what happens."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """A line about what the user may not expect."""
+        if not self.quiet:
+            tqdm.write(f"warning: {text}", file=sys.stderr)
+
+    def complain(self, text: str) -> None:
+        """A line about an error after which the command goes on."""
+        tqdm.write(f"napari-sam-lora: {text}", file=sys.stderr)
+
+    def bar(self, name: str, total: float | None, unit: str = "it", **options: Any) -> Any:
+        """A progress bar with the time left, to be used in a ``with`` block."""
+        watched = sys.stderr.isatty()
+        return tqdm(
+            total=total,
+            desc=name,
+            unit=unit,
+            disable=self.quiet,
+            file=sys.stderr,
+            mininterval=0.1 if watched else _LOG_SECONDS,
+            delay=_SOON if watched else _LOG_SECONDS,
+            dynamic_ncols=watched,
+            **options,
+        )
+
+    @contextmanager
+    def progress(self, name: str, unit: str = "it", **options: Any) -> Iterator[Callable[[int, int], None]]:
+        """A bar as a function of what is done and of all that there is to do."""
+        with self.bar(name, None, unit, **options) as bar:
+
+            def update(done: int, total: int) -> None:
+                bar.total = total or None
+                bar.update(done - bar.n)
+
+            yield update
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text; all but the first aligned to the right if they hold numbers."""
+    cells = [header, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.strip("+-0123456789.,%") == ""
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: figures that are not numbers become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON of a value."""
+    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def check_output(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to replace files, before the work is done that they are the result of.
+
+    Raises
+    ------
+    InputError
+        If one of them exists and may not be replaced, or cannot be a file.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file.")
+        for parent in path.parents:
+            if parent.exists():
+                if not parent.is_dir():
+                    raise InputError(f"{path} cannot be written: {parent} is a file.")
+                break
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        more = (
+            f" and {len(there) - 3} more files exist" if len(there) > 3 else " exists" if len(there) == 1 else " exist"
+        )
+        raise InputError(f"{', '.join(there[:3])}{more} already; --overwrite replaces, or choose another --output.")

@@ -1,0 +1,152 @@
+"""Read COCO annotations: polygons and run-length encoded masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.draw import polygon
+
+from napari_sam_lora.errors import InputError
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """An image of a COCO file and its annotations.
+
+    Attributes
+    ----------
+    file_name : str
+    annotations : tuple of dict
+        Those of single objects; regions marked as crowds are left out.
+    crowds : int
+        How many crowds were left out.
+    """
+
+    file_name: str
+    annotations: tuple[dict[str, Any], ...]
+    crowds: int
+
+
+def read_coco(path: Path) -> list[CocoImage]:
+    """The images of a COCO file, in its order.
+
+    Raises
+    ------
+    InputError
+        If the file is not readable, not JSON, or not in COCO's object-detection format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is not JSON: {error}") from error
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        found: dict[Any, list[dict[str, Any]]] = {number: [] for number in names}
+        for annotation in content["annotations"]:
+            found[annotation["image_id"]].append(annotation)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path.name} is not a COCO file: it needs images with id and file_name, and annotations with the "
+            f"image_id of one of them ({type(error).__name__}: {error})."
+        ) from error
+    return [_image(name, found[number]) for number, name in names.items()]
+
+
+def _image(name: str, annotations: Sequence[dict[str, Any]]) -> CocoImage:
+    kept = tuple(annotation for annotation in annotations if not annotation.get("iscrowd"))
+    return CocoImage(name, kept, len(annotations) - len(kept))
+
+
+def rasterise(image: CocoImage, shape: tuple[int, int], classes: bool = False) -> NDArray[np.int64]:
+    """The label image of annotations.
+
+    Parameters
+    ----------
+    image : CocoImage
+    shape : tuple of int
+        (y, x) of the image.
+    classes : bool
+        Ids are those of the categories; otherwise annotations are numbered from 1.
+
+    Returns
+    -------
+    int64 (y, x)
+        Where objects overlap, the smaller one is in front.
+
+    Raises
+    ------
+    InputError
+        If an annotation is damaged or belongs to an image of another size.
+    """
+    masks = []
+    for number, annotation in enumerate(image.annotations, start=1):
+        try:
+            mask = segmentation_mask(annotation["segmentation"], shape)
+            masks.append((int(annotation["category_id"]) if classes else number, mask))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            name = annotation.get("id", number)
+            raise InputError(f"{image.file_name}: annotation {name} is damaged: {_reason(error)}") from error
+    labels = np.zeros(shape, np.int64)
+    for label, mask in sorted(masks, key=lambda item: -np.count_nonzero(item[1])):
+        labels[mask] = label
+    return labels
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}." if isinstance(error, KeyError) else str(error)
+
+
+def segmentation_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask (y, x) of a COCO segmentation: a list of polygons, or run lengths as a list or compressed to text."""
+    if isinstance(segmentation, dict):
+        size = tuple(segmentation["size"])
+        if size != shape:
+            raise InputError(f"its size is {size}, that of the image {shape}.")
+        counts = segmentation["counts"]
+        return decode_runs(_decompress(counts) if isinstance(counts, str) else counts, shape)
+    mask = np.zeros(shape, np.bool_)
+    for corners in segmentation:
+        points = np.asarray(corners, np.float64).reshape(-1, 2)
+        if len(points) < 3 or not np.isfinite(points).all():
+            raise InputError("a polygon needs at least three corners, all finite.")
+        # The centre of the first pixel is (0.5, 0.5) in COCO and (0, 0) in scikit-image.
+        mask[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True
+    return mask
+
+
+def decode_runs(counts: Sequence[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask (y, x) of run lengths, alternately outside and inside, column by column."""
+    lengths = np.asarray(counts, np.int64)
+    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
+        raise InputError(f"its run lengths do not fill an image of {shape}.")
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, lengths).reshape(shape[1], shape[0]).T
+
+
+def _decompress(text: str) -> list[int]:
+    """Run lengths of COCO's text form: five bits a character, differences to the last but one from the third on.
+
+    As in ``rleFrString`` of cocoapi's maskApi.c.
+    """
+    counts: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[place]) - 48
+            if not 0 <= bits < 64:
+                raise InputError("its compressed run lengths hold a character that does not belong there.")
+            value |= (bits & 0x1F) << shift
+            more, shift, place = bool(bits & 0x20), shift + 5, place + 1
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts
