@@ -1,5 +1,6 @@
 # make demo   the main job on bundled real images
 # make test   linters, types, import contract and tests, with a real napari viewer
+# make benchmark DATA="folder/set1 folder/set2"   all benchmarks; see benchmarks/README.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ QT_PACKAGES := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libx
 	libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint benchmark clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.run
@@ -25,6 +26,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+benchmark: $(VENV)/.benchmark
+	$(BIN)/python -m benchmarks $(DATA)
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || scripts/system-packages.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
@@ -38,5 +42,9 @@ $(VENV)/.test: $(VENV)/.run
 	$(PIP) --editable ".[all,dev]"
 	@touch $@
 
+$(VENV)/.benchmark: $(VENV)/.run
+	$(PIP) --editable ".[all,benchmark]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo-output build dist
+	rm -rf $(VENV) benchmark-output demo-output build dist

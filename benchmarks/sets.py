@@ -5,8 +5,9 @@ A set is a folder with ``images/`` and ``labels/``; an image and its labels have
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,34 +35,67 @@ class LabelledPlane:
     ----------
     source : str
         File name, with the index of the plane in a stack.
-    image : (y, x), as stored; RGB converted to gray
-    labels : int64 (y, x); objects of less than `SMALLEST` pixels are removed
+    image : (y, x), or (y, x, 3) where colour was asked for; values as stored
+    labels : int64 (y, x)
+    stack : str, optional
+        The stack that the plane belongs to.
     """
 
     source: str
     image: NDArray[Any]
     labels: NDArray[np.int64]
+    stack: str | None = None
 
 
 def load_set(folder: Path, plane: int = PLANE) -> list[LabelledPlane]:
-    """All planes of a set, cut to their middle ``plane`` x ``plane`` pixels; small ones are enlarged first."""
+    """All planes of a set, gray, each fitted to ``plane`` x ``plane`` pixels; see `fit`."""
+    return fit_all(load_planes(folder), plane)
+
+
+def load_planes(folder: Path, planes_a_stack: int = PLANES_A_STACK, colour: bool = False) -> list[LabelledPlane]:
+    """All planes of a set as they are, small ones enlarged; of a stack evenly spaced ones.
+
+    Files of equal shape that are numbered without a gap are the planes of one stack.
+    """
+    paths = sorted((folder / "images").iterdir())
     planes = []
-    for path in sorted((folder / "images").iterdir()):
-        image, labels = read(path), read(folder / "labels" / path.name)
-        for source, pixels, ids in _planes(path.name, image, labels):
-            cut = _middle(pixels.shape, plane)
-            kept = _without_small(ids[cut])
-            if kept.any():
-                planes.append(LabelledPlane(source, pixels[cut], kept))
+    for path in paths:
+        image, labels = read(path, colour), read(folder / "labels" / path.name)
+        planes += list(_planes(path.name, image, labels, planes_a_stack))
+    if all(plane.stack is None for plane in planes) and _is_series([path.stem for path in paths], planes):
+        return [replace(plane, stack=folder.name) for plane in _spread(planes, planes_a_stack)]
     return planes
 
 
-def read(path: Path) -> NDArray[Any]:
-    """Read an image as (y, x), (z, y, x) or, for NIfTI, (x, y, z) turned into (z, y, x); RGB becomes gray."""
+def fit_all(planes: Sequence[LabelledPlane], side: int = PLANE) -> list[LabelledPlane]:
+    """The planes that still hold an object once fitted."""
+    fitted = (fit(plane, side) for plane in planes)
+    return [plane for plane in fitted if plane.labels.any()]
+
+
+def fit(plane: LabelledPlane, side: int = PLANE) -> LabelledPlane:
+    """Cut a plane to its middle ``side`` x ``side`` pixels, and leave out objects of less than `SMALLEST` pixels.
+
+    Where the typical object would not fit in half of that, the plane is shrunk instead.
+    """
+    lengths = [max(y1 - y0, x1 - x0) for y0, x0, y1, x1 in (found.box for found in find_objects(plane.labels))]
+    image, labels = plane.image, plane.labels
+    if lengths and np.median(lengths) > side / 2 and max(labels.shape) > side:
+        image, labels = _shrink(image, labels, side / max(labels.shape))
+    cut = _middle((labels.shape[0], labels.shape[1]), side)
+    return replace(plane, image=image[cut], labels=_without_small(labels[cut]))
+
+
+def read(path: Path, colour: bool = False) -> NDArray[Any]:
+    """Read an image as (y, x), (z, y, x) or, for NIfTI, (x, y, z) turned into (z, y, x).
+
+    Colour PNG images become gray, or (y, x, 3) where ``colour`` is asked for.
+    """
     if path.suffix == ".png":
         with Image.open(path) as file:
-            data = np.asarray(file)
-            return np.asarray(file.convert("L")) if data.ndim == 3 else data
+            if np.asarray(file).ndim < 3:
+                return np.asarray(file)
+            return np.asarray(file.convert("RGB" if colour else "L"))
     if path.suffix in (".tif", ".tiff"):
         return tifffile.imread(path)
     if path.name.endswith((".nii", ".nii.gz")):
@@ -71,22 +105,44 @@ def read(path: Path) -> NDArray[Any]:
     raise ValueError(f"{path.name} is neither PNG, TIFF nor NIfTI")
 
 
-def _planes(
-    name: str, image: NDArray[Any], labels: NDArray[Any]
-) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:
-    if image.ndim == 2:
-        yield name, image, labels.astype(np.int64)
+def _planes(name: str, image: NDArray[Any], labels: NDArray[Any], count: int) -> Iterator[LabelledPlane]:
+    if labels.ndim == 2:
+        yield LabelledPlane(name, image, labels.astype(np.int64))
         return
     filled = np.flatnonzero((labels > 0).any((1, 2)))
-    wanted = filled[np.linspace(0, len(filled) - 1, min(PLANES_A_STACK + 2, len(filled))).astype(int)][1:-1]
-    for z in np.unique(wanted):
+    for z in np.unique(filled[np.linspace(0, len(filled) - 1, min(count + 2, len(filled))).astype(int)][1:-1]):
         factor = max(1, round(ENLARGE_BELOW * 2 / max(image.shape[1:]))) if max(image.shape[1:]) < ENLARGE_BELOW else 1
         pixels = ndi.zoom(image[z].astype(np.float32), factor, order=1, grid_mode=True, mode="nearest")
         ids = np.kron(labels[z], np.ones((factor, factor), labels.dtype))
-        yield f"{name}[{z}]", pixels, ids.astype(np.int64)
+        yield LabelledPlane(f"{name}[{z}]", pixels, ids.astype(np.int64), name)
 
 
-def _middle(shape: tuple[int, ...], side: int) -> tuple[slice, slice]:
+def _is_series(stems: Sequence[str], planes: Sequence[LabelledPlane]) -> bool:
+    matches = [re.fullmatch(r"(.*?)(\d+)", stem) for stem in stems]
+    numbers = sorted(int(match[2]) for match in matches if match)
+    prefixes = {match[1] for match in matches if match}
+    numbered = len(numbers) == len(stems) > 2 and len(prefixes) == 1
+    return (
+        numbered
+        and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        and len({plane.labels.shape for plane in planes}) == 1
+    )
+
+
+def _spread(planes: list[LabelledPlane], count: int) -> list[LabelledPlane]:
+    return [planes[i] for i in np.unique(np.linspace(0, len(planes) - 1, count).astype(int))]
+
+
+def _shrink(image: NDArray[Any], labels: NDArray[np.int64], factor: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    shape = tuple(round(length * factor) for length in labels.shape)
+    zoom = [new / old for new, old in zip(shape, labels.shape, strict=True)]
+    blurred = ndi.gaussian_filter(image.astype(np.float32), 0.4 / factor, axes=(0, 1))
+    pixels = ndi.zoom(blurred, zoom + [1] * (image.ndim - 2), order=1, grid_mode=True, mode="nearest")
+    ids = ndi.zoom(labels, zoom, order=0, grid_mode=True, mode="nearest")
+    return pixels.astype(image.dtype), ids
+
+
+def _middle(shape: tuple[int, int], side: int) -> tuple[slice, slice]:
     top, left = (max(0, (length - side) // 2) for length in shape)
     return slice(top, top + side), slice(left, left + side)
 

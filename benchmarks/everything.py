@@ -1,0 +1,120 @@
+"""Everything mode on images that it has not seen: base model against adapted model.
+
+    python -m benchmarks.everything FOLDER... [--test-images 4] [--output everything.json]
+
+The adapter is a ``late`` one from four labelled images; training and test planes are those of `benchmarks.learning`.
+The figure is the average precision at IoU 0.5 over all test planes of a set, TP / (TP + FP + FN): the share of
+objects, found and labelled together, that match one to one by more than half. Sets of which only some structures are
+labelled have many false positives by construction.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.learning import add_set_options, chosen_splits, pairs, write_rows
+from benchmarks.sets import SMALLEST, LabelledPlane
+from benchmarks.splits import LearningSplit
+from napari_sam_lora.api import Model, fine_tune, load_model
+from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.gate import Verdict
+
+IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Objects found and labelled that match, and those that do not."""
+
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+
+    def __add__(self, other: Matches) -> Matches:
+        return Matches(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.false_negatives + other.false_negatives,
+        )
+
+    @property
+    def average_precision(self) -> float:
+        """TP / (TP + FP + FN); NaN if there is nothing at all."""
+        every = self.true_positives + self.false_positives + self.false_negatives
+        return self.true_positives / every if every else float("nan")
+
+
+@dataclass(frozen=True)
+class EverythingRow:
+    """Figures of one set."""
+
+    set: str
+    objects: int
+    base: Matches
+    adapted: Matches
+    verdict: Verdict
+
+
+def match_objects(found: NDArray[np.integer[Any]], wanted: NDArray[np.integer[Any]]) -> Matches:
+    """Match the objects of two label images (y, x) whose IoU exceeds 0.5; no object can have two such partners."""
+    found_ids, found_at, found_area = np.unique(found, return_inverse=True, return_counts=True)
+    wanted_ids, wanted_at, wanted_area = np.unique(wanted, return_inverse=True, return_counts=True)
+    both = np.zeros((len(found_ids), len(wanted_ids)), np.int64)
+    np.add.at(both, (found_at.ravel(), wanted_at.ravel()), 1)
+    iou = both / (found_area[:, None] + wanted_area[None, :] - both)
+    matched = int(np.count_nonzero((iou > 0.5)[np.ix_(found_ids > 0, wanted_ids > 0)]))
+    return Matches(matched, int((found_ids > 0).sum()) - matched, int((wanted_ids > 0).sum()) - matched)
+
+
+def search(model: Model, planes: Iterable[LabelledPlane]) -> Matches:
+    """Run everything mode on planes with the model as it is now."""
+    found = (match_objects(model.segment_everything(plane.image, smallest=SMALLEST), plane.labels) for plane in planes)
+    return sum(found, start=Matches())
+
+
+def measure(split: LearningSplit, model: Model, config: TrainConfig) -> EverythingRow:
+    """Train on the first images of a set, and search its test planes before and after."""
+    adapter, report = fine_tune(model, pairs(split.train[:IMAGES]), config)
+    base = search(model, split.test)
+    with model.adapted(adapter):
+        adapted = search(model, split.test)
+    objects = base.true_positives + base.false_negatives
+    return EverythingRow(split.name, objects, base, adapted, report.verdict)
+
+
+def table(rows: Sequence[EverythingRow]) -> str:
+    """A line a set, and how many sets are better."""
+    lines = ["| set | objects | base: found | AP | adapted: found | AP | check |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row.set, str(row.objects)]
+        for matches in (row.base, row.adapted):
+            found = matches.true_positives + matches.false_positives
+            cells += [str(found), f"{matches.average_precision:.3f}"]
+        lines.append(f"| {' | '.join(cells)} | {row.verdict} |")
+    better = sum(row.adapted.average_precision > row.base.average_precision for row in rows)
+    return "\n".join(lines) + f"\n\nBetter on {better} of {len(rows)} sets."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table of all sets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_set_options(parser)
+    options = parser.parse_args(arguments)
+    model = load_model(options.model)
+    config = TrainConfig(mode="late") if options.steps is None else TrainConfig(mode="late", steps=options.steps)
+    rows: list[EverythingRow] = []
+    for split in chosen_splits(options):
+        rows.append(measure(split, model, config))
+        write_rows(options.output, rows)
+    if rows:
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
