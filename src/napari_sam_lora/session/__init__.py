@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from napari_sam_lora.session.adapters import AdapterEntry, AdapterLibrary
-from napari_sam_lora.session.labelset import CommitPolicy, EditResult, LabelSet
+from napari_sam_lora.session.edits import CommitPolicy, EditResult
+from napari_sam_lora.session.labelset import LabelSet
 from napari_sam_lora.session.planes import ArraySource, ImageSource, PlaneKey
 from napari_sam_lora.session.preview import MaskOptions, Preview
 from napari_sam_lora.session.prompts import Draft, PromptItem

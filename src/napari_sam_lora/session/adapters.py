@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
+
+from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.session.worker import emit_safely
 
 if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
@@ -70,10 +75,16 @@ class AdapterLibrary:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.problems: tuple[str, ...] = ()
+        self._held: dict[str, Adapter] = {}
+        self._lock = RLock()
+        self._is_read = folder is None or not any(folder.glob("*.safetensors"))
 
     def entries(self) -> tuple[AdapterEntry, ...]:
         """All adapters, the newest first."""
-        raise NotImplementedError
+        with self._lock:
+            self._read_folder()
+            listed = [_describe(name, adapter) for name, adapter in self._held.items()]
+        return tuple(sorted(listed, key=lambda entry: entry.created, reverse=True))
 
     def entry(self, name: str) -> AdapterEntry:
         """One of them.
@@ -83,32 +94,143 @@ class AdapterLibrary:
         AdapterError
             If there is none of that name; so do all methods that take a name.
         """
-        raise NotImplementedError
+        return _describe(name, self.get(name))
 
     def get(self, name: str) -> Adapter:
-        """The adapter itself."""
-        raise NotImplementedError
+        """The adapter itself; the same object until it is changed."""
+        with self._lock:
+            self._read_folder()
+            if name not in self._held:
+                raise AdapterError(f"There is no adapter {name!r}; it may have been deleted.")
+            return self._held[name]
 
     def add(self, adapter: Adapter, name: str, note: str = "") -> str:
         """Keep an adapter; returns the name, with a number appended if it was taken."""
-        raise NotImplementedError
+        with self._lock:
+            self._read_folder()
+            free = self._free_name(_check_name(name))
+            self._store(free, _with_note(adapter, note) if note else adapter)
+        emit_safely(self.changed)
+        return free
 
     def remove(self, name: str) -> None:
         """Delete an adapter and its file."""
-        raise NotImplementedError
+        with self._lock:
+            self.get(name)
+            if self.folder is not None:
+                self._path(name).unlink(missing_ok=True)
+            del self._held[name]
+        emit_safely(self.changed)
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename an adapter and its file; a name that is taken is refused."""
-        raise NotImplementedError
+        with self._lock:
+            adapter = self.get(name)
+            if new_name == name:
+                return
+            if _check_name(new_name) != self._free_name(new_name):
+                raise AdapterError(f"There is an adapter {new_name!r} already; choose another name.")
+            if self.folder is not None:
+                self._path(name).rename(self._path(new_name))
+            self._held[new_name] = adapter
+            del self._held[name]
+        emit_safely(self.changed)
 
     def set_note(self, name: str, note: str) -> None:
         """Change the note, which is kept in the file."""
-        raise NotImplementedError
+        with self._lock:
+            self._store(name, _with_note(self.get(name), note))
+        emit_safely(self.changed)
 
     def import_file(self, path: Path, loaded: LoadedModel) -> str:
-        """Add an adapter file: ours, or Sam_LoRA's for the loaded base model; returns its name."""
-        raise NotImplementedError
+        """Add an adapter file: ours, or Sam_LoRA's for the loaded base model; returns its name.
+
+        Raises
+        ------
+        AdapterError
+            If it is neither.
+        """
+        from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+        from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
+        from napari_sam_lora.lora.interop import import_sam_lora  # noqa: PLC0415
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                ours = "adapter" in (file.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise AdapterError(f"{path.name} cannot be read as a .safetensors file: {error}") from error
+        adapter = Adapter.load(path) if ours else import_sam_lora(path, loaded)
+        return self.add(adapter, re.sub(r"[^\w .()+-]", "_", path.stem).strip(" .") or "adapter")
 
     def export(self, name: str, path: Path) -> Path:
         """Write an adapter to a .safetensors file."""
-        raise NotImplementedError
+        return self.get(name).save(path)
+
+    def _read_folder(self) -> None:
+        if self._is_read or self.folder is None:
+            return
+        from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
+
+        problems = []
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if not path.name.startswith("."):  # a file that was being written when the program ended
+                try:
+                    self._held[path.stem] = Adapter.load(path)
+                except AdapterError as error:
+                    problems.append(str(error))
+        self.problems = tuple(problems)
+        self._is_read = True
+
+    def _store(self, name: str, adapter: Adapter) -> None:
+        if self.folder is not None:
+            adapter.save(self._path(name))
+        self._held[name] = adapter
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{name}.safetensors"
+
+    def _free_name(self, name: str) -> str:
+        taken = {held.casefold() for held in self._held}
+        if self.folder is not None:  # damaged files too must not be overwritten
+            taken |= {path.stem.casefold() for path in self.folder.glob("*.safetensors")}
+        free, number = name, 1
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name} {number}"
+        return free
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w .()+-]{0,79}", name) or name != name.strip(" ."):
+        raise AdapterError(f"{name!r} cannot be an adapter's name: use letters, digits, spaces and . ( ) + - _")
+    return name
+
+
+def _with_note(adapter: Adapter, note: str) -> Adapter:
+    from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
+
+    info = replace(adapter.info, training=adapter.info.training | {"note": note})
+    return Adapter(adapter.tensors, info)
+
+
+def _describe(name: str, adapter: Adapter) -> AdapterEntry:
+    info = adapter.info
+    metrics = info.metrics
+    gain = None
+    if "base" in metrics and "adapted" in metrics:
+        gain = sum(metrics["adapted"][kind] - metrics["base"][kind] for kind in ("box_iou", "click_iou")) / 2
+    return AdapterEntry(
+        name=name,
+        base_name=info.base_name,
+        base_hash=info.base_hash,
+        created=info.created,
+        megabytes=sum(value.numel() * value.element_size() for value in adapter.tensors.values()) / 2**20,
+        objects=int(info.training.get("objects_trained_on", 0)),
+        images=int(info.training.get("images", 0)),
+        gain=gain,
+        verdict=str(metrics.get("verdict", "")),
+        reason=str(metrics.get("reason", "")),
+        note=str(info.training.get("note", "")),
+    )

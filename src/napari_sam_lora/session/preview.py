@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.prompts import Row, group_rows
 
 if TYPE_CHECKING:
-    from napari_sam_lora.session.prompts import Row
+    from napari_sam_lora.images import Prepared
+    from napari_sam_lora.model.predictor import Predictor, Result
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,14 @@ class MaskOptions:
     fill_holes: bool = False
     smallest: int = 0
     window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.candidate not in ("auto", 0, 1, 2):
+            raise InputError(f"The candidate is 0, 1, 2 or 'auto', not {self.candidate!r}.")
+        if not np.isfinite(self.threshold) or self.smallest < 0:
+            raise InputError("The threshold must be a number, and the smallest size not negative.")
+        if self.window is not None:
+            Preprocessing(window=self.window)  # checks it
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +95,53 @@ class Preview:
         return len(self.objects)
 
 
+@dataclass(frozen=True, eq=False)
+class RowMask:
+    """What the model says to one object's prompts; the fields are rows of `Preview`."""
+
+    mask: NDArray[np.bool_]
+    score: float
+    candidates: NDArray[np.bool_]
+    candidate_scores: NDArray[np.float32]
+
+
+def segment_rows(
+    predictor: Predictor, prepared: Prepared, rows: Sequence[Row], options: MaskOptions
+) -> list[RowMask | None]:
+    """Masks of some objects of a plane; None for those without a positive prompt.
+
+    Encodes the plane unless its embedding is in memory. Called in the worker thread.
+    """
+    masks: list[RowMask | None] = [None] * len(rows)
+    groups = group_rows(rows, prepared.shape)
+    if not groups:
+        return masks
+    embedding = predictor.encode_prepared(prepared)
+    for group in groups:
+        logits, scores = predictor.decode(embedding, group.prompts)
+        # Upscaling is linear, so moving the logits moves the threshold.
+        result = predictor.upscale(prepared.shape, logits - options.threshold, scores, group.prompts, "auto")
+        for place, row in enumerate(group.rows):
+            masks[row] = _choose(result, place, options)
+    return masks
+
+
 def clean(mask: NDArray[np.bool_], options: MaskOptions) -> NDArray[np.bool_]:
     """Fill holes and drop small parts of a mask (y, x), as the options say."""
-    raise NotImplementedError
+    if options.fill_holes:
+        mask = ndi.binary_fill_holes(mask)
+    if options.smallest > 1:
+        parts, count = ndi.label(mask, np.ones((3, 3)))
+        large = np.bincount(parts.ravel(), minlength=count + 1) >= options.smallest
+        large[0] = False
+        mask = large[parts]
+    return mask
+
+
+def _choose(result: Result, place: int, options: MaskOptions) -> RowMask:
+    candidates, scores = result.candidates[place], result.candidate_scores[place]
+    if options.candidate == "auto":
+        mask, score = result.masks[place], result.scores[place]
+    else:
+        mask, score = candidates[options.candidate], scores[options.candidate]
+    return RowMask(clean(mask, options), float(score), candidates, scores)

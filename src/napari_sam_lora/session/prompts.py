@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from skimage.draw import polygon2mask
 
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.session.regions import Region
 
@@ -58,6 +61,8 @@ class Draft:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
+        self._objects: dict[int, list[PromptItem]] = {}
+        self._next = 0
 
     def add(self, kind: PromptKind, data: ArrayLike, *, positive: bool = True, obj: int = 0) -> int:
         """Add an item to an object; returns the item's id.
@@ -67,7 +72,7 @@ class Draft:
         kind : str
         data : array_like
             Point (2,), box (4,) as y0, x0, y1, x1 half-open (corners in any order), lasso (k, 2), scribble (k, 2), or
-            mask bool (y, x) of the plane's shape.
+            mask bool (y, x) of the plane's shape. What reaches over the edge of the plane is cut off.
         positive : bool
             False for background.
         obj : int
@@ -78,35 +83,92 @@ class Draft:
         InputError
             If the data does not fit the kind, lies outside the plane or is empty. Nothing is changed then.
         """
-        raise NotImplementedError
+        made = make_item(self._next, kind, data, positive, self.shape)
+        self._objects.setdefault(obj, []).append(made)
+        self._next += 1
+        return made.id
 
     def move(self, item: int, data: ArrayLike) -> None:
         """Replace the data of an item; its kind, polarity, object and id stay."""
-        raise NotImplementedError
+        row, place = self._find(item)
+        row[place] = make_item(item, row[place].kind, data, row[place].positive, self.shape)
 
     def flip(self, item: int) -> None:
-        """Turn a positive item negative, or back."""
-        raise NotImplementedError
+        """Turn a positive item negative, or back; a box is always positive."""
+        row, place = self._find(item)
+        if row[place].kind == "box":
+            raise InputError("A box cannot be negative; use points, a scribble or a lasso for background.")
+        row[place] = replace(row[place], positive=not row[place].positive)
 
     def remove(self, item: int) -> None:
         """Remove an item; one that is not there is no error."""
-        raise NotImplementedError
+        kept = {obj: [held for held in row if held.id != item] for obj, row in self._objects.items()}
+        self._objects = {obj: row for obj, row in kept.items() if row}
 
     def clear(self, obj: int | None = None) -> None:
         """Remove all items, or those of one object."""
-        raise NotImplementedError
+        if obj is None:
+            self._objects.clear()
+        else:
+            self._objects.pop(obj, None)
 
     def put_back(self, row: Iterable[PromptItem]) -> int:
         """Add stored items as a new object with new ids; returns the object's number."""
-        raise NotImplementedError
+        obj = self.new_object()
+        for item in row:
+            self._objects.setdefault(obj, []).append(replace(item, id=self._next))
+            self._next += 1
+        return obj
 
     def new_object(self) -> int:
         """The smallest object number above all in use."""
-        raise NotImplementedError
+        return max(self._objects, default=-1) + 1
 
     def rows(self) -> Mapping[int, Row]:
         """A frozen snapshot: the items of each object, by object number. Safe to hand to another thread."""
-        raise NotImplementedError
+        return MappingProxyType({obj: tuple(row) for obj, row in sorted(self._objects.items())})
+
+    def __len__(self) -> int:
+        return sum(len(row) for row in self._objects.values())
+
+    def _find(self, item: int) -> tuple[list[PromptItem], int]:
+        for row in self._objects.values():
+            for place, held in enumerate(row):
+                if held.id == item:
+                    return row, place
+        raise InputError(f"There is no prompt {item} in this plane any more.")
+
+
+def make_item(number: int, kind: PromptKind, data: ArrayLike, positive: bool, shape: tuple[int, int]) -> PromptItem:
+    """Check what was drawn; see `Draft.add`."""
+    if kind == "mask":
+        mask = np.asarray(data)
+        if mask.shape != shape or mask.dtype != bool:
+            raise InputError(
+                f"A painted mask is bool and as large as the plane {shape}, not {mask.dtype} {mask.shape}."
+            )
+        return PromptItem(number, kind, positive, np.empty((0, 2)), _region(mask))
+    coordinates = _coordinates(kind, data)
+    if kind == "point":
+        if not _inside(coordinates, shape).all():
+            raise InputError("This point lies outside the plane.")
+    elif kind == "box":
+        if not positive:
+            raise InputError("A box cannot be negative; use points, a scribble or a lasso for background.")
+        coordinates = np.clip(np.sort(coordinates, axis=0), 0, shape)
+        if (coordinates[0] >= coordinates[1]).any():
+            raise InputError("This box has no area inside the plane: draw it over the object.")
+    elif kind == "lasso":
+        if len(coordinates) < 3:
+            raise InputError("A lasso needs at least three corners.")
+        return PromptItem(number, kind, positive, coordinates, _region(polygon2mask(shape, coordinates)))
+    elif kind == "scribble":
+        coordinates = coordinates[_inside(coordinates, shape)]
+        if not len(coordinates):
+            raise InputError("This scribble lies outside the plane.")
+    else:
+        raise InputError(f"A prompt is one of {', '.join(KINDS)}, not {kind!r}.")
+    return PromptItem(number, kind, positive, coordinates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +200,23 @@ def group_rows(rows: Iterable[Row], shape: tuple[int, int]) -> list[PromptGroup]
     shape : tuple of int
         (y, x) of the plane.
     """
-    raise NotImplementedError
+    groups: dict[bool, list[tuple[int, _Combined]]] = {}
+    for number, row in enumerate(rows):
+        combined = _combine(row, shape)
+        if combined is not None:
+            groups.setdefault(combined.mask is not None, []).append((number, combined))
+    return [
+        PromptGroup(
+            tuple(number for number, _ in members),
+            Prompts(
+                boxes=[one.box for _, one in members] if any(one.box is not None for _, one in members) else None,
+                points=[one.points for _, one in members],
+                point_labels=[one.labels for _, one in members],
+                masks=np.stack([one.mask for _, one in members if one.mask is not None]) if masked else None,
+            ),
+        )
+        for masked, members in groups.items()
+    ]
 
 
 def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) -> NDArray[np.float64]:
@@ -151,4 +229,68 @@ def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) ->
     spacing : float
         Pixels between them, where that does not make too many.
     """
-    raise NotImplementedError
+    path = np.asarray(path, np.float64)
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    if along[-1] < spacing:  # too short for two
+        return path[len(path) // 2, None]
+    places = np.linspace(0, along[-1], min(most, 1 + round(along[-1] / spacing)))
+    return np.stack([np.interp(places, along, path[:, axis]) for axis in (0, 1)], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Combined:
+    points: NDArray[np.float64]
+    labels: list[int]
+    box: tuple[float, ...] | None
+    mask: NDArray[np.bool_] | None
+
+
+def _combine(row: Row, shape: tuple[int, int]) -> _Combined | None:
+    points: list[NDArray[np.float64]] = []
+    labels: list[int] = []
+    for item in row:
+        if item.kind in ("point", "scribble"):
+            drawn = item.coordinates if item.kind == "point" else scribble_points(item.coordinates)
+            points.append(drawn)
+            labels += [int(item.positive)] * len(drawn)
+    corners = [item.coordinates for item in row if item.kind == "box"]
+    mask = _combine_masks(row, shape)
+    box: tuple[float, ...] | None = None
+    if corners:
+        box = (*np.min([c[0] for c in corners], axis=0), *np.max([c[1] for c in corners], axis=0))
+    elif mask is not None:
+        box = Region.of(mask).box
+    if box is None and 1 not in labels:
+        return None
+    return _Combined(np.concatenate(points) if points else np.empty((0, 2)), labels, box, mask)
+
+
+def _combine_masks(row: Row, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    mask = np.zeros(shape, np.bool_)
+    for positive in (True, False):
+        for item in row:
+            if item.region is not None and item.positive == positive:
+                mask[item.region.to_mask(shape)] = positive
+    return mask if mask.any() else None
+
+
+def _coordinates(kind: str, data: ArrayLike) -> NDArray[np.float64]:
+    coordinates = np.array(data, np.float64)
+    count = {"point": 1, "box": 2}.get(kind)
+    if coordinates.size == 0 or coordinates.size % 2 or (count is not None and coordinates.size != 2 * count):
+        raise InputError(f"A {kind} is not an array of shape {coordinates.shape}; give (y, x) coordinates.")
+    if not np.isfinite(coordinates).all():
+        raise InputError("Coordinates must be finite numbers.")
+    return coordinates.reshape(-1, 2)
+
+
+def _inside(coordinates: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which points lie on a pixel of the plane; a pixel reaches half a unit around its centre."""
+    inside: NDArray[np.bool_] = np.all((coordinates >= -0.5) & (coordinates < np.array(shape) - 0.5), axis=1)
+    return inside
+
+
+def _region(mask: NDArray[np.bool_]) -> Region:
+    if not mask.any():
+        raise InputError("This mask has no pixel inside the plane.")
+    return Region.of(mask)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from napari_sam_lora.session.edits import Pixels, Plan, with_prompts
 from napari_sam_lora.session.planes import PlaneKey
-from napari_sam_lora.session.records import Origin, StoredPrompts
+from napari_sam_lora.session.records import ObjectRecord, Origin, StoredPrompts
 from napari_sam_lora.session.regions import Region
 
 
@@ -60,3 +64,83 @@ class Proposal:
     adapter: str
     left_alone: int = 0
     unchanged: int = 0
+
+
+def plan_apply(
+    planes: Mapping[PlaneKey, Pixels],
+    changes: Sequence[ProposedChange],
+    records: Mapping[int, ObjectRecord],
+    next_id: int,
+    proposal: Proposal,
+) -> Plan:
+    """Make some of the changes of a proposal.
+
+    Parameters
+    ----------
+    planes : mapping of PlaneKey to int64 (y, x)
+        As they are now, of all changes; keys without an image.
+    changes : sequence of ProposedChange
+        Those that were accepted.
+    records : mapping of int to ObjectRecord
+        Of the objects that are there.
+    next_id : int
+    proposal : Proposal
+    """
+    after: dict[PlaneKey, Pixels] = {}
+    changed: dict[int, ObjectRecord | None] = {}
+    left = 0
+    for key, present in planes.items():
+        here = [one for one in changes if one.plane.on("") == key]
+        usable = [one for one in here if _is_usable(one, present, records)]
+        placed, pixels = _place(present, usable, next_id)
+        left += len(here) - len(placed)
+        if placed:
+            after[key] = pixels
+        for label, change in placed:
+            next_id = max(next_id, label + 1)
+            known = changed.get(label) or records.get(label) or ObjectRecord(label)
+            changed[label] = _applied(known, change, proposal)
+    said = f"Changed {len(changed)} objects" if changed else "Nothing was changed"
+    note = f"; {left} were left as they are, because they have changed since or have no free pixels" if left else ""
+    return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
+
+
+def _is_usable(change: ProposedChange, present: Pixels, records: Mapping[int, ObjectRecord]) -> bool:
+    """Whether the object is still what the proposal was made for."""
+    if not change.new.area:
+        return False
+    if not change.label:
+        return True
+    record = records.get(change.label)
+    same = np.array_equal(present == change.label, change.old.to_mask((present.shape[0], present.shape[1])))
+    return record is not None and not record.approved and same
+
+
+def _place(
+    present: Pixels, changes: Sequence[ProposedChange], next_id: int
+) -> tuple[list[tuple[int, ProposedChange]], Pixels]:
+    """Put new masks on free pixels, the higher score in front; an object that would vanish keeps its old mask."""
+    left = list(changes)
+    while True:
+        pixels = np.where(np.isin(present, [one.label for one in left if one.label]), 0, present)
+        free, owner = pixels == 0, np.full(present.shape, -1)
+        for place in sorted(range(len(left)), key=lambda place: left[place].score):
+            owner[left[place].new.to_mask((present.shape[0], present.shape[1])) & free] = place
+        seen = set(np.unique(owner).tolist())
+        if all(place in seen for place in range(len(left))):
+            break
+        left = [one for place, one in enumerate(left) if place in seen]
+    placed = []
+    for place, change in enumerate(left):
+        label = change.label or next_id
+        next_id += not change.label
+        pixels[owner == place] = label
+        placed.append((label, change))
+    return placed, pixels
+
+
+def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:
+    record = replace(record, origin=proposal.origin, score=change.score, adapter=proposal.adapter)
+    if change.prompts and change.plane not in record.prompts:
+        record = with_prompts(record, change.plane, change.prompts)
+    return record

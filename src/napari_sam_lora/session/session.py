@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from numpy.typing import ArrayLike
+import numpy as np
 from psygnal import Signal
 
-from napari_sam_lora.session.adapters import AdapterLibrary
-from napari_sam_lora.session.labelset import CommitPolicy, EditResult, LabelSet
-from napari_sam_lora.session.planes import ImageSource, PlaneKey
-from napari_sam_lora.session.preview import MaskOptions, Preview
-from napari_sam_lora.session.prompts import Draft, PromptKind
+from napari_sam_lora.errors import InputError, TrainingError
+from napari_sam_lora.session.content import ContentSession
+from napari_sam_lora.session.labelset import LabelSet
+from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.preview import MaskOptions
+from napari_sam_lora.session.prompts import PromptItem, make_item
 from napari_sam_lora.session.proposals import Proposal
-from napari_sam_lora.session.records import ObjectClass
-from napari_sam_lora.session.stores import LabelStore
+from napari_sam_lora.session.records import StoredPrompts
+from napari_sam_lora.session.regions import Region
+from napari_sam_lora.session.replay import ReplayPlane, everything, replay
 from napari_sam_lora.session.training import TrainingJob, TrainingPlane
+from napari_sam_lora.session.worker import Priority, emit_safely
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
+    from napari_sam_lora.lora.adapter import Adapter
     from napari_sam_lora.model.automatic import EverythingConfig
     from napari_sam_lora.training.config import TrainConfig
+    from napari_sam_lora.training.run import FineTuneReport
 
 
-class Session:
+class Session(ContentSession):
     """Images, prompts, labels, adapters and training of one viewer.
 
     Call every method on one thread, the owner's; none of them waits for torch. What takes long returns a Future,
-    whose callbacks (``add_done_callback``) run in the worker thread.
+    whose callbacks (``add_done_callback``) run in the worker thread. `ContentSession` and `ModelSession` are parts of
+    this class, apart only to be read more easily.
 
     A script::
 
@@ -42,7 +48,7 @@ class Session:
         session.commit(session.preview(plane).result())
         job = session.start_training(TrainConfig(steps=200))
         job.wait()
-        session.labels["cells"].apply(session.resegment("cells").result())
+        session.labels["cells"].apply(session.resegment().result())
         session.close()
 
     Events on the owner's thread
@@ -67,6 +73,7 @@ class Session:
     failed : (str)
         A job ended with an error: the plain words for a person. The Future has the exception.
     training_changed : (TrainingEvent)
+        Of the run that is going on; see `TrainingJob.changed`.
 
     Parameters
     ----------
@@ -78,183 +85,33 @@ class Session:
         Threads that torch may use for an operation, in each of the two workers.
     """
 
-    images_changed = Signal()
-    labels_changed = Signal()
-    draft_changed = Signal(PlaneKey)
-    model_changed = Signal()
-    active_changed = Signal(str)
-    busy_changed = Signal(bool)
-    progressed = Signal(object, int, int)
-    failed = Signal(str)
     training_changed = Signal(object)
 
     def __init__(
         self, model: Model | None = None, *, adapters_folder: Path | None = None, threads: int | None = None
     ) -> None:
-        self.adapters = AdapterLibrary(adapters_folder)
-
-    # Model and adapters
-
-    def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> Future[Model]:
-        """Load a model in the worker; prompts and labels stay. If it fails, the present model stays.
-
-        An active adapter is deactivated if it belongs to another base.
-        """
-        raise NotImplementedError
-
-    @property
-    def model(self) -> Model | None:
-        """The model in use; its own active adapter is not looked at, see `active`."""
-        raise NotImplementedError
-
-    @property
-    def active(self) -> str:
-        """Name of the active adapter; empty for the base model."""
-        raise NotImplementedError
-
-    def activate(self, name: str) -> None:
-        """Segment with this adapter from the next preview on.
-
-        Raises
-        ------
-        AdapterError
-            If there is no such adapter, or it was trained on another base model; the present one stays active.
-        """
-        raise NotImplementedError
-
-    def deactivate(self) -> None:
-        """Segment with the base model from the next preview on."""
-        raise NotImplementedError
-
-    def toggle(self) -> str:
-        """Switch between the base model and the adapter that was active last; returns what is active now."""
-        raise NotImplementedError
-
-    # Images and labels
-
-    @property
-    def images(self) -> Mapping[str, ImageSource]:
-        """By id."""
-        raise NotImplementedError
-
-    @property
-    def labels(self) -> Mapping[str, LabelSet]:
-        """By id."""
-        raise NotImplementedError
-
-    def add_image(self, image: str, source: ImageSource) -> None:
-        """Add an image under an id that does not change when a layer is renamed; replaces one with the same id.
-
-        Call it again when the pixels of an image have changed. Prompts are kept where they still fit.
-        """
-        raise NotImplementedError
-
-    def remove_image(self, image: str) -> None:
-        """Forget an image and the prompts being drawn on it; prompts stored with objects stay."""
-        raise NotImplementedError
-
-    def add_labels(self, labels: str, store: LabelStore, classes: Iterable[ObjectClass] = ()) -> LabelSet:
-        """Add a label image under an id; the first one, and each one added later, becomes `target`."""
-        raise NotImplementedError
-
-    def remove_labels(self, labels: str) -> None:
-        """Forget a label image and its history."""
-        raise NotImplementedError
-
-    target: str
-    """Id of the label image that `commit` writes to; empty for none."""
-
-    # Prompts, preview, commit
-
-    def draft(self, plane: PlaneKey) -> Draft:
-        """The prompts being drawn in a plane. Change them through the session, which tells others."""
-        raise NotImplementedError
-
-    def add_prompt(
-        self, plane: PlaneKey, kind: PromptKind, data: ArrayLike, *, positive: bool = True, obj: int | None = None
-    ) -> int:
-        """Add a prompt; returns its id. See `Draft.add`.
-
-        Parameters
-        ----------
-        obj : int, optional
-            Which object of the draft. By default the last one; in batch mode (`batch`) each positive prompt begins a
-            new one.
-        """
-        raise NotImplementedError
-
-    batch: bool
-    """Whether each box or positive point is its own object."""
-
-    def move_prompt(self, plane: PlaneKey, item: int, data: ArrayLike) -> None:
-        """See `Draft.move`."""
-        raise NotImplementedError
-
-    def flip_prompt(self, plane: PlaneKey, item: int) -> None:
-        """See `Draft.flip`."""
-        raise NotImplementedError
-
-    def remove_prompt(self, plane: PlaneKey, item: int) -> None:
-        """See `Draft.remove`."""
-        raise NotImplementedError
-
-    def clear_prompts(self, plane: PlaneKey) -> None:
-        """Remove all prompts being drawn in a plane."""
-        raise NotImplementedError
-
-    def preview(self, plane: PlaneKey, options: MaskOptions | None = None) -> Future[Preview]:
-        """Masks of the draft as it is now, with the active adapter. A newer call supersedes one that waits.
-
-        Without any prompt the result has no objects.
-        """
-        raise NotImplementedError
-
-    def commit(self, preview: Preview, policy: CommitPolicy | None = None, labels: str | None = None) -> EditResult:
-        """Write a preview into a label image (by default `target`), and clear the draft it came from.
-
-        If nothing was written, the draft stays. See `LabelSet.commit`.
-        """
-        raise NotImplementedError
-
-    def bring_back(self, labels: str, label: int, plane: PlaneKey | None = None) -> PlaneKey:
-        """Put the stored prompts of an object back into the draft of a plane, to edit the object.
-
-        Commit with ``CommitPolicy("part", label)``; `LabelSet.delete` it first to replace it.
-
-        Returns
-        -------
-        PlaneKey
-            The plane that was given, or the first that has prompts of the object.
-
-        Raises
-        ------
-        InputError
-            If it has no prompts there.
-        """
-        raise NotImplementedError
-
-    def embed(self, planes: Sequence[PlaneKey]) -> None:
-        """Encode planes in the background, in this order; replaces what was asked for before and is still waiting."""
-        raise NotImplementedError
-
-    # History over all label images
-
-    def undo(self) -> str | None:
-        """Take back the last edit in any label image; its name, or None if there is nothing to take back."""
-        raise NotImplementedError
-
-    def redo(self) -> str | None:
-        """Do again what was taken back last."""
-        raise NotImplementedError
+        super().__init__(model, adapters_folder=adapters_folder, threads=threads)
+        self._training: TrainingJob | None = None
+        self._held_out: frozenset[str] = frozenset()
 
     # Whole planes
 
     def resegment(self, labels: str | None = None, planes: Sequence[PlaneKey] | None = None) -> Future[Proposal]:
         """Replay the stored prompts of some planes, or of all, with the active adapter; changes nothing by itself.
 
-        Painted and approved objects are left alone.
+        Painted and approved objects are left alone. Prompts on images that are no longer open are not replayed.
         """
-        raise NotImplementedError
+        chosen = self._need_labels(labels)
+        targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]] = {}
+        left_alone = 0
+        for record in chosen.records():
+            here = {plane: stored for plane, stored in record.prompts.items() if planes is None or plane in planes}
+            if record.origin == "painted" or record.approved or not here:
+                left_alone += bool(here) or planes is None
+                continue
+            for plane, stored in here.items():
+                targets.setdefault(plane, {})[record.id] = stored
+        return self._replay(chosen, targets, left_alone)
 
     def refine(
         self,
@@ -270,7 +127,16 @@ class Session:
         ids : sequence of int, optional
             By default the objects without prompts that are not approved.
         """
-        raise NotImplementedError
+        chosen = self._need_labels(labels)
+        if ids is None:
+            ids = [record.id for record in chosen.records() if not record.prompts and not record.approved]
+        targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]] = {}
+        for plane in planes:
+            pixels = chosen.store.read(plane)
+            for label in np.intersect1d(pixels, list(ids)):
+                item = _own_prompt(pixels == label, by)
+                targets.setdefault(plane, {})[int(label)] = (StoredPrompts((item,), MaskOptions()),)
+        return self._replay(chosen, targets, 0)
 
     def everything(
         self,
@@ -280,11 +146,27 @@ class Session:
         smallest: int = 0,
     ) -> Future[Proposal]:
         """Propose all objects of a plane that lie on unlabelled pixels; changes nothing by itself."""
-        raise NotImplementedError
+        source, pixels = self._need_image(plane.image), self._need_labels(labels).store.read(plane)
+        if pixels.shape != plane.shape(source.shape):
+            raise InputError(f"The labels have planes of {pixels.shape}, the image of {plane.shape(source.shape)}.")
+        key = ("everything",)
+        return self._submit(Priority.NORMAL, key, everything, self._engine(), source, plane, pixels, config, smallest)
 
-    def cancel(self, kind: str) -> None:
-        """Cancel the waiting or running work of a kind: "everything", "resegment" or "embed"."""
-        raise NotImplementedError
+    def _replay(
+        self, labels: LabelSet, targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]], left_alone: int
+    ) -> Future[Proposal]:
+        planes = []
+        for plane, wanted in sorted(targets.items()):
+            source = self._images.get(plane.image)
+            if source is None or source.shape != labels.store.shape:
+                left_alone += len(wanted)
+                continue
+            pixels = labels.store.read(plane)
+            there = set(np.unique(pixels).tolist())
+            here = {label: stored for label, stored in wanted.items() if label in there}
+            if here:
+                planes.append(ReplayPlane(plane, source, pixels, here))
+        return self._submit(Priority.NORMAL, ("resegment",), replay, self._engine(), planes, left_alone)
 
     # Training
 
@@ -295,8 +177,14 @@ class Session:
         ----------
         include : sequence of (image, labels), optional
             Ids of pairs of the same shape; by default every label image with the first image of its shape.
+
+        Raises
+        ------
+        InputError
+            If a pair is not of the same shape.
         """
-        raise NotImplementedError
+        pairs = self._default_pairs() if include is None else include
+        return tuple(plane for image, labels in pairs for plane in self._snapshot(image, labels))
 
     def start_training(
         self,
@@ -307,28 +195,96 @@ class Session:
         """Fine-tune from the base model on a snapshot, in a thread of its own.
 
         Prompting, painting and committing go on meanwhile with the model as it is. At the end the adapter is added
-        to `adapters` under this name, and activated only if it is better than the base model.
+        to `adapters` under this name, and activated only if it is better than the base model. What one run held
+        out, later runs of the session hold out too.
 
         Raises
         ------
         TrainingError
-            If there is nothing to train on, no model, or a run going on already.
+            If there is nothing to train on, or a run going on already.
+        InputError
+            If no model is loaded.
         """
-        raise NotImplementedError
+        model = self._need_model()
+        if self._training is not None and not self._training.event.is_final:
+            raise TrainingError("A training is going on already: stop or discard it first.")
+        planes = self.training_planes(include)
+        if not planes:
+            raise TrainingError("There is nothing to learn from: label a few objects first.")
+
+        def keep(adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
+            return self._keep(name, adapter, report)
+
+        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._threads)
+        job.changed.connect(lambda event: emit_safely(self.training_changed, event))
+        job.start()
+        return job
 
     @property
     def training(self) -> TrainingJob | None:
         """The run that is going on, or the last one."""
-        raise NotImplementedError
+        return self._training
 
     def stop(self) -> None:
         """Stop training and keep what was learned; see `TrainingJob.stop`. No error if there is none."""
-        raise NotImplementedError
+        if self._training is not None:
+            self._training.stop()
 
     def discard(self) -> None:
         """Stop training and keep nothing."""
-        raise NotImplementedError
+        if self._training is not None:
+            self._training.discard()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Discard training, cancel all work and end both threads; True if they ended in time. Twice does no harm."""
-        raise NotImplementedError
+        """Discard training, cancel all work and end both threads; True if they ended in time. Twice does no harm.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds for each thread; by default as long as it takes.
+        """
+        self.discard()
+        ended = self._worker.close(timeout)
+        return ended and (self._training is None or self._training.wait(timeout).is_final)
+
+    def _keep(self, name: str, adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
+        """In the training thread."""
+        kept = self.adapters.add(adapter, name)
+        self._held_out |= set(report.held_out)
+        model = self._model
+        better = report.verdict == "better"
+        if better and model is not None and model.loaded.weights_hash == adapter.info.base_hash:
+            self._set_active((kept, self.adapters.get(kept)))
+            return kept, True
+        return kept, False
+
+    def _default_pairs(self) -> list[tuple[str, str]]:
+        pairs = []
+        for labels, chosen in self._labels.items():
+            image = next((name for name, one in self._images.items() if one.shape == chosen.store.shape), None)
+            if image is not None:
+                pairs.append((image, labels))
+        return pairs
+
+    def _snapshot(self, image: str, labels: str) -> list[TrainingPlane]:
+        source, chosen = self._need_image(image), self._need_labels(labels)
+        if source.shape != chosen.store.shape:
+            raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
+        records = chosen.records()
+        planes = []
+        for plane in chosen.labelled_planes(image):
+            drawn = chosen.drawn_in(plane)
+            if drawn.any():
+                given = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
+                complete = plane.on("") in chosen.complete_planes
+                planes.append(TrainingPlane(plane, source, drawn, given, complete))
+        return planes
+
+
+def _own_prompt(mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]], by: str) -> PromptItem:
+    shape = (mask.shape[0], mask.shape[1])
+    return (
+        make_item(0, "mask", mask, True, shape)
+        if by == "mask"
+        else make_item(0, "box", Region.of(mask).box, True, shape)
+    )

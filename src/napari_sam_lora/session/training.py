@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.records import StoredPrompts
+from napari_sam_lora.session.worker import emit_safely, plain_words, start_thread
 
 if TYPE_CHECKING:
+    from napari_sam_lora.api import Model
+    from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.config import TrainConfig
     from napari_sam_lora.training.run import FineTuneReport, StepReport
 
 TrainingState = Literal["preparing", "running", "paused", "stopping", "ended", "discarded", "failed"]
@@ -83,32 +90,141 @@ class TrainingJob:
         After every step and at every change of state; limit the rate where you draw. The last one is final, and exactly
         one is.
 
-    Made by `Session.start_training`.
+    Made by `Session.start_training`, which starts it.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+    planes : sequence of TrainingPlane
+    config : TrainConfig, optional
+    held_out : sequence of str
+        What earlier runs held out.
+    keep : callable
+        Called in the training thread with the adapter and its report; returns the name that it was kept under and
+        whether it was activated.
+    threads : int, optional
+        Threads that torch may use for an operation.
     """
 
     changed = Signal(object)
 
+    def __init__(
+        self,
+        model: Model,
+        planes: Sequence[TrainingPlane],
+        config: TrainConfig | None,
+        held_out: Sequence[str],
+        keep: Callable[[Adapter, FineTuneReport], tuple[str, bool]],
+        threads: int | None = None,
+    ) -> None:
+        self._model, self._planes, self._config = model, tuple(planes), config
+        self._held_out, self._keep, self._threads = tuple(held_out), keep, threads
+        self._asked = threading.Condition()
+        self._paused = self._stopped = self._discarded = False
+        self._event = TrainingEvent("preparing", "Reading the images and encoding them.")
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; once only."""
+        if self._thread is None:
+            self._thread = start_thread(self._run, "napari-sam-lora training")
+
     @property
     def event(self) -> TrainingEvent:
         """The latest event."""
-        raise NotImplementedError
+        return self._event
 
     def pause(self) -> None:
         """Wait after the present step until `resume`."""
-        raise NotImplementedError
+        self._ask(paused=True)
 
     def resume(self) -> None:
         """Go on."""
-        raise NotImplementedError
+        self._ask(paused=False)
 
     def stop(self) -> None:
         """End after the present step and keep what was learned; it is judged as after a complete run."""
-        raise NotImplementedError
+        self._ask(stopped=True)
 
     def discard(self) -> None:
         """End after the present step and keep nothing."""
-        raise NotImplementedError
+        self._ask(discarded=True)
 
     def wait(self, timeout: float | None = None) -> TrainingEvent:
         """Wait for the end and return the latest event. Do not call it on a GUI thread."""
-        raise NotImplementedError
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return self._event
+
+    def _ask(self, paused: bool = False, stopped: bool = False, discarded: bool = False) -> None:
+        with self._asked:
+            self._paused = paused
+            self._stopped |= stopped
+            self._discarded |= discarded
+            self._asked.notify_all()
+
+    def _run(self) -> None:
+        try:
+            self._say("preparing", self._event.message)
+            self._train()
+        except _DiscardedError:
+            self._say("discarded", "The training was discarded; nothing was changed.")
+        except Exception as error:  # told to the user in every case; the thread must end with a final event
+            self._say("failed", plain_words(error))
+
+    def _train(self) -> None:
+        import torch  # noqa: PLC0415
+
+        from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        run = iter_fine_tune(self._model, self._pairs(), self._config, held_out=self._held_out)
+        step: StepReport | None = None
+        for step in run:
+            self._say("running", f"Step {step.step} of {step.steps}.", step)
+            self._wait_while_paused(step)
+            if self._stopped:
+                run.stop()
+                break
+        self._check()
+        self._say("stopping", "Comparing with the base model on objects that were held out.", step)
+        adapter, report = run.result()
+        self._check()
+        name, activated = self._keep(adapter, report)
+        self._say("ended", report.reason, step, report, name, activated)
+
+    def _pairs(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        for plane in self._planes:
+            self._check()
+            yield plane.source.read(plane.plane), plane.labels
+
+    def _wait_while_paused(self, step: StepReport) -> None:
+        self._check()
+        if self._paused and not self._stopped:
+            self._say("paused", f"Paused after step {step.step} of {step.steps}.", step)
+            with self._asked:
+                self._asked.wait_for(lambda: not self._paused or self._stopped or self._discarded)
+            self._check()
+            self._say("running", f"Step {step.step} of {step.steps}.", step)
+
+    def _check(self) -> None:
+        if self._discarded:
+            raise _DiscardedError
+
+    def _say(
+        self,
+        state: TrainingState,
+        message: str,
+        step: StepReport | None = None,
+        report: FineTuneReport | None = None,
+        adapter: str = "",
+        activated: bool = False,
+    ) -> None:
+        self._event = TrainingEvent(state, message, step or self._event.step, report, adapter, activated)
+        emit_safely(self.changed, self._event)
+
+
+class _DiscardedError(TrainingError):
+    """Ends a run from within."""

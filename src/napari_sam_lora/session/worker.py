@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
@@ -9,7 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from psygnal import Signal
+from psygnal import EmitLoopError, Signal, SignalInstance
+
+from napari_sam_lora.errors import SamLoraError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,6 +101,12 @@ class TorchThread:
 
     def __init__(self, name: str = "napari-sam-lora", threads: int | None = None) -> None:
         self._name, self._threads = name, threads
+        self._changed = threading.Condition()
+        self._waiting: list[_Job] = []
+        self._running: _Job | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._count = 0
 
     def submit(
         self,
@@ -126,16 +136,33 @@ class TorchThread:
         RuntimeError
             If the thread was closed.
         """
-        raise NotImplementedError
+        future: Future[T] = Future()
+        token = CancelToken(lambda done, total: emit_safely(self.progressed, key, done, total))
+        dropped = self._take(lambda job: job.key == key)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("This session was closed; open a new one.")
+            self._count += 1
+            job = _Job(key, priority, self._count, future, lambda given: function(given, *args, **kwargs), token)
+            heapq.heappush(self._waiting, job)
+            if self._thread is None:
+                self._thread = start_thread(self._run, self._name)
+            self._changed.notify_all()
+        _cancel_all(dropped)
+        return future
 
     def cancel(self, key: Hashable) -> None:
         """Cancel the waiting job with this key, and ask the running one to end."""
-        raise NotImplementedError
+        self.cancel_if(lambda other: other == key)
+
+    def cancel_if(self, wanted: Callable[[Hashable], bool]) -> None:
+        """Cancel the waiting jobs whose key is wanted, and ask the running one to end if its key is."""
+        _cancel_all(self._take(lambda job: wanted(job.key)))
 
     @property
     def is_busy(self) -> bool:
         """Whether a job is running or waiting."""
-        raise NotImplementedError
+        return self._running is not None or bool(self._waiting)
 
     def close(self, timeout: float | None = None) -> bool:
         """Cancel all that waits, ask the running job to end, and wait for it.
@@ -145,4 +172,101 @@ class TorchThread:
         bool
             Whether the thread has ended within the timeout (seconds). Closing twice does no harm.
         """
-        raise NotImplementedError
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify_all()
+        self.cancel_if(lambda _: True)
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _take(self, wanted: Callable[[_Job], bool]) -> list[_Job]:
+        """Take wanted jobs off the queue, and cancel the token of the running one."""
+        with self._changed:
+            taken = [job for job in self._waiting if wanted(job)]
+            self._waiting = [job for job in self._waiting if not wanted(job)]
+            heapq.heapify(self._waiting)
+            if self._running is not None and wanted(self._running):
+                self._running.token.cancel()
+        return taken
+
+    def _run(self) -> None:
+        import torch  # noqa: PLC0415
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        was_busy = False
+        while True:
+            with self._changed:
+                if not self._waiting and was_busy:
+                    idle = True
+                else:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    idle = False
+                    if not self._waiting:
+                        return
+                    job = self._running = heapq.heappop(self._waiting)
+            if idle or not was_busy:
+                was_busy = not idle
+                emit_safely(self.busy_changed, was_busy)
+            if not idle:
+                self._do(job)
+
+    def _do(self, job: _Job) -> None:
+        try:
+            if not job.future.set_running_or_notify_cancel():
+                return
+            try:
+                result = job.call(job.token)
+            except BaseException as error:  # a job must not end the thread
+                outcome: BaseException | None = error
+            else:
+                outcome = None
+            with self._changed:
+                self._running = None
+            if outcome is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(outcome)
+        finally:  # also where the future was cancelled before the job began
+            with self._changed:
+                self._running = None
+
+
+def emit_safely(signal: SignalInstance, *args: Any) -> None:
+    """Emit from a worker thread; an error in a listener is logged and does not end the thread."""
+    try:
+        signal.emit(*args)
+    except EmitLoopError:
+        logging.getLogger(__name__).exception("A listener of %s failed.", signal.name)
+
+
+def plain_words(error: BaseException) -> str:
+    """What to tell a person about an error."""
+    if isinstance(error, SamLoraError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "There was not enough memory: close other programs, or choose a smaller model or input size."
+    return f"Something went wrong ({type(error).__name__}: {error}). Your labels and prompts are as they were."
+
+
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread with a stack that is large enough for torch.
+
+    A daemon does not keep the interpreter alive when a viewer was closed in the middle of a long operation.
+    """
+    before = threading.stack_size(STACK_BYTES)
+    try:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    return thread
+
+
+def _cancel_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.token.cancel()
+        job.future.cancel()

@@ -1,0 +1,119 @@
+"""Proposals, computed in the worker thread: stored prompts replayed, labels refined, everything mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.session.engine import Engine
+from napari_sam_lora.session.planes import ImageSource, PlaneKey
+from napari_sam_lora.session.proposals import Proposal, ProposedChange
+from napari_sam_lora.session.records import StoredPrompts
+from napari_sam_lora.session.regions import Region
+from napari_sam_lora.session.worker import CancelToken
+
+if TYPE_CHECKING:
+    from napari_sam_lora.model.automatic import EverythingConfig
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayPlane:
+    """A plane to segment again.
+
+    Attributes
+    ----------
+    plane : PlaneKey
+    source : ImageSource
+    labels : int64 (y, x)
+        A copy.
+    targets : dict of int to tuple of StoredPrompts
+        Objects to segment again, and from what.
+    """
+
+    plane: PlaneKey
+    source: ImageSource
+    labels: NDArray[np.int64]
+    targets: dict[int, tuple[StoredPrompts, ...]]
+
+
+def replay(token: CancelToken, engine: Engine, planes: Sequence[ReplayPlane], left_alone: int) -> Proposal:
+    """Segment objects again from their prompts, plane by plane."""
+    changes: list[ProposedChange] = []
+    unchanged = 0
+    for number, one in enumerate(planes):
+        token.progress(number, len(planes))
+        for change in _replay_plane(engine, one):
+            if not change.new.area:
+                left_alone += 1
+            elif change.iou == 1:
+                unchanged += 1
+            else:
+                changes.append(change)
+    token.progress(len(planes), len(planes))
+    changes.sort(key=lambda change: change.iou)
+    return Proposal(tuple(changes), "re-segmented", engine.name, left_alone, unchanged)
+
+
+def everything(
+    token: CancelToken,
+    engine: Engine,
+    source: ImageSource,
+    plane: PlaneKey,
+    labels: NDArray[np.int64],
+    config: EverythingConfig | None,
+    smallest: int,
+) -> Proposal:
+    """All objects of a plane that lie, at least by half, on unlabelled pixels; the best first."""
+    from napari_sam_lora.model.automatic import everything as find_everything  # noqa: PLC0415
+    from napari_sam_lora.model.automatic import records_to_labels  # noqa: PLC0415
+
+    token.check()
+    found = find_everything(engine.predictor(), source.read(plane), config, token.progress)
+    token.check()
+    kept = [one for one in found if smallest <= one["area"] <= labels.size / 2]
+    kept.sort(key=lambda one: -one["area"])  # as records_to_labels numbers them
+    instances = records_to_labels(kept, (labels.shape[0], labels.shape[1]))
+    changes, covered = [], 0
+    for number, one in enumerate(kept, start=1):
+        whole = instances == number
+        free = whole & (labels == 0)
+        if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(whole):
+            covered += 1
+            continue
+        changes.append(
+            ProposedChange(plane, 0, Region.of(np.zeros_like(free)), Region.of(free), one["predicted_iou"], 0.0)
+        )
+    changes.sort(key=lambda change: -change.score)
+    return Proposal(tuple(changes), "everything", engine.name, covered)
+
+
+def _replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
+    stored = [(label, prompts) for label, several in one.targets.items() for prompts in several]
+    masks: dict[int, Mask] = {label: np.zeros(one.labels.shape, np.bool_) for label in one.targets}
+    scores: dict[int, list[float]] = {label: [] for label in one.targets}
+    for options in dict.fromkeys(prompts.options for _, prompts in stored):
+        part = [(label, prompts) for label, prompts in stored if prompts.options == options]
+        found = engine.segment(one.source, one.plane, [prompts.row for _, prompts in part], options)
+        for (label, _), mask in zip(part, found, strict=True):
+            if mask is not None:
+                masks[label] |= mask.mask
+                scores[label].append(mask.score)
+    free = np.isin(one.labels, [0, *one.targets])
+    return [
+        _change(one, label, masks[label] & free, float(np.mean(scores[label])) if scores[label] else 0.0)
+        for label in one.targets
+    ]
+
+
+def _change(one: ReplayPlane, label: int, new: Mask, score: float) -> ProposedChange:
+    from napari_sam_lora.training.metrics import mask_iou  # noqa: PLC0415
+
+    old = one.labels == label
+    iou = mask_iou(old, new)
+    return ProposedChange(one.plane, label, Region.of(old), Region.of(new), score, iou, one.targets[label])

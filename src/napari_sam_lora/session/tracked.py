@@ -1,0 +1,174 @@
+"""Label images whose metadata follows their pixels: painting, undo and redo."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import count
+from types import MappingProxyType
+
+import numpy as np
+from psygnal import Signal
+
+from napari_sam_lora.session.edits import EditResult, Pixels, Plan
+from napari_sam_lora.session.journal import Change, Entry, Journal, Meta
+from napari_sam_lora.session.measure import Measure
+from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.records import ObjectClass, ObjectRecord
+from napari_sam_lora.session.stores import LabelStore
+
+PLANES_WATCHED = 8
+
+
+class TrackedLabels:
+    """A label store, what is known of its objects, and the history of both; the base of `LabelSet`."""
+
+    objects_changed = Signal()
+
+    def __init__(
+        self, store: LabelStore, classes: tuple[ObjectClass, ...] = (), clock: Callable[[], int] | None = None
+    ) -> None:
+        self.store = store
+        self._meta = Meta(MappingProxyType({}), classes, frozenset())
+        self._attic: dict[int, ObjectRecord] = {}
+        self._measure = Measure(store)
+        self._journal = Journal()
+        self._clock = clock or count().__next__
+        self._known: OrderedDict[PlaneKey, Pixels] = OrderedDict()
+        self._edited: set[PlaneKey] = set()
+
+    def watch(self, plane: PlaneKey) -> None:
+        """Remember the plane as it is; call it when a plane is shown, so that `note_painted` can compare."""
+        key = plane.on("")
+        if key.is_in(self.store.shape) and key not in self._known:
+            self._remember(key, self.store.read(key))
+            self._measure.touch(key)
+
+    def note_painted(self, plane: PlaneKey) -> tuple[int, ...]:
+        """Call it after pixels were changed by anything but this object: the brush, the store's own undo or redo.
+
+        Objects that gained or lost pixels become "painted" (prompts stay); an edit of this set that was taken
+        back or done again through the store's history takes its metadata with it.
+
+        Returns
+        -------
+        tuple of int
+            Ids that changed.
+        """
+        key = plane.on("")
+        moved = self._follow()
+        present = self.store.read(key)
+        known = self._known.get(key)
+        self._measure.touch(key)
+        self._remember(key, present)
+        change = None if known is None else Change.between(key, known, present)
+        if change is None:
+            self.objects_changed.emit()
+            return moved
+        ids = [int(label) for label in np.union1d(change.before, change.after) if label]
+        records = {label: replace(self._record(label), origin="painted") for label in ids}
+        self._edited.add(key)
+        self._push("painting", (change,), self._with_records(records))
+        return tuple(sorted({*moved, *ids}))
+
+    def undo(self) -> str | None:
+        """Take back the last edit or painting, metadata included; its name, or None if there is nothing."""
+        return self._step(back=True)
+
+    def redo(self) -> str | None:
+        """Do it again."""
+        return self._step(back=False)
+
+    @property
+    def last_done(self) -> int | None:
+        """Number of the edit that `undo` would take back."""
+        return self._journal.done[-1].number if self._journal.done else None
+
+    @property
+    def last_undone(self) -> int | None:
+        """Number of the edit that `redo` would do again."""
+        return self._journal.undone[-1].number if self._journal.undone else None
+
+    def _step(self, back: bool) -> str | None:
+        self._follow()
+        source, target = (
+            (self._journal.done, self._journal.undone) if back else (self._journal.undone, self._journal.done)
+        )
+        if not source:
+            return None
+        entry, state = source[-1], "before" if back else "after"
+        if entry.changes:
+            if not (self.store.undo() if back else self.store.redo()):
+                entry.write(self.store, state)  # the store has forgotten its history
+            elif not entry.pixels_are(self.store, state):
+                # The store's last step was only a part of it, such as one of several strokes.
+                source[-1] = entry.refreshed(self.store, "after" if back else "before")
+                self._reread(entry.changes)
+                self.objects_changed.emit()
+                return entry.name
+        source.pop()
+        target.append(entry)
+        self._meta = entry.before if back else entry.after
+        self._reread(entry.changes)
+        self.objects_changed.emit()
+        return entry.name
+
+    def _do(self, plan: Plan) -> EditResult:
+        """Carry out a plan as one step."""
+        if not plan.ids:
+            return EditResult((), 0, plan.kept_out, plan.message)
+        found = [Change.between(plane, self.store.read(plane), after) for plane, after in plan.planes.items()]
+        changes = tuple(change for change in found if change is not None)
+        if changes:
+            with self.store.transaction():
+                for change in changes:
+                    shape = change.plane.shape(self.store.shape)
+                    self.store.write(change.plane, change.mask(shape), change.after)
+            self._edited.update(change.plane for change in changes)
+            self._reread(changes)
+        self._push(plan.name, changes, self._with_records(plan.records))
+        return EditResult(plan.ids, sum(len(change.where) for change in changes), plan.kept_out, plan.message)
+
+    def _push(self, name: str, changes: tuple[Change, ...], meta: Meta) -> None:
+        self._journal.add(Entry(name, self._clock(), changes, self._meta, meta))
+        self._meta = meta
+        self.objects_changed.emit()
+
+    def _follow(self) -> tuple[int, ...]:
+        """Let the metadata follow the store's own undo and redo."""
+        entries, meta = self._journal.follow(self.store)
+        if meta is None:
+            return ()
+        for label, record in self._meta.records.items():
+            if label not in meta.records:
+                self._attic[label] = record
+        self._meta = meta
+        ids: set[int] = set()
+        for entry in entries:
+            self._reread(entry.changes)
+            for change in entry.changes:
+                ids |= {int(label) for label in np.union1d(change.before, change.after) if label}
+        return tuple(sorted(ids))
+
+    def _reread(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._measure.touch(change.plane, change.mask(change.plane.shape(self.store.shape)))
+            self._remember(change.plane, self.store.read(change.plane))
+            crossing = [key for key in self._known if key.axes != change.plane.axes]
+            for key in crossing:
+                self._known[key] = self.store.read(key)
+
+    def _remember(self, key: PlaneKey, pixels: Pixels) -> None:
+        self._known[key] = pixels
+        self._known.move_to_end(key)
+        while len(self._known) > PLANES_WATCHED:
+            self._known.popitem(last=False)
+
+    def _record(self, label: int) -> ObjectRecord:
+        return self._meta.records.get(label) or self._attic.get(label) or ObjectRecord(label)
+
+    def _with_records(self, changed: Mapping[int, ObjectRecord | None]) -> Meta:
+        records = {**self._meta.records, **changed}
+        kept = {label: record for label, record in records.items() if record is not None}
+        return replace(self._meta, records=MappingProxyType(kept))

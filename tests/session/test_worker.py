@@ -1,0 +1,171 @@
+"""The thread that does a session's torch work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+
+import pytest
+
+from napari_sam_lora.session import CancelToken, JobCancelledError, Priority, TorchThread
+
+SOON = 10.0
+
+
+class Gate:
+    """A job that says when it has begun and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, token: CancelToken) -> str:
+        self.begun.set()
+        assert self.go.wait(SOON)
+        token.check()
+        return "done"
+
+
+@pytest.fixture
+def thread() -> Iterator[TorchThread]:
+    made = TorchThread()
+    yield made
+    assert made.close(SOON)
+
+
+def _double(_: CancelToken, number: int) -> int:
+    return 2 * number
+
+
+def test_a_job_runs_in_one_thread_that_is_not_the_callers(thread: TorchThread) -> None:
+    names = [thread.submit(i, lambda _: threading.current_thread()).result(SOON) for i in range(3)]
+    assert len(set(names)) == 1
+    assert names[0] is not threading.current_thread()
+    assert thread.submit("k", _double, 4).result(SOON) == 8
+
+
+def test_the_stack_is_deep_enough_for_torch_and_other_threads_keep_theirs(thread: TorchThread) -> None:
+    def sink(depth: int) -> int:
+        return 0 if not depth else 1 + max(range(1), key=lambda _: sink(depth - 1)) + sink_none()
+
+    def sink_none() -> int:
+        return 0
+
+    before = threading.stack_size()
+    thread.submit("k", lambda _: sink(200)).result(SOON)
+    assert threading.stack_size() == before
+
+
+def test_a_newer_job_replaces_the_waiting_one_of_its_key_only(thread: TorchThread) -> None:
+    gate = Gate()
+    first = thread.submit("first", gate)
+    assert gate.begun.wait(SOON)
+    old, other = thread.submit("preview", _double, 1), thread.submit("other", _double, 2)
+    new = thread.submit("preview", _double, 3)
+    assert old.cancelled()
+    gate.go.set()
+    assert (first.result(SOON), other.result(SOON), new.result(SOON)) == ("done", 4, 6)
+    with pytest.raises(CancelledError):
+        old.result(SOON)
+
+
+def test_a_newer_job_interrupts_the_running_one_of_its_key(thread: TorchThread) -> None:
+    gate = Gate()
+    old = thread.submit("everything", gate)
+    assert gate.begun.wait(SOON)
+    new = thread.submit("everything", _double, 1)
+    gate.go.set()
+    with pytest.raises(JobCancelledError):
+        old.result(SOON)
+    assert new.result(SOON) == 2
+
+
+def test_prompts_go_before_other_work_and_embeddings_after_it(thread: TorchThread) -> None:
+    gate, order = Gate(), []
+    thread.submit("first", gate)
+    assert gate.begun.wait(SOON)
+    futures: list[Future[None]] = []
+    for name, priority in (("b", Priority.BACKGROUND), ("n", Priority.NORMAL), ("p", Priority.PROMPT)):
+        for number in range(2):
+            key = f"{name}{number}"
+            futures.append(thread.submit_with(priority, key, lambda _, key: order.append(key), key))
+    gate.go.set()
+    for future in futures:
+        future.result(SOON)
+    assert order == ["p0", "p1", "n0", "n1", "b0", "b1"]
+
+
+def test_an_error_reaches_the_caller_and_the_thread_goes_on(thread: TorchThread) -> None:
+    def fail(_: CancelToken) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        thread.submit("k", fail).result(SOON)
+    assert thread.submit("k", _double, 1).result(SOON) == 2
+
+
+def test_progress_is_reported_and_cancelling_ends_the_job(thread: TorchThread) -> None:
+    seen: list[tuple[object, int, int]] = []
+    thread.progressed.connect(lambda *args: seen.append(args))
+
+    def work(token: CancelToken) -> None:
+        for done in range(100):
+            token.progress(done, 100)
+            if done == 2:
+                thread.cancel("work")
+
+    with pytest.raises(JobCancelledError):
+        thread.submit("work", work).result(SOON)
+    assert seen == [("work", 0, 100), ("work", 1, 100), ("work", 2, 100)]
+
+
+def test_busy_is_said_once_at_the_beginning_and_once_at_the_end(thread: TorchThread) -> None:
+    said: list[bool] = []
+    ended = threading.Event()
+
+    def note(busy: bool) -> None:
+        said.append(busy)
+        if not busy:
+            ended.set()
+
+    thread.busy_changed.connect(note)
+    gate = Gate()
+    thread.submit("a", gate)
+    assert gate.begun.wait(SOON)
+    assert thread.is_busy
+    thread.submit("b", _double, 1)
+    gate.go.set()
+    assert ended.wait(SOON)
+    assert said == [True, False]
+    assert not thread.is_busy
+
+
+def test_closing_waits_for_the_running_job_and_cancels_the_rest() -> None:
+    thread, gate = TorchThread(), Gate()
+    running = thread.submit("a", gate)
+    assert gate.begun.wait(SOON)
+    waiting = thread.submit("b", _double, 1)
+    assert not thread.close(0.01)
+    assert waiting.cancelled()
+    gate.go.set()
+    assert thread.close(SOON)
+    assert thread.close(SOON)
+    with pytest.raises(JobCancelledError):
+        running.result(SOON)
+    with pytest.raises(RuntimeError, match="closed"):
+        thread.submit("c", _double, 1)
+
+
+def test_two_sessions_have_two_threads() -> None:
+    one, two, gate = TorchThread(), TorchThread(), Gate()
+    held = one.submit("k", gate)
+    assert gate.begun.wait(SOON)
+    assert two.submit("k", _double, 1).result(SOON) == 2
+    gate.go.set()
+    assert held.result(SOON) == "done"
+    assert one.close(SOON)
+    assert two.close(SOON)
+
+
+def test_a_thread_that_never_worked_closes_at_once() -> None:
+    assert TorchThread().close(0)
