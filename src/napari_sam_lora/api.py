@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.labels import LabelMeaning
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
@@ -25,9 +27,9 @@ from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
-from napari_sam_lora.training.samples import list_objects, snapshot
+from napari_sam_lora.training.samples import Labelled, list_objects, snapshot
 
-Pairs = Iterable[tuple[ArrayLike, ArrayLike]]
+Pairs = Iterable[Labelled]
 
 
 class Model:
@@ -112,8 +114,17 @@ class Model:
         int32 (y, x)
             Instance ids; 0 is background.
         """
-        records = everything(self.predictor, image, config, progress)
+        records = self.segment_everything_records(image, config, progress=progress)
         return records_to_labels(records, np.shape(image)[:2], smallest)
+
+    def segment_everything_records(
+        self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
+    ) -> list[dict[str, Any]]:
+        """Segment all objects of a plane without prompts, as segment-anything's records; see `everything`.
+
+        The masks may overlap, and each comes with its scores.
+        """
+        return everything(self.predictor, image, config, progress)
 
     def activate(self, adapter: Adapter) -> None:
         """Segment with this adapter from now on.
@@ -219,9 +230,11 @@ def iter_fine_tune(
     ----------
     model : Model
         Not changed, and free to be used meanwhile.
-    pairs : iterable of (image, labels)
-        Image (y, x) or (y, x, c); labels (y, x), whole numbers, one an object, 0 for what is not labelled. The
-        arrays are copied.
+    pairs : iterable of (image, labels) or (image, labels, prompts)
+        Image (y, x) or (y, x, c); labels (y, x), whole numbers, one an object (or what ``config.labels`` says), 0
+        for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those that the user gave for
+        these objects; they are replayed beside simulated ones. The arrays are copied. Images without a label are
+        left out with a warning.
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
@@ -229,7 +242,7 @@ def iter_fine_tune(
     Returns
     -------
     FineTuneRun
-        An iterator of one report a step, with ``stop()`` and ``result()``.
+        An iterator of one report a step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
     """
     return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out)
 
@@ -252,7 +265,9 @@ def fine_tune(
     return run.result()
 
 
-def evaluate(model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,)) -> list[Evaluation]:
+def evaluate(
+    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), *, labels: LabelMeaning = "instances"
+) -> list[Evaluation]:
     """Measure how well labelled objects are segmented from boxes and clicks.
 
     Parameters
@@ -262,6 +277,8 @@ def evaluate(model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (N
         Every object counts; use others than were trained on.
     adapters : sequence of Adapter or None
         None stands for the base model.
+    labels : str
+        What label images mean: "instances", "classes" or "mask"; see `TrainConfig`.
 
     Returns
     -------
@@ -269,12 +286,12 @@ def evaluate(model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (N
         One for each adapter, in order.
     """
     sam = model.loaded.sam
-    copied = [(np.asarray(image), np.asarray(labels)) for image, labels in pairs]
+    copied = [(np.asarray(pair[0]), np.asarray(pair[1])) for pair in pairs]
     evaluations = []
     for adapter in adapters:
         with model.adapted(adapter):
             predictor = model.predictor
-            planes = snapshot(copied, predictor.input_size, mask_stride(sam), predictor.preprocessing)
+            planes = snapshot(copied, predictor.input_size, mask_stride(sam), predictor.preprocessing, labels)
             scores = score_objects(predictor, planes, list_objects(planes))
             evaluations.append(Evaluation(adapter, summarise(scores), tuple(scores)))
     return evaluations

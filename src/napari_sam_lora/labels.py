@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage as ndi
+from skimage.measure import label as label_components
 
 from napari_sam_lora.errors import InputError
+
+LabelMeaning = Literal["instances", "classes", "mask"]
+LABEL_MEANINGS: tuple[LabelMeaning, ...] = get_args(LabelMeaning)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,36 @@ def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[La
             box = (rows.start, columns.start, rows.stop, columns.stop)
             found.append(LabelledObject(int(number), box, int(area)))
     return found
+
+
+def separate_objects(
+    labels: NDArray[np.int64], meaning: LabelMeaning = "instances"
+) -> tuple[NDArray[np.int64], dict[int, int]]:
+    """Turn labels of any meaning into one id an object.
+
+    Parameters
+    ----------
+    labels : int64 (y, x)
+        0 is background, or not labelled.
+    meaning : str
+        "instances": an id is an object; "classes": an id is a class, and each of its connected parts (diagonal
+        neighbours included) is an object; "mask": all pixels that are not 0 are one object.
+
+    Returns
+    -------
+    objects : int64 (y, x)
+        For "classes" numbered from 1, row by row.
+    classes : dict of int to int
+        Class of each object; empty for other meanings.
+    """
+    if meaning == "instances":
+        return labels, {}
+    if meaning == "mask":
+        return (labels != 0).astype(np.int64), {}
+    components = np.asarray(label_components(labels, background=0, connectivity=2), np.int64)
+    numbers, first = np.unique(components, return_index=True)
+    classes = labels.ravel()[first]
+    return components, {int(n): int(c) for n, c in zip(numbers, classes, strict=True) if n}
 
 
 def click_at_centre(mask: NDArray[np.bool_]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.lora.layers import LoRALinear, LoRAQKV
+from napari_sam_lora.model.input_size import native_positions
 
 _ENDINGS = (".pth", ".pt", ".safetensors")
 
@@ -70,7 +71,8 @@ def merged_state(tree: Sam) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        float32 on the CPU, with exactly the keys of the base model.
+        float32 on the CPU, with exactly the keys of the base model, and at its native input size whatever size the
+        adapter was trained at.
     """
     state = {
         name.replace(".base_layer.", "."): value.detach().cpu()
@@ -82,6 +84,8 @@ def merged_state(tree: Sam) -> dict[str, Tensor]:
             state[f"{name}.weight"] = module.merged_weight().detach().cpu()
         elif isinstance(module, MergedLinear):
             state[f"{name}.weight"] = module.adapted.merged_weight().detach().cpu()
+    if tree.image_encoder.pos_embed is not None:
+        state["image_encoder.pos_embed"] = native_positions(tree).detach().cpu()
     return {name: value.contiguous() for name, value in state.items()}
 
 

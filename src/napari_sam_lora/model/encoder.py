@@ -7,6 +7,7 @@ import torch.nn.functional as functional
 from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # Without gradients, attention over more tokens than this is computed in parts; a window of SAM has 196.
 _TOKENS_AT_ONCE = 1024
@@ -120,12 +121,15 @@ def prefix(encoder: ImageEncoderViT, x: Tensor, split: int) -> Tensor:
     return _neck(encoder, x) if split > block_count(encoder) else x
 
 
-def suffix(encoder: ImageEncoderViT, x: Tensor, split: int) -> Tensor:
-    """Run what `prefix` with the same ``split`` left out; returns the embedding (b, c, h, w)."""
+def suffix(encoder: ImageEncoderViT, x: Tensor, split: int, recompute: bool = False) -> Tensor:
+    """Run what `prefix` with the same ``split`` left out; returns the embedding (b, c, h, w).
+
+    With ``recompute`` the activations inside a block are computed again for the gradients, instead of being kept.
+    """
     if split > block_count(encoder):
         return x
     for block in encoder.blocks[split:]:
-        x = block(x)
+        x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
     return _neck(encoder, x)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as functional
 from segment_anything.modeling import Sam
-from torch import nn
+from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.sharing import share
@@ -18,13 +18,13 @@ def stride(sam: Sam) -> int:
 def set_input_size(sam: Sam, size: int) -> None:
     """Set the side of the square model input, in place.
 
-    Only the absolute position embedding depends on it, and is resized (bicubic). segment-anything interpolates
-    relative positions itself.
+    Only the absolute position embedding depends on it, and is resized (bicubic) from the one that the model came
+    with, which is kept as the buffer ``native_pos_embed``. segment-anything interpolates relative positions itself.
 
     Parameters
     ----------
     sam : Sam
-        Changed in place. Setting the size back does not restore the first position embedding to the bit.
+        Changed in place.
     size : int
         Pixels, a multiple of the stride of the patch embedding.
 
@@ -41,15 +41,27 @@ def set_input_size(sam: Sam, size: int) -> None:
         raise InputError(f"The input size must be a positive multiple of {step}, not {size}.")
     tokens = size // step
     if encoder.pos_embed is not None:
-        position = encoder.pos_embed.data.permute(0, 3, 1, 2)
-        resized = functional.interpolate(position, size=(tokens, tokens), mode="bicubic", align_corners=False)
-        encoder.pos_embed = nn.Parameter(
-            resized.permute(0, 2, 3, 1).contiguous(), requires_grad=encoder.pos_embed.requires_grad
-        )
+        native = native_positions(sam)
+        encoder.register_buffer("native_pos_embed", native, persistent=False)
+        encoder.pos_embed = nn.Parameter(_resized(native, tokens), requires_grad=encoder.pos_embed.requires_grad)
     encoder.img_size = size
     prompt_encoder.input_image_size = (size, size)
     prompt_encoder.image_embedding_size = (tokens, tokens)
     prompt_encoder.mask_input_size = (4 * tokens, 4 * tokens)
+
+
+def native_positions(sam: Sam) -> Tensor:
+    """The absolute position embedding (1, h, w, d) at the size that the model came with."""
+    kept = getattr(sam.image_encoder, "native_pos_embed", None)
+    return sam.image_encoder.pos_embed.data if kept is None else kept
+
+
+def _resized(positions: Tensor, tokens: int) -> Tensor:
+    if positions.shape[1:3] == (tokens, tokens):
+        return positions
+    size = (tokens, tokens)
+    moved = functional.interpolate(positions.permute(0, 3, 1, 2), size=size, mode="bicubic", align_corners=False)
+    return moved.permute(0, 2, 3, 1).contiguous()
 
 
 def at_input_size(sam: Sam, size: int) -> Sam:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.labels import LABEL_MEANINGS, LabelMeaning
 from napari_sam_lora.lora.inject import MODES, Mode, TuneDecoder
 
-# A run keeps its views' prefixes in memory up to this many bytes.
+# A run keeps its views' prefixes in memory up to this many bytes, and then in a temporary folder.
 DEFAULT_CACHE = 1 << 30
+DEFAULT_DISK_CACHE = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class TrainConfig:
         stays as it is.
     dropout : float
         Probability with which an input of a low-rank layer is dropped in training.
+    labels : str
+        What label images mean. "instances": one id an object; "classes": one id a class, and each of its connected
+        parts is an object; "mask": everything that is not 0 is the one object of its image.
     steps : int
         Optimisation steps.
     learning_rate : float
@@ -47,19 +53,32 @@ class TrainConfig:
     chunk : int
         Objects decoded at once; fewer need less memory.
     box_share : float
-        Probability that an object is first prompted by a box; otherwise by a click.
+        Probability that an object is first prompted by a box; otherwise by a click or a mask.
+    mask_share : float
+        Probability that an object that is not prompted by a box is prompted by a roughly drawn mask, not by a click.
     corrections : int
         Corrective clicks that may follow the first prompt of a step.
     views : int
         Flips, rotations and intensity variants drawn of each image; 1 trains on the image as it is.
     validation_share : float
         Share of the objects that is held out.
+    check_every : int
+        Steps between two looks at some held-out objects. Where enough are held out to judge the adapter by others,
+        the best state seen is the one that is kept. 0 never looks.
+    patience : int
+        Looks without a gain after which the run ends early; 0 always runs all the steps.
     seed : int
         The same seed gives the same adapter on the same machine.
     cache_bytes : int
-        Memory for the encoded prefixes of the views; what exceeds it is encoded again when needed.
+        Memory for the encoded prefixes of the views.
+    cache_disk_bytes : int
+        Room in a temporary folder for those that do not fit in memory; what exceeds it too is encoded again when
+        needed.
     half_cache : bool
         Keep prefixes in half precision.
+    recompute : bool
+        Compute the activations of tuned encoder blocks twice instead of keeping them: less memory, more time. A run
+        that runs out of memory does so by itself.
     """
 
     mode: Mode = "late"
@@ -70,6 +89,7 @@ class TrainConfig:
     targets: tuple[str, ...] = ("q", "v")
     tune_decoder: TuneDecoder = "lora"
     dropout: float = 0.0
+    labels: LabelMeaning = "instances"
     steps: int = 200
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -77,31 +97,41 @@ class TrainConfig:
     objects: int = 8
     chunk: int = 8
     box_share: float = 0.5
+    mask_share: float = 0.2
     corrections: int = 1
     views: int = 8
     validation_share: float = 0.25
+    check_every: int = 25
+    patience: int = 0
     seed: int = 0
     cache_bytes: int = DEFAULT_CACHE
+    cache_disk_bytes: int = DEFAULT_DISK_CACHE
     half_cache: bool = True
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
         object.__setattr__(self, "blocks", None if self.blocks is None else tuple(self.blocks))
         if self.mode not in MODES:
             raise InputError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.")
+        if self.labels not in LABEL_MEANINGS:
+            raise InputError(f"labels is one of {', '.join(LABEL_MEANINGS)}, not {self.labels!r}.")
         for name in ("rank", "steps", "objects", "chunk", "views"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("warmup", "box_share"):
+        for name in ("warmup", "box_share", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
         if not 0 <= self.validation_share < 1:
             raise InputError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}.")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
             raise InputError("learning_rate must be positive and weight_decay not negative.")
-        if self.corrections < 0 or self.cache_bytes < 0:
-            raise InputError("corrections and cache_bytes must not be negative.")
-        if self.alpha is not None and self.alpha <= 0:
+        for name in ("corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.patience and not self.check_every:
+            raise InputError("patience counts looks at held-out objects: set check_every too.")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
             raise InputError(f"alpha must be positive, not {self.alpha}.")
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,4 +151,7 @@ class TrainConfig:
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise InputError(f"Not a training setting: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"A training setting is of the wrong kind: {error}") from error

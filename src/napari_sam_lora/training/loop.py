@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -24,16 +23,15 @@ from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.losses import MaskLoss
+from napari_sam_lora.training.losses import MaskLoss, mask_targets
+from napari_sam_lora.training.memory import Thrift, free_memory, is_out_of_memory
 from napari_sam_lora.training.samples import ObjectRef, Plane
-from napari_sam_lora.training.views import (
-    View,
-    choose_views,
-    corrective_clicks,
-    first_prompts,
-    show,
-    with_click,
-)
+from napari_sam_lora.training.user import corrective_clicks, first_prompts, with_click
+from napari_sam_lora.training.views import View, choose_views, show, show_prompts
+
+# How often a run may go back to its last good state, each time with a rate lower by this factor.
+MOST_SETBACKS = 3
+SETBACK_FACTOR = 0.3
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,12 @@ def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
     )
 
 
+def prefix_cache(sam: Sam, config: TrainConfig) -> PrefixCache:
+    """An empty cache for the frozen part of a run."""
+    split = encoder_split(sam, lora_config(sam, config))
+    return PrefixCache(sam, split, config.cache_bytes, config.half_cache, config.cache_disk_bytes)
+
+
 class Trainer:
     """Train an adapter on some objects, one step at a time; the base model is never changed.
 
@@ -79,6 +83,13 @@ class Trainer:
     config : TrainConfig
     cache : PrefixCache, optional
         Of the same base model and settings; shared by runs over the same planes.
+    thrift : Thrift, optional
+        How much memory may be used; shared by runs over the same planes.
+
+    Attributes
+    ----------
+    warnings : list of str
+        What a user should know of what happened so far.
     """
 
     def __init__(
@@ -88,6 +99,7 @@ class Trainer:
         objects: Sequence[ObjectRef],
         config: TrainConfig,
         cache: PrefixCache | None = None,
+        thrift: Thrift | None = None,
     ) -> None:
         self.planes, self.config = planes, config
         self.rng = np.random.default_rng(config.seed)
@@ -100,55 +112,115 @@ class Trainer:
                 module.train()
         self.stride = mask_stride(sam)
         self.split = encoder_split(sam, lora)
-        self.cache = cache or PrefixCache(sam, self.split, config.cache_bytes, config.half_cache)
+        self.cache = prefix_cache(sam, config) if cache is None else cache  # an empty one is false
+        self.thrift = thrift or Thrift(config)
+        self.warnings: list[str] = []
         self.parameters = adapter_parameters(self.tree)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = self._new_optimizer()
         self.loss = MaskLoss()
         self.done = 0
-        self._labels: dict[int, NDArray[np.int32]] = {}
+        self._good = self._copies()
+        self._setbacks = 0
+        self._labels: dict[int, NDArray[np.int64]] = {}
         for ref in objects:
-            known = self._labels.get(ref.plane, np.empty(0, np.int32))
-            self._labels[ref.plane] = np.append(known, np.int32(ref.label))
+            known = self._labels.get(ref.plane, np.empty(0, np.int64))
+            self._labels[ref.plane] = np.append(known, ref.label)
         self._views = [view for plane in self._labels for view in choose_views(plane, config.views, self.rng)]
 
     def step(self) -> StepResult:
         """One step on some objects of one view.
 
+        If the loss is no longer a number, the run goes back to the parameters of the last good loss, and on with a
+        lower rate; if memory runs out, it goes on with less. `warnings` says so.
+
         Raises
         ------
         TrainingError
-            If the loss is not finite; the parameters are left as they were.
+            If neither helps; the parameters are those of the last good loss.
         """
-        rate = self._rate()
+        while True:
+            drawn = self.rng.bit_generator.state
+            try:
+                result = self._try_step()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                spared = self.thrift.lower(self.cache)
+                if spared is None:
+                    raise TrainingError(
+                        "There is not enough memory for a single object. Train at a smaller input size, with fewer "
+                        "late_blocks, or in decoder mode."
+                    ) from error
+                self.warnings.append(f"Memory ran out; training goes on {spared}.")
+                self.rng.bit_generator.state = drawn  # the same view and objects again
+                result = None
+            if result is not None:
+                return result
+            self.optimizer.zero_grad(set_to_none=True)
+            free_memory(self.tree.device)
+
+    def _try_step(self) -> StepResult | None:
+        """A step, or None if its loss was not a number."""
+        rate = self._rate() * SETBACK_FACTOR**self._setbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        view = self._draw_view()
-        prepared, labels = show(view, self.planes)
-        masks = self._draw_masks(view.plane, labels)
+        view = self._views[self.rng.integers(len(self._views))]
+        prepared, shown = show(view, self.planes)
+        labels = self._draw_labels(view.plane)
+        given = [show_prompts(view, self.planes, int(label)) for label in labels]
         with self._seeded_dropout():
-            loss = self.backward(view, prepared, masks)
-        if not math.isfinite(loss):
-            raise TrainingError("The loss is no longer a number. Try a lower learning rate.")
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+            loss = self.backward(view, prepared, shown[None] == labels[:, None, None], given)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            self._set_back()
+            return None
+        self._good = self._copies()
         self.optimizer.step()
         self.done += 1
-        return StepResult(loss, rate, len(masks))
+        return StepResult(loss, rate, len(labels))
 
-    def backward(self, view: View, prepared: Prepared, masks: NDArray[np.bool_]) -> float:
+    def _set_back(self) -> None:
+        """Return to the last good parameters, with a lower rate."""
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(self._good[name])
+        self.optimizer = self._new_optimizer()
+        if self._setbacks == MOST_SETBACKS:
+            raise TrainingError(
+                f"The loss was not a number {MOST_SETBACKS + 1} times, also with lower rates. Train again with a much "
+                f"lower learning rate than {self.config.learning_rate:g}, and look at the images: are they damaged?"
+            )
+        self._setbacks += 1
+        factor = SETBACK_FACTOR**self._setbacks
+        self.warnings.append(
+            f"The loss was not a number after step {self.done}; training goes on from the last good state with "
+            f"{factor:.2g} of the learning rate."
+        )
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.parameters.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.parameters.items()}
+
+    def backward(
+        self, view: View, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()
+    ) -> float:
         """Compute the gradients of one view; returns the mean loss of its objects.
 
         Objects are decoded in chunks that back-propagate into a detached embedding; one pass through the encoder's
         suffix follows.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        embedding = suffix(self.tree.image_encoder, self.cache.get(view, prepared), self.split)
+        held = self.cache.get(view, prepared)
+        embedding = suffix(self.tree.image_encoder, held, self.split, self.thrift.recompute)
         leaf = embedding.detach().requires_grad_(embedding.requires_grad)
         total = 0.0
-        for start in range(0, len(masks), self.config.chunk):
-            part = masks[start : start + self.config.chunk]
-            loss, rounds = self._chunk_loss(leaf, prepared, part)
+        for start in range(0, len(masks), self.thrift.chunk):
+            part = slice(start, start + self.thrift.chunk)
+            loss, rounds = self._chunk_loss(leaf, prepared, masks[part], given[part])
             loss = loss / (rounds * len(masks))
             loss.backward()
             total += loss.item()
@@ -157,23 +229,26 @@ class Trainer:
         return total
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of the adapter's tensors as they are now."""
-        return {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
+        """A copy of the adapter's tensors as they are now, or as they were last good if they no longer are numbers."""
+        broken = any(not torch.isfinite(value).all() for value in self.parameters.values())
+        values = self._good if broken else self.parameters
+        return {name: value.detach().cpu().clone() for name, value in values.items()}
 
-    def _chunk_loss(self, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_]) -> tuple[Tensor, int]:
+    def _chunk_loss(
+        self, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()
+    ) -> tuple[Tensor, int]:
         """Summed loss of all prompting rounds of some objects, and the number of rounds."""
-        by_box, by_click, is_box = first_prompts(masks, self.config.box_share, self.rng)
+        groups = first_prompts(masks, self.config.box_share, self.rng, self.config.mask_share, given)
         corrections = int(self.rng.integers(self.config.corrections + 1))
         total = embedding.new_zeros(())
-        for prompts, chosen in ((by_box, masks[is_box]), (by_click, masks[~is_box])):
-            if prompts is not None:
-                total = total + self._rounds_loss(embedding, prepared, prompts, chosen, corrections)
+        for prompts, rows in groups:
+            total = total + self._rounds_loss(embedding, prepared, prompts, masks[rows], corrections)
         return total, 1 + corrections
 
     def _rounds_loss(
         self, embedding: Tensor, prepared: Prepared, prompts: Prompts, masks: NDArray[np.bool_], corrections: int
     ) -> Tensor:
-        target = self._targets(masks, prepared.input_size).to(embedding.device)
+        target = mask_targets(masks, prepared.input_size, self.stride).to(embedding.device)
         total = embedding.new_zeros(())
         for number in range(1 + corrections):
             logits, scores = decode_prompts(self.tree, embedding, prepared, prompts)
@@ -182,16 +257,12 @@ class Trainer:
             if number < corrections:
                 best = 1 + scores[:, 1:].argmax(1) if ambiguous else torch.zeros_like(scores[:, 0], dtype=torch.long)
                 shown = logits.detach()[torch.arange(len(best), device=best.device), best]
+                if not torch.isfinite(shown).all():  # there is nothing to correct; the step will be undone
+                    return total * math.nan
                 found = self.tree.postprocess_masks(shown[:, None], prepared.resized_shape, prepared.shape)
                 clicks = corrective_clicks((found[:, 0] > 0).cpu().numpy(), masks, self.rng)
                 prompts = with_click(prompts, clicks, shown.cpu().numpy())
         return total
-
-    def _targets(self, masks: NDArray[np.bool_], size: int) -> Tensor:
-        """Masks (n, h, w) at the resolution of the decoder's output, float (n, 1, m, m) of 0 and 1."""
-        drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
-        padded = functional.pad(drawn, (0, size - masks.shape[2], 0, size - masks.shape[1]))
-        return (functional.avg_pool2d(padded, self.stride) >= 0.5).float()
 
     @contextmanager
     def _seeded_dropout(self) -> Iterator[None]:
@@ -204,13 +275,9 @@ class Trainer:
             torch.manual_seed(self.config.seed + self.done)
             yield
 
-    def _draw_view(self) -> View:
-        return self._views[self.rng.integers(len(self._views))]
-
-    def _draw_masks(self, plane: int, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def _draw_labels(self, plane: int) -> NDArray[np.int64]:
         known = self._labels[plane]
-        drawn = self.rng.choice(known, min(self.config.objects, len(known)), replace=False)
-        return labels[None] == drawn[:, None, None]
+        return self.rng.choice(known, min(self.thrift.objects, len(known)), replace=False)
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup * self.config.steps))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from monai.losses import DiceLoss
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Weights of (single mask, best candidate): the candidates matter for a lone click, the single mask otherwise.
@@ -51,3 +53,18 @@ def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
     """IoU of the thresholded masks (n, m, h, w) with the target (n, 1, h, w), as (n, m)."""
     found, wanted = logits > 0, target > 0.5
     return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
+
+
+def mask_targets(masks: NDArray[np.bool_], size: int, stride: int) -> Tensor:
+    """Masks (n, h, w) at the resolution of the decoder's output, float (n, 1, m, m) of 0 and 1.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square model input.
+    stride : int
+        Input pixels to one pixel of the output.
+    """
+    drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
+    padded = functional.pad(drawn, (0, size - masks.shape[2], 0, size - masks.shape[1]))
+    return (functional.avg_pool2d(padded, stride) >= 0.5).float()

@@ -13,7 +13,7 @@ from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.model.predictor import Predictor, Result
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.samples import ObjectRef, Plane
-from napari_sam_lora.training.views import with_click
+from napari_sam_lora.training.user import with_click
 
 MAX_CLICKS = 6
 GOOD_IOU = 0.8
@@ -36,6 +36,8 @@ class ObjectScore:
         Of the mask after the last of `MAX_CLICKS` clicks, each on the middle of the largest error.
     clicks_to_good : int
         Clicks until IoU 0.8; one more than `MAX_CLICKS` if never.
+    class_id : int, optional
+        Its class, where labels are classes.
     """
 
     plane: int
@@ -45,6 +47,7 @@ class ObjectScore:
     click_iou: float
     corrected_iou: float
     clicks_to_good: int
+    class_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def _score_some(
         if number < max_clicks:
             prompts = _correct(prompts, result, wanted)
     return [
-        ObjectScore(index, label, box, 2 * box / (1 + box), click, corrected, count)
+        ObjectScore(index, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
         for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
     ]
 

@@ -4,116 +4,59 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
-from napari_sam_lora.lora.inject import encoder_split
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
-from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.gate import Verdict, decide
-from napari_sam_lora.training.loop import Trainer, lora_config
-from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
+from napari_sam_lora.training.gate import decide
+from napari_sam_lora.training.loop import StepResult, Trainer, lora_config, prefix_cache
+from napari_sam_lora.training.memory import Thrift
+from napari_sam_lora.training.metrics import ObjectScore, score_objects, summarise
+from napari_sam_lora.training.monitor import Monitor, divide
+from napari_sam_lora.training.report import FineTuneReport, StepReport
 from napari_sam_lora.training.samples import (
-    FEWEST_HELD_OUT,
-    FEWEST_OBJECTS,
+    Labelled,
     ObjectRef,
     Split,
-    cross_validation,
     list_objects,
+    plan_folds,
+    remarks,
     snapshot,
     split_objects,
 )
 
+__all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
+
 MOST_JUDGED = 60
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """What a caller sees of a run after each step.
-
-    Attributes
-    ----------
-    step, steps : int
-        Steps done and planned, cross-validation included.
-    loss : float
-    learning_rate : float
-    objects_seen : int
-        Objects seen so far, repetitions counted.
-    seconds, seconds_left : float
-        Time since the run began, and an estimate of the rest; judging is not included.
-    phase : str
-        "train"; then, where there are too few objects to hold out, "check 1 of 3" and so on.
-    """
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The adapter after a step."""
 
     step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    objects_seen: int
-    seconds: float
-    seconds_left: float
-    phase: str
-
-
-@dataclass(frozen=True)
-class FineTuneReport:
-    """How a run ended.
-
-    Attributes
-    ----------
-    verdict : str
-        "better", "not better" or "too few".
-    reason : str
-        The verdict in plain words.
-    base, adapted : Figures
-        Held-out figures of both models.
-    base_objects, adapted_objects : tuple of ObjectScore
-        The same object by object, in the same order.
-    train_count : int
-        Objects trained on.
-    cross_validated : bool
-        Whether the figures are those of adapters trained on parts of the objects, because there were too few to
-        hold out; the returned adapter then learned from all of them.
-    held_out : tuple of str
-        Pass it to the next run so that held-out objects stay held out.
-    losses : tuple of float
-        Of the steps that led to the returned adapter.
-    seconds : float
-    """
-
-    verdict: Verdict
-    reason: str
-    base: Figures
-    adapted: Figures
-    base_objects: tuple[ObjectScore, ...]
-    adapted_objects: tuple[ObjectScore, ...]
-    train_count: int
-    cross_validated: bool
-    held_out: tuple[str, ...]
-    losses: tuple[float, ...]
-    seconds: float
+    tensors: dict[str, Tensor]
 
 
 class FineTuneRun(Iterator[StepReport]):
     """A run that advances by one optimisation step each time it is asked for the next report.
 
-    Pausing is not asking; `stop` ends it early and keeps what was learned; dropping the object discards it. The base
-    model is not changed at any time.
+    Pausing is not asking; `stop` ends it early and keeps what was learned; `discard` ends it and keeps nothing. The
+    base model is not changed at any time. `stop` and `discard` may be called from any thread.
 
     Parameters
     ----------
     loaded : LoadedModel
-    pairs : iterable of (image, labels)
+    pairs : iterable of (image, labels) or (image, labels, prompts)
         See `snapshot`; the arrays are copied.
     config : TrainConfig
     preprocessing : Preprocessing
@@ -129,7 +72,7 @@ class FineTuneRun(Iterator[StepReport]):
     def __init__(
         self,
         loaded: LoadedModel,
-        pairs: Iterable[tuple[ArrayLike, ArrayLike]],
+        pairs: Iterable[Labelled],
         config: TrainConfig,
         preprocessing: Preprocessing | None = None,
         held_out: Sequence[str] = (),
@@ -137,34 +80,58 @@ class FineTuneRun(Iterator[StepReport]):
         self._loaded, self._config = loaded, config
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
-        self._planes = snapshot(pairs, self._input_size, mask_stride(loaded.sam), self._preprocessing)
-        self._objects = list_objects(self._planes)
+        stride = mask_stride(loaded.sam)
+        self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels)
+        self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out)
-        self._folds = self._plan_folds()
-        self._cache = EmbeddingCache()
-        split = encoder_split(loaded.sam, lora_config(loaded.sam, config))
-        self._prefixes = PrefixCache(loaded.sam, split, config.cache_bytes, config.half_cache)
+        self._folds = plan_folds(self._objects, self._split, config.validation_share)
+        watched, self._judged, self._choosing = divide(() if self._folds else self._split.test)
+        self._prefixes = prefix_cache(loaded.sam, config)
+        watching = bool(watched) and config.check_every > 0
+        self._monitor = Monitor(self._planes, watched, self._prefixes) if watching else None
+        if not watching:
+            self._judged, self._choosing = self._split.test, False
+        self._embeddings = EmbeddingCache()
+        self._thrift = Thrift(config)
         self._steps = config.steps * (1 + len(self._folds))
         self._losses: list[float] = []
+        self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
+        self._warnings = list(remarks(self._planes))
+        if config.patience and not self._choosing:
+            self._warnings.append("Too few objects are held out to stop early by them: all steps are run.")
         self._trainer: Trainer | None = None
         self._checker: Trainer | None = None
+        self._best: _State | None = None
         self._seen = 0
-        self._stopped = False
-        self._ended = False
+        self._stopped = self._discarded = self._ended = False
         self._begun = time.monotonic()
         self._reports = self._train()
 
     def __next__(self) -> StepReport:
         try:
             return next(self._reports)
-        except StopIteration:
+        except BaseException:  # at its end; but after an error too there is a result, as good as it was before
             self._ended = True
             raise
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know so far: labels that are left out, memory that ran out, a loss that was no number."""
+        trainers = [trainer for trainer in (self._trainer, self._checker) if trainer is not None]
+        found = self._warnings + [warning for trainer in trainers for warning in trainer.warnings]
+        return tuple(dict.fromkeys(found))
+
     def stop(self) -> None:
-        """End after the present step; `result` gives the adapter as it is then."""
+        """End after the present step; `result` gives the best adapter so far."""
         self._stopped = True
+
+    def discard(self) -> None:
+        """End after the present step and forget what was learned; there is no result."""
+        self._stopped = self._discarded = True
+        with suppress(ValueError):  # a step is going on in another thread: it cleans up at its end
+            self._reports.close()  # type: ignore[attr-defined]
+            self._forget()
 
     def result(self) -> tuple[Adapter, FineTuneReport]:
         """The adapter and how it was judged, once the run has ended or was stopped.
@@ -172,14 +139,17 @@ class FineTuneRun(Iterator[StepReport]):
         Raises
         ------
         TrainingError
-            If the run is still going on, or was stopped before its first step.
+            If the run is still going on, was stopped before its first step, or was discarded.
         """
+        if self._discarded:
+            raise TrainingError("The run was discarded: there is nothing left of it.")
         if not (self._ended or self._stopped):
             raise TrainingError("The run has not ended yet: go on, or stop it first.")
         if self._trainer is None or not self._losses:
             raise TrainingError("The run was stopped before it had learned anything.")
-        adapter = Adapter(self._trainer.tensors(), self._describe())
-        base, adapted = self._checked if self._folds else self._judge(adapter.tensors, self._split)
+        state = self._final_state(self._trainer)
+        self._prefixes.close()
+        base, adapted = self._checked if self._folds else self._judge(state.tensors, self._judged)
         decision = decide(base, adapted)
         report = FineTuneReport(
             verdict=decision.verdict,
@@ -193,69 +163,116 @@ class FineTuneRun(Iterator[StepReport]):
             held_out=self._split.held_out,
             losses=tuple(self._losses),
             seconds=time.monotonic() - self._begun,
+            curve=tuple(self._curve),
+            best_step=state.step,
+            warnings=self.warnings,
         )
-        return adapter.with_metrics(_metrics(report)), report
+        adapter = Adapter(state.tensors, self._describe(state.step))
+        return adapter.with_metrics(report.metrics()), report
 
     @property
     def _train_objects(self) -> tuple[ObjectRef, ...]:
         return self._objects if self._folds else self._split.train
 
-    def _plan_folds(self) -> list[Split]:
-        if self._config.validation_share == 0 or len(self._split.test) >= FEWEST_HELD_OUT:
-            return []
-        return cross_validation(self._objects) if len(self._objects) >= FEWEST_OBJECTS else []
-
     def _train(self) -> Iterator[StepReport]:
-        yield from self._optimise(self._train_objects, 0, "train", final=True)
-        for number, fold in enumerate(self._folds, start=1):
-            if self._stopped:
-                return
-            yield from self._optimise(fold.train, number, f"check {number} of {len(self._folds)}", final=False)
-            if not self._stopped and self._checker is not None:
-                self._add_scores(self._judge(self._checker.tensors(), fold))
+        try:
+            yield from self._learn()
+            for number, fold in enumerate(self._folds, start=1):
+                if self._stopped:
+                    break
+                yield from self._check(fold, number)
+        finally:
+            if self._discarded:
+                self._forget()
+            elif not self._stopped:  # a stopped run may have a last look at held-out objects
+                self._prefixes.close()
 
-    def _optimise(self, objects: Sequence[ObjectRef], number: int, phase: str, final: bool) -> Iterator[StepReport]:
-        """Train one adapter: the one that is returned, or one that only checks the settings on a fold."""
-        trainer = Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes)
-        if final:
-            self._trainer = trainer
-        else:
-            self._checker = trainer
-        for local in range(1, self._config.steps + 1):
+    def _learn(self) -> Iterator[StepReport]:
+        """Train the adapter that is returned, looking at held-out objects now and then."""
+        trainer = self._trainer = self._new_trainer(self._train_objects)
+        if self._monitor is not None:
+            self._curve.append((0, self._monitor.measure(self._loaded.sam)))
+        for step in range(1, self._config.steps + 1):
             if self._stopped:
                 return
             result = trainer.step()
-            self._seen += result.objects
-            if final:
-                self._losses.append(result.loss)
-            step = number * self._config.steps + local
-            passed = time.monotonic() - self._begun
-            yield StepReport(
-                step=step,
-                steps=self._steps,
-                loss=result.loss,
-                learning_rate=result.learning_rate,
-                objects_seen=self._seen,
-                seconds=passed,
-                seconds_left=passed / step * (self._steps - step),
-                phase=phase,
-            )
+            self._losses.append(result.loss)
+            every = self._config.check_every
+            looked = self._look(trainer) if every and (step % every == 0 or step == self._config.steps) else None
+            yield self._report(result, step, "train", looked)
+            if self._choosing and self._lost_patience():
+                self._steps = step
+                return
 
-    def _add_scores(self, scores: tuple[list[ObjectScore], list[ObjectScore]]) -> None:
-        for known, more in zip(self._checked, scores, strict=True):
-            known.extend(more)
+    def _check(self, fold: Split, number: int) -> Iterator[StepReport]:
+        """Train an adapter without a part of the objects, which only checks the settings, and judge it by those."""
+        trainer = self._checker = self._new_trainer(fold.train)
+        for step in range(1, self._config.steps + 1):
+            if self._stopped:
+                return
+            result = trainer.step()
+            yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
+        if not self._stopped:
+            for known, more in zip(self._checked, self._judge(trainer.tensors(), fold.test), strict=True):
+                known.extend(more)
+        self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
-    def _judge(self, tensors: dict[str, Tensor], split: Split) -> tuple[list[ObjectScore], list[ObjectScore]]:
+    def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
+        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._thrift)
+
+    def _look(self, trainer: Trainer) -> float | None:
+        """Measure watched objects, and keep the adapter if it has not been better before."""
+        if self._monitor is None:
+            return None
+        iou = self._monitor.measure(trainer.tree)
+        best = max((value for step, value in self._curve if step), default=-1.0)
+        self._curve.append((trainer.done, iou))
+        if self._choosing and iou > best:
+            self._best = _State(trainer.done, trainer.tensors())
+        return iou
+
+    def _lost_patience(self) -> bool:
+        """Whether the last looks have brought nothing."""
+        if self._best is None or not self._config.patience:
+            return False
+        since = sum(step > self._best.step for step, _ in self._curve)
+        return since >= self._config.patience
+
+    def _final_state(self, trainer: Trainer) -> _State:
+        """The best state seen, having a look at the present one first, or the present one if none may be chosen."""
+        if self._choosing and trainer.done > self._curve[-1][0]:
+            self._look(trainer)
+        return self._best or _State(trainer.done, trainer.tensors())
+
+    def _report(self, result: StepResult, step: int, phase: str, looked: float | None = None) -> StepReport:
+        self._seen += result.objects
+        passed = time.monotonic() - self._begun
+        return StepReport(
+            step=step,
+            steps=self._steps,
+            loss=result.loss,
+            learning_rate=result.learning_rate,
+            objects_seen=self._seen,
+            seconds=passed,
+            seconds_left=passed / step * (self._steps - step),
+            phase=phase,
+            held_out_iou=looked,
+            base_iou=self._curve[0][1] if self._curve else None,
+        )
+
+    def _judge(
+        self, tensors: dict[str, Tensor], held_out: Sequence[ObjectRef]
+    ) -> tuple[list[ObjectScore], list[ObjectScore]]:
         """Held-out scores of the base model and of an adapter with these tensors."""
-        objects = split.test[:MOST_JUDGED]
+        objects = held_out[:MOST_JUDGED]
         if not objects:
             return [], []
-        adapter = Adapter(tensors, self._describe())
-        base = predictor_for(self._loaded, cache=self._cache, preprocessing=self._preprocessing)
-        adapted = predictor_for(self._loaded, adapter, cache=self._cache)
+        adapter = Adapter(tensors, self._describe(len(self._losses)))
+        base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
+        adapted = predictor_for(self._loaded, adapter, cache=self._embeddings)
         return score_objects(base, self._planes, objects), score_objects(adapted, self._planes, objects)
 
-    def _describe(self) -> AdapterInfo:
+    def _describe(self, best_step: int) -> AdapterInfo:
         return AdapterInfo(
             base_name=self._loaded.name,
             base_hash=self._loaded.weights_hash,
@@ -265,20 +282,16 @@ class FineTuneRun(Iterator[StepReport]):
             preprocessing=self._preprocessing,
             training=self._config.as_dict()
             | {
-                "images": len(self._planes),
+                "images": sum(bool(plane.objects) for plane in self._planes),
                 "objects_trained_on": len(self._train_objects),
+                "classes": sorted({number for plane in self._planes for number in plane.classes.values()}),
                 "steps_done": len(self._losses),
+                "best_step": best_step,
                 "held_out": list(self._split.held_out),
             },
         )
 
-
-def _metrics(report: FineTuneReport) -> dict[str, Any]:
-    """Figures for the adapter's metadata; those of no objects are left out."""
-    return {
-        "verdict": report.verdict,
-        "reason": report.reason,
-        "cross_validated": report.cross_validated,
-    } | {
-        name: asdict(figures) for name, figures in (("base", report.base), ("adapted", report.adapted)) if figures.count
-    }
+    def _forget(self) -> None:
+        self._trainer = self._checker = self._best = None
+        self._prefixes.close()
+        self._embeddings.clear()

@@ -1,4 +1,4 @@
-"""A finite set of augmented views, and the prompts of a simulated user on them."""
+"""A finite set of augmented views, and the prompts that a user gave as they appear in them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.images import Prepared
-from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.training.samples import Plane
+from napari_sam_lora.training.samples import Plane, nearest
 
 # Exponents of the intensity variants.
 GAMMAS = (1.0, 0.7, 1.4)
@@ -45,7 +44,7 @@ def choose_views(plane: int, count: int, rng: np.random.Generator) -> tuple[View
     return (View(plane), *(others[index] for index in drawn))
 
 
-def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int32]]:
+def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int64]]:
     """Pixels and labels (h, w) of a view; its plane coordinates are those of the resized pixels."""
     plane = planes[view.plane]
     pixels = _turn(plane.prepared.pixels, view.turn)
@@ -56,77 +55,38 @@ def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int3
     return Prepared(pixels, shape, plane.prepared.input_size), _turn(plane.resized_labels, view.turn)
 
 
-def first_prompts(
-    masks: NDArray[np.bool_], box_share: float, rng: np.random.Generator
-) -> tuple[Prompts | None, Prompts | None, NDArray[np.bool_]]:
-    """Simulate how a user points at objects.
-
-    Parameters
-    ----------
-    masks : bool (n, h, w)
-    box_share : float
-        Probability of a box.
-
-    Returns
-    -------
-    by_box, by_click : Prompts or None
-        The prompts of the objects that were drawn for each kind, in their order.
-    is_box : bool (n,)
-    """
-    is_box = rng.random(len(masks)) < box_share
-    boxes = [jittered_box(mask, rng) for mask in masks[is_box]]
-    clicks = [[click_inside(mask, rng)] for mask in masks[~is_box]]
-    return Prompts(boxes=boxes) if boxes else None, Prompts(points=clicks) if clicks else None, is_box
-
-
-def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> list[float]:
-    """The mask's box y0, x0, y1, x1, each side off by a normal error of up to 10 % of it and at most 20 pixels.
-
-    The error is that of SAM's training (arXiv 2304.02643, appendix A), its scale drawn anew for each box.
-    """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], float)
-    sides = np.tile(box[2:] - box[:2], 2)
-    moved = box + np.clip(rng.normal(size=4) * rng.uniform(0, 0.1) * sides, -20, 20)
-    moved[2:] = np.maximum(moved[2:], moved[:2] + 1)
-    return [float(value) for value in moved]
+def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | None:
+    """The prompts that the user gave for an object, in pixels of a view; None if there are none."""
+    plane = planes[view.plane]
+    given = plane.prompts.get(label)
+    if given is None:
+        return None
+    shape = plane.prepared.resized_shape
+    scale = np.array(shape) / plane.prepared.shape
+    boxes = points = masks = None
+    if given.boxes is not None:
+        corners = _turn_points(given.boxes.reshape(2, 2) * scale, view.turn, shape)
+        boxes = [np.concatenate([corners.min(0), corners.max(0)])]
+    if given.points is not None:
+        points = [_turn_points(given.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
+    if given.masks is not None:
+        drawn = _turn(nearest(given.masks[0], shape), view.turn)[None]
+        masks = drawn if drawn.any() else None
+    if masks is None and boxes is None and given.point_count(0) == 0:
+        return None
+    return Prompts(boxes, points, given.point_labels, masks)
 
 
-def click_inside(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:
-    """A pixel (y, x) of the mask: half of the time its centre, otherwise any."""
-    if rng.random() < 0.5:
-        return click_at_centre(mask)
-    inside = np.argwhere(mask)
-    y, x = inside[rng.integers(len(inside))]
-    return float(y), float(x)
-
-
-def corrective_clicks(
-    found: NDArray[np.bool_], wanted: NDArray[np.bool_], rng: np.random.Generator
-) -> list[tuple[tuple[float, float], int]]:
-    """For each mask (n, h, w) a click on a random wrong pixel, as ((y, x), label); on the object if all is right."""
-    clicks = []
-    for got, want in zip(found, wanted, strict=True):
-        wrong = np.argwhere(got != want)
-        if not len(wrong):
-            wrong = np.argwhere(want)
-        y, x = wrong[rng.integers(len(wrong))]
-        clicks.append(((float(y), float(x)), int(want[y, x])))
-    return clicks
-
-
-def with_click(
-    prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], logits: NDArray[np.float32]
-) -> Prompts:
-    """The prompts with one more point each, and the logits (n, h, w) of the mask that it corrects."""
-    old = prompts.points or tuple(np.empty((0, 2), np.float32) for _ in clicks)
-    old_labels = prompts.point_labels or tuple(np.empty(0, np.int8) for _ in clicks)
-    return Prompts(
-        boxes=prompts.boxes,
-        points=[np.concatenate([row, [point]]) for row, (point, _) in zip(old, clicks, strict=True)],
-        point_labels=[np.append(row, label) for row, (_, label) in zip(old_labels, clicks, strict=True)],
-        masks=logits,
-    )
+def _turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> NDArray[np.float64]:
+    """Points (k, 2) in a plane that reaches from 0 to ``extent``, turned as `_turn` turns its pixels."""
+    y, x = np.asarray(points, np.float64).T
+    height, width = extent
+    if turn >= 4:
+        x = width - x
+    for _ in range(turn % 4):
+        y, x = width - x, y
+        height, width = width, height
+    return np.stack([y, x], axis=1)
 
 
 def _turn(array: NDArray[Any], turn: int) -> NDArray[Any]:

@@ -1,0 +1,230 @@
+"""Snapshots of labelled planes, and a split that stays as it is when labels are added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Preprocessing
+from napari_sam_lora.errors import InputError, TrainingError
+from napari_sam_lora.training.samples import (
+    ObjectRef,
+    Plane,
+    Split,
+    cross_validation,
+    list_objects,
+    snapshot,
+    split_objects,
+)
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def _pair(seed: int, corners: Iterable[tuple[int, int]], side: int = 8) -> Pair:
+    """A noise image (128, 128) and square objects, numbered from 1."""
+    image = np.random.default_rng(seed).integers(0, 256, (128, 128), np.uint8)
+    labels = np.zeros((128, 128), np.int64)
+    for number, (y, x) in enumerate(corners, start=1):
+        labels[y : y + side, x : x + side] = number
+    return image, labels
+
+
+def _planes(*pairs: Pair, size: int = 128) -> tuple[Plane, ...]:
+    return snapshot(pairs, size, 2, Preprocessing())
+
+
+GRID = [(y, x) for y in range(4, 128, 32) for x in range(4, 128, 32)]  # one in each of 4 x 4 parts
+
+
+def _names(refs: Iterable[ObjectRef]) -> set[tuple[int, int]]:
+    return {(ref.plane, ref.label) for ref in refs}
+
+
+def test_a_snapshot_does_not_follow_its_inputs() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (128, 128, 3), np.uint8)
+    labels = np.zeros((128, 128), np.int64)
+    labels[10:30, 10:30] = 1
+    (plane,) = _planes((image, labels))
+    copies = image.copy(), labels.copy()
+    image[:] = 0
+    labels[:] = 5
+    assert np.array_equal(plane.prepared.pixels, copies[0])
+    assert np.array_equal(plane.labels, copies[1])
+    assert np.array_equal(plane.resized_labels, copies[1])
+    assert [found.label for found in plane.objects] == [1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    # seven and eight pixels where the plane is not resized; at half size 4 x 4 pixels become 4 and 6 x 6 become 9
+    [((128, 128), {(1, 7): False, (2, 4): True}), ((256, 256), {(4, 4): False, (6, 6): True})],
+)
+def test_objects_of_less_than_two_mask_pixels_are_left_out(
+    shape: tuple[int, int], kept: dict[tuple[int, int], bool]
+) -> None:
+    labels = np.zeros(shape, np.int64)
+    for number, (height, width) in enumerate(kept, start=1):
+        labels[20 * number : 20 * number + height, 20 : 20 + width] = number
+    (plane,) = snapshot([(np.zeros(shape), labels)], 128, 2, Preprocessing())
+    assert [found.label for found in plane.objects] == [
+        number for number, is_kept in enumerate(kept.values(), start=1) if is_kept
+    ]
+    assert np.array_equal(plane.labels, labels)  # but they are no background
+
+
+def test_labels_are_resized_with_the_plane() -> None:
+    labels = np.zeros((64, 128), np.uint16)
+    labels[16:32, 32:64] = 40000
+    (plane,) = snapshot([(np.zeros((64, 128)), labels)], 256, 2, Preprocessing())
+    expected = np.zeros((128, 256), np.int64)
+    expected[32:64, 64:128] = 40000
+    assert np.array_equal(plane.resized_labels, expected)
+    assert plane.objects[0].box == (16, 32, 32, 64)
+
+
+def test_large_ids_stay_apart() -> None:
+    labels = np.zeros((128, 128), np.uint64)
+    labels[10:20, 10:20] = 1
+    labels[40:50, 40:50] = 2**32 + 1
+    (plane,) = snapshot([(np.zeros((128, 128)), labels)], 128, 2, Preprocessing())
+    assert [found.label for found in plane.objects] == [1, 2**32 + 1]
+
+
+def test_no_image_is_refused() -> None:
+    with pytest.raises(TrainingError, match="no image"):
+        _planes()
+
+
+def test_labels_without_a_large_object_are_refused() -> None:
+    with pytest.raises(TrainingError, match="no object that is large enough"):
+        _planes(_pair(0, []), _pair(1, [(5, 5)], side=2))
+
+
+def test_labels_of_another_shape_are_refused_with_the_number_of_the_image() -> None:
+    image, labels = _pair(0, GRID)
+    with pytest.raises(InputError, match=r"Image 1: .*\(128, 127\)"):
+        _planes((image, labels), (image, labels[:, :-1]))
+
+
+def test_several_images_are_held_out_whole() -> None:
+    planes = _planes(*(_pair(seed, GRID) for seed in range(4)))
+    split = split_objects(list_objects(planes), 0.25)
+    held = {ref.plane for ref in split.test}
+    assert len(held) == 1
+    assert {ref.plane for ref in split.train} == {0, 1, 2, 3} - held
+    assert len(split.test) == 16
+    assert len(split.train) == 48
+
+
+def test_images_without_objects_do_not_make_a_lone_image_several() -> None:
+    planes = _planes(_pair(0, GRID), _pair(1, []))
+    split = split_objects(list_objects(planes), 0.25)
+    assert len(split.test) == 4
+    assert {ref.plane for ref in split.train} == {0}
+
+
+def test_a_lone_image_is_split_by_space() -> None:
+    # four objects in each block of 32 x 32 pixels
+    corners = [(y + dy, x + dx) for y, x in GRID for dy in (0, 14) for dx in (0, 14)]
+    planes = _planes(_pair(0, corners))
+    split = split_objects(list_objects(planes), 0.25)
+    where = {found.label: tuple(int(c // 32) for c in found.centre) for found in planes[0].objects}
+    held, trained = ({where[ref.label] for ref in part} for part in (split.test, split.train))
+    assert len(planes[0].objects) == 64
+    assert not held & trained
+    assert len(held) == 4
+    assert len(split.test) == 16
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.75, 0.99])
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_split_takes_each_object_once_and_leaves_something_to_train(share: float, images: int) -> None:
+    objects = list_objects(_planes(*(_pair(seed, GRID) for seed in range(images))))
+    split = split_objects(objects, share)
+    assert _names(split.train) | _names(split.test) == _names(objects)
+    assert len(split.train) + len(split.test) == len(objects)
+    assert split.train
+    assert split.test
+    largest_unit = 16 if images > 1 else 1
+    assert len(split.test) < share * len(objects) + largest_unit
+
+
+def test_a_lone_object_is_trained_on() -> None:
+    objects = list_objects(_planes(_pair(0, [(50, 50)])))
+    split = split_objects(objects, 0.9)
+    assert split == Split(objects, (), ())
+
+
+def test_a_share_of_zero_holds_nothing_out() -> None:
+    objects = list_objects(_planes(_pair(0, GRID), _pair(1, GRID)))
+    assert split_objects(objects, 0.0) == Split(objects, (), ())
+
+
+def test_units_held_out_before_are_left_to_train_if_there_is_nothing_else() -> None:
+    objects = list_objects(_planes(_pair(0, GRID), _pair(1, GRID)))
+    units = sorted({ref.unit for ref in objects})
+    split = split_objects(objects, 0.25, units)
+    assert len(split.train) == 16
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_images() -> None:
+    pairs = [_pair(seed, GRID) for seed in range(5)]
+    held = []
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        split = split_objects(list_objects(_planes(*(pairs[index] for index in order))), 0.4)
+        held.append({order[ref.plane] for ref in split.test})
+    assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_an_object_stays_held_out_when_labels_are_added(first: int) -> None:
+    before = split_objects(list_objects(_planes(_pair(first, GRID[::2]))), 0.25)
+    image, labels = _pair(first, GRID[::2])
+    for number, (y, x) in enumerate(GRID[1::2], start=9):
+        labels[y : y + 8, x : x + 8] = number
+    after = split_objects(list_objects(_planes((image, labels))), 0.25, before.held_out)
+    assert _names(before.test) <= _names(after.test)
+    assert after.train
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_an_image_stays_held_out_when_images_are_added(first: int) -> None:
+    pairs = [_pair(seed, GRID) for seed in range(first, first + 3)]
+    before = split_objects(list_objects(_planes(*pairs)), 0.25)
+    more = [*pairs, *(_pair(seed, GRID) for seed in range(100, 105))]
+    after = split_objects(list_objects(_planes(*more)), 0.25, before.held_out)
+    assert _names(before.test) <= _names(after.test)
+    assert set(before.held_out) <= set(after.held_out)
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_what_was_held_out_of_a_lone_image_stays_so_among_several(first: int) -> None:
+    before = split_objects(list_objects(_planes(_pair(first, GRID))), 0.25)
+    several = [_pair(first, GRID), *(_pair(seed, GRID) for seed in range(100, 103))]
+    after = split_objects(list_objects(_planes(*several), before.held_out), 0.25, before.held_out)
+    assert _names(before.test) <= _names(after.test)
+    # and the rest of it is still learned from
+    assert any(ref.plane == 0 for ref in after.train)
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 16])
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_cross_validation_holds_each_object_out_once(count: int, images: int) -> None:
+    objects = list_objects(_planes(*(_pair(seed, GRID[:count]) for seed in range(images))))
+    splits = cross_validation(objects)
+    assert len(splits) == 3
+    tested = [ref for split in splits for ref in split.test]
+    assert sorted(tested, key=lambda ref: (ref.plane, ref.label)) == list(objects)
+    for split in splits:
+        assert split.test
+        assert split.train
+        assert _names(split.train) == _names(objects) - _names(split.test)
+
+
+def test_cross_validation_keeps_images_whole_where_there_are_enough() -> None:
+    objects = list_objects(_planes(*(_pair(seed, GRID[:4]) for seed in range(3))))
+    assert all(len({ref.plane for ref in split.test}) == 1 for split in cross_validation(objects))
