@@ -129,7 +129,10 @@ def read_labels(path: Path, axes: str | None = None) -> NDArray[np.int64]:
     data = file.data
     if file.has_channels:
         if (data[..., :3] != data[..., :1]).any():
-            raise InputError(f"{path.name} holds colours, not label ids; save one channel with one number an object.")
+            raise InputError(
+                f"{path.name} holds colours, not label ids; save one channel with one number an object. If its planes "
+                "were taken for colours, name the axes, such as --axes ZYX."
+            )
         data = data[..., 0]
     try:
         return check_labels(data.reshape(-1, data.shape[-1]), (data[..., 0].size, data.shape[-1])).reshape(data.shape)
