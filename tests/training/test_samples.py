@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_sam_lora import Preprocessing
+from napari_sam_lora import Preprocessing, Prompts
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.training.samples import (
     ObjectRef,
@@ -16,6 +16,7 @@ from napari_sam_lora.training.samples import (
     Split,
     cross_validation,
     list_objects,
+    remarks,
     snapshot,
     split_objects,
 )
@@ -228,3 +229,84 @@ def test_cross_validation_holds_each_object_out_once(count: int, images: int) ->
 def test_cross_validation_keeps_images_whole_where_there_are_enough() -> None:
     objects = list_objects(_planes(*(_pair(seed, GRID[:4]) for seed in range(3))))
     assert all(len({ref.plane for ref in split.test}) == 1 for split in cross_validation(objects))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, ">u2"])
+def test_ids_one_to_three_survive(dtype: str) -> None:
+    image, labels = _pair(0, GRID[:3])
+    (plane,) = snapshot([(image, labels.astype(dtype))], 128, 2, Preprocessing())
+    assert [found.label for found in plane.objects] == [1, 2, 3]
+    assert np.unique(plane.resized_labels).tolist() == [0, 1, 2, 3]
+
+
+def test_classes_are_split_into_their_parts() -> None:
+    image, labels = _pair(0, GRID[:6])
+    semantic = np.where(labels > 0, 1 + labels % 2, 0)
+    (plane,) = snapshot([(image, semantic)], 128, 2, Preprocessing(), "classes")
+    assert len(plane.objects) == 6
+    assert sorted(plane.classes.values()) == [1, 1, 1, 2, 2, 2]
+    for found in plane.objects:
+        y, x = (int(value) for value in found.centre)
+        assert plane.classes[found.label] == semantic[y, x]
+
+
+def test_a_mask_is_one_object_of_its_image() -> None:
+    planes = snapshot([_pair(seed, GRID[:6]) for seed in range(2)], 128, 2, Preprocessing(), "mask")
+    assert [[found.label for found in plane.objects] for plane in planes] == [[1], [1]]
+    assert planes[0].objects[0].area == 6 * 64
+    assert [ref.label for ref in list_objects(planes)] == [1, 1]
+
+
+def test_what_is_left_out_is_said() -> None:
+    image, labels = _pair(2, GRID[:2])
+    labels[100, 100] = 9
+    planes = _planes(_pair(0, GRID), _pair(1, []), (image, labels))
+    empty, small = remarks(planes)
+    assert "Image 1" in empty
+    assert small.startswith("1 object is too small")
+    assert remarks(_planes(_pair(0, GRID))) == ()
+
+
+def test_the_split_does_not_follow_the_intensity_window_or_the_input_size() -> None:
+    pair = _pair(0, GRID)
+    splits = [
+        split_objects(list_objects(snapshot([pair], size, 2, preprocessing)), 0.25)
+        for size, preprocessing in ((128, Preprocessing()), (128, Preprocessing((0, 100))), (256, Preprocessing()))
+    ]
+    assert splits[0] == splits[1] == splits[2]
+
+
+BOX = Prompts(boxes=[[4, 4, 12, 12]])
+
+
+def test_prompts_of_the_user_are_kept_without_logits() -> None:
+    drawn = np.zeros((1, 128, 128), bool)
+    drawn[:, 4:12, 4:12] = True
+    logits = np.zeros((1, 64, 64), np.float32)
+    given = {
+        1: Prompts(boxes=[None], points=[[[8, 8]]], masks=logits),
+        2: Prompts(masks=logits),
+        3: Prompts(masks=drawn),
+    }
+    image, labels = _pair(0, GRID)
+    (plane,) = snapshot([(image, labels, given)], 128, 2, Preprocessing())
+    assert sorted(plane.prompts) == [1, 3]
+    assert plane.prompts[1].is_lone_point(0)
+    assert plane.prompts[3].masks is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({1: Prompts(boxes=[[4, 4, 12, 12]] * 2)}, "Image 0: .*object 1 must be one row, not 2"),
+        ({2: Prompts(masks=np.ones((1, 5, 5), bool))}, r"Image 0: .*object 2 is \(5, 5\)"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        snapshot([(*_pair(0, GRID), given)], 128, 2, Preprocessing())
+
+
+def test_prompts_by_object_need_instances() -> None:
+    with pytest.raises(InputError, match="instances"):
+        snapshot([(*_pair(0, GRID), {1: BOX})], 128, 2, Preprocessing(), "classes")

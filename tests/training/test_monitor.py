@@ -1,0 +1,69 @@
+"""Looks at held-out objects while a run goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
+from napari_sam_lora.training.loop import Trainer
+from napari_sam_lora.training.metrics import score_objects, summarise
+from napari_sam_lora.training.monitor import MOST_WATCHED, Monitor, divide
+from napari_sam_lora.training.samples import ObjectRef, Plane, list_objects, snapshot
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    return load_model("sam_nano", device="cpu", input_size=128)
+
+
+@pytest.fixture
+def planes(nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> tuple[Plane, ...]:
+    image, labels = nuclei
+    return snapshot([(image[:128, :128], labels[:128, :128])], 128, 2, Preprocessing())
+
+
+def _refs(count: int, planes: int = 1) -> tuple[ObjectRef, ...]:
+    return tuple(ObjectRef(number % planes, number, "unit") for number in range(1, count + 1))
+
+
+@pytest.mark.parametrize("count", [0, 5, 9])
+def test_few_objects_are_watched_and_judged_alike_and_choose_nothing(count: int) -> None:
+    assert divide(_refs(count)) == (_refs(count), _refs(count), False)
+
+
+@pytest.mark.parametrize(("count", "watched"), [(10, 3), (30, 10), (200, MOST_WATCHED)])
+@pytest.mark.parametrize("planes", [1, 7])
+def test_objects_that_choose_do_not_judge(count: int, watched: int, planes: int) -> None:
+    choosing, judging, apart = divide(_refs(count, planes))
+    assert apart
+    assert len(choosing) <= watched
+    assert len(choosing) >= min(watched, 3)
+    assert not set(choosing) & set(judging)
+    assert set(choosing) | set(judging) == set(_refs(count, planes))
+    assert len({ref.plane for ref in choosing}) <= 3
+
+
+def test_the_quick_look_is_close_to_the_figures(small: Model, planes: tuple[Plane, ...]) -> None:
+    objects = list_objects(planes)
+    trainer = Trainer(small.loaded.sam, planes, objects, TrainConfig(views=1, half_cache=False))
+    monitor = Monitor(planes, objects, trainer.cache)
+    figures = summarise(score_objects(small.predictor, planes, objects[:MOST_WATCHED], max_clicks=1))
+    quick = monitor.measure(small.loaded.sam)
+    assert quick == pytest.approx((figures.box_iou + figures.click_iou) / 2, abs=0.08)
+    assert monitor.measure(trainer.tree) == pytest.approx(quick, abs=1e-6)  # an untrained adapter changes nothing
+
+
+def test_a_look_ignores_dropout_and_leaves_it_on(small: Model, planes: tuple[Plane, ...]) -> None:
+    objects = list_objects(planes)
+    trainer = Trainer(small.loaded.sam, planes, objects, TrainConfig(views=1, dropout=0.5))
+    with torch.no_grad():
+        for value in trainer.parameters.values():
+            value.add_(0.05 * torch.randn_like(value))
+    modes = [module.training for module in trainer.tree.modules()]
+    monitor = Monitor(planes, objects, trainer.cache)
+    assert monitor.measure(trainer.tree) == monitor.measure(trainer.tree)
+    assert [module.training for module in trainer.tree.modules()] == modes
+    assert any(modes)
