@@ -1,0 +1,1 @@
+"""The widgets: the only room that imports Qt and napari."""
