@@ -31,7 +31,9 @@ def command(name: str, folders: list[Path], output: Path) -> list[str]:
 
 def main() -> None:
     """Print every benchmark's tables under its name; fails if one of them failed, after the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="*", help="sets: folders with images/ and labels/")
     parser.add_argument("--only", nargs="+", choices=SPEED + QUALITY, default=SPEED + QUALITY)
     parser.add_argument("--output", type=Path, default=Path("benchmark-output"), help="folder of the JSON files")
