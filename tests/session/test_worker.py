@@ -8,7 +8,9 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken, JobCancelledError, Priority, TorchThread
+from napari_sam_lora.session.worker import plain_words
 
 SOON = 10.0
 
@@ -44,16 +46,46 @@ def test_a_job_runs_in_one_thread_that_is_not_the_callers(thread: TorchThread) -
     assert thread.submit("k", _double, 4).result(SOON) == 8
 
 
-def test_the_stack_is_deep_enough_for_torch_and_other_threads_keep_theirs(thread: TorchThread) -> None:
-    def sink(depth: int) -> int:
-        return 0 if not depth else 1 + max(range(1), key=lambda _: sink(depth - 1)) + sink_none()
+def test_the_thread_has_a_large_stack_and_later_threads_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = threading.stack_size
 
-    def sink_none() -> int:
-        return 0
+    def record(size: int = -1) -> int:
+        if size < 0:
+            return real()
+        asked.append(size)
+        return real(size)
 
-    before = threading.stack_size()
-    thread.submit("k", lambda _: sink(200)).result(SOON)
-    assert threading.stack_size() == before
+    monkeypatch.setattr(threading, "stack_size", record)
+    before = real()
+    made = TorchThread()
+    made.submit("k", _double, 1).result(SOON)
+    assert asked[0] >= 8 * 2**20
+    assert real() == before
+    assert made.close(SOON)
+
+
+def test_a_listener_that_fails_does_not_end_the_thread(thread: TorchThread) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("listener")
+
+    thread.busy_changed.connect(fail)
+    thread.progressed.connect(fail)
+    thread.submit("k", lambda token: token.progress(1, 2)).result(SOON)
+    assert thread.submit("k", _double, 1).result(SOON) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("Draw a box."), "Draw a box."),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory"),
+        (KeyError("x"), "KeyError"),
+    ],
+)
+def test_errors_are_told_in_plain_words(error: Exception, words: str) -> None:
+    assert words in plain_words(error)
 
 
 def test_a_newer_job_replaces_the_waiting_one_of_its_key_only(thread: TorchThread) -> None:

@@ -104,8 +104,9 @@ class ArrayStore:
             view, pixels = self._view(plane), np.nonzero(where)
             before = view[pixels]
             view[pixels] = values
-            if self._open is not None:
-                self._open.append((plane, pixels, before, view[pixels]))
+            after = view[pixels]
+            if self._open is not None and not np.array_equal(before, after):
+                self._open.append((plane, pixels, before, after))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

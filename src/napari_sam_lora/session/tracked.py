@@ -62,9 +62,11 @@ class TrackedLabels:
         known = self._known.get(key)
         self._measure.touch(key)
         self._remember(key, present)
+        self._reread_crossing(key)
         change = None if known is None else Change.between(key, known, present)
         if change is None:
-            self.objects_changed.emit()
+            if moved or known is None:
+                self.objects_changed.emit()
             return moved
         ids = [int(label) for label in np.union1d(change.before, change.after) if label]
         records = {label: replace(self._record(label), origin="painted") for label in ids}
@@ -155,8 +157,12 @@ class TrackedLabels:
         for change in changes:
             self._measure.touch(change.plane, change.mask(change.plane.shape(self.store.shape)))
             self._remember(change.plane, self.store.read(change.plane))
-            crossing = [key for key in self._known if key.axes != change.plane.axes]
-            for key in crossing:
+            self._reread_crossing(change.plane)
+
+    def _reread_crossing(self, plane: PlaneKey) -> None:
+        """Planes of other views may share pixels with a changed one."""
+        for key in self._known:
+            if key.axes != plane.axes:
                 self._known[key] = self.store.read(key)
 
     def _remember(self, key: PlaneKey, pixels: Pixels) -> None:

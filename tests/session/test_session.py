@@ -1,0 +1,388 @@
+"""From prompts to labels, adapters and proposals, without a viewer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Adapter, EverythingConfig, Model, Prompts
+from napari_sam_lora.errors import AdapterError, CheckpointError, InputError
+from napari_sam_lora.labels import find_objects
+from napari_sam_lora.session import (
+    ArraySource,
+    ArrayStore,
+    CommitPolicy,
+    JobCancelledError,
+    MaskOptions,
+    PlaneKey,
+    Preview,
+    Session,
+)
+
+from .helpers import SOON, rectangle
+
+PLANE = PlaneKey.of("nuclei", 2)
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _preview(session: Session, plane: PlaneKey = PLANE, options: MaskOptions | None = None) -> Preview:
+    return session.preview(plane, options).result(SOON)
+
+
+def _label_some(session: Session, truth: NDArray[Any], count: int = 4) -> None:
+    session.batch = True
+    for found in find_objects(truth)[:count]:
+        session.add_prompt(PLANE, "box", found.box)
+    session.commit(_preview(session))
+    session.batch = False
+
+
+def test_importing_the_session_imports_neither_torch_nor_qt() -> None:
+    code = "import sys, napari_sam_lora.session; print([m for m in ('torch', 'qtpy', 'napari') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_preview_is_what_the_model_says(session: Session, small: Model, nuclei: Pair) -> None:
+    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    session.add_prompt(PLANE, "point", [50, 80])
+    preview = _preview(session)
+    prompts = Prompts(boxes=[[40, 60, 70, 95]], points=[[[50, 80]]])
+    expected = small.segment(small.encode(nuclei[0]), prompts)
+    assert np.array_equal(preview.masks, expected.masks)
+    assert np.array_equal(preview.candidates, expected.candidates)
+    assert preview.scores.tolist() == pytest.approx(expected.scores.tolist())
+    assert preview.objects == (0,)
+
+
+def test_every_kind_of_prompt_gives_a_mask(session: Session, nuclei: Pair) -> None:
+    first, second, third, fourth, fifth = find_objects(nuclei[1], smallest=100)[:5]
+    y0, x0, y1, x1 = fourth.box
+    session.batch = True
+    session.add_prompt(PLANE, "point", first.centre)
+    session.add_prompt(PLANE, "box", second.box)
+    session.add_prompt(PLANE, "mask", nuclei[1] == third.label)
+    session.add_prompt(PLANE, "lasso", [[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+    session.add_prompt(PLANE, "scribble", [fifth.centre, (fifth.centre[0] + 1, fifth.centre[1] + 1)])
+    preview = _preview(session)
+    assert preview.objects == (0, 1, 2, 3, 4)
+    for mask, found in zip(preview.masks, (first, second, third, fourth, fifth), strict=True):
+        assert (mask & (nuclei[1] == found.label)).any()
+
+
+def test_options_shape_the_masks(session: Session) -> None:
+    session.add_prompt(PLANE, "point", [50, 80])
+    plain = _preview(session)
+    best = int(plain.candidate_scores[0].argmax())
+    assert np.array_equal(plain.masks[0], plain.candidates[0, best])
+    for candidate in (0, 1, 2):
+        chosen = _preview(session, options=MaskOptions(candidate=candidate))
+        assert np.array_equal(chosen.masks[0], plain.candidates[0, candidate])
+        assert chosen.scores[0] == plain.candidate_scores[0, candidate]
+    low, high = (_preview(session, options=MaskOptions(candidate=2, threshold=t)).masks[0] for t in (-2.0, 2.0))
+    assert (high <= plain.candidates[0, 2]).all()
+    assert (plain.candidates[0, 2] <= low).all()
+    assert high.sum() < low.sum()
+    assert not _preview(session, options=MaskOptions(smallest=100_000)).masks.any()
+
+
+def test_the_contrast_limits_can_be_the_window(session: Session, nuclei: Pair) -> None:
+    session.add_image("scaled", ArraySource(np.clip(nuclei[0], 10, 60).astype(np.float32) * 7))
+    other = PLANE.on("scaled")
+    for plane in (PLANE, other):
+        session.add_prompt(plane, "box", [40, 60, 70, 95])
+    one = _preview(session, options=MaskOptions(window=(10, 60)))
+    two = _preview(session, other, MaskOptions(window=(70, 420)))
+    assert np.array_equal(one.masks, two.masks)
+    assert not np.array_equal(one.scores, _preview(session).scores)
+
+
+@pytest.mark.parametrize("options", [{"candidate": 3}, {"threshold": np.nan}, {"smallest": -1}, {"window": (5.0, 5.0)}])
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        MaskOptions(**options)
+
+
+def test_holes_are_filled() -> None:
+    from napari_sam_lora.session.preview import clean  # noqa: PLC0415
+
+    ring = rectangle((20, 20), 2, 2, 12, 12) & ~rectangle((20, 20), 5, 5, 8, 8)
+    ring[18, 18] = True
+    assert np.array_equal(clean(ring, MaskOptions(fill_holes=True, smallest=5)), rectangle((20, 20), 2, 2, 12, 12))
+
+
+def test_without_prompts_a_preview_is_empty_and_reads_nothing(session: Session) -> None:
+    preview = _preview(session)
+    assert (len(preview), preview.masks.shape) == (0, (0, 256, 256))
+    assert "empty" in session.commit(preview).message
+
+
+def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
+    reads: list[PlaneKey] = []
+
+    class Counting(ArraySource):
+        def read(self, plane: PlaneKey) -> NDArray[Any]:
+            reads.append(plane)
+            return super().read(plane)
+
+    stack = np.stack([nuclei[0], nuclei[0].T, nuclei[0][::-1]])
+    session.add_image("stack", Counting(stack))
+    planes = [PlaneKey.of("stack", 3, (z,)) for z in range(3)]
+    session.embed([planes[1], planes[2], planes[2].neighbour(1)])
+    for plane in planes[:2]:
+        session.add_prompt(plane, "point", [50, 80])
+        _preview(session, plane)
+        session.add_prompt(plane, "point", [52, 82])
+        _preview(session, plane)
+    assert sorted(reads) in ([planes[0], planes[1]], planes)
+    session.add_image("stack", Counting(stack + 1))
+    _preview(session, planes[0])
+    assert reads.count(planes[0]) == 2
+
+
+def test_a_commit_clears_what_was_committed_and_nothing_else(session: Session) -> None:
+    kept = session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    preview = _preview(session)
+    later = session.add_prompt(PLANE, "point", [200, 200])
+    result = session.commit(preview)
+    assert result.ids == (1,)
+    left = [item.id for row in session.draft(PLANE).rows().values() for item in row]
+    assert left == [later]
+    assert kept != later
+
+
+def test_prompts_stay_when_nothing_was_written(session: Session) -> None:
+    session.labels["cells"].store.write(PLANE, np.ones((256, 256), np.bool_), 3)
+    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    assert session.commit(_preview(session)).ids == ()
+    assert len(session.draft(PLANE)) == 1
+
+
+def test_prompts_of_an_object_are_brought_back_to_edit_it(session: Session) -> None:
+    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    session.commit(_preview(session))
+    assert len(session.draft(PLANE)) == 0
+    assert session.bring_back("cells", 1) == PLANE
+    session.add_prompt(PLANE, "point", [66, 80], positive=False)
+    preview = _preview(session)
+    session.commit(preview, CommitPolicy("replace", 1))
+    assert np.array_equal(session.labels["cells"].store.read(PLANE) == 1, preview.masks[0])
+    ((stored,),) = session.labels["cells"].record(1).prompts.values()
+    assert [item.kind for item in stored.row] == ["box", "point"]
+
+
+def test_a_painted_object_has_nothing_to_bring_back(session: Session) -> None:
+    session.labels["cells"].store.write(PLANE, rectangle((256, 256), 0, 0, 9, 9), 1)
+    session.labels["cells"].note_painted(PLANE)
+    with pytest.raises(InputError, match="no prompts"):
+        session.bring_back("cells", 1)
+
+
+def test_undo_goes_over_all_label_images_in_order(session: Session) -> None:
+    other = session.add_labels("other", ArrayStore(np.zeros((256, 256), np.int32)))
+    assert session.target == "other"
+    for labels in ("cells", "other", "cells"):
+        session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+        session.commit(_preview(session), CommitPolicy(overwrite=True), labels)
+    cells = session.labels["cells"]
+    session.undo()
+    assert [len(cells.records()), len(other.records())] == [1, 1]
+    session.undo()
+    assert [len(cells.records()), len(other.records())] == [1, 0]
+    session.undo()
+    assert session.undo() is None
+    session.redo()
+    assert [len(cells.records()), len(other.records())] == [1, 0]
+    session.redo()
+    assert [len(cells.records()), len(other.records())] == [1, 1]
+
+
+def test_adapters_are_activated_toggled_renamed_and_removed(session: Session, adapter: Adapter) -> None:
+    said: list[str] = []
+    session.active_changed.connect(said.append)
+    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    base = _preview(session)
+    with pytest.raises(AdapterError, match="No adapter"):
+        session.toggle()
+    session.adapters.add(adapter, "a")
+    session.activate("a")
+    adapted = _preview(session)
+    assert adapted.adapter == "a"
+    assert not np.allclose(adapted.scores, base.scores)
+    assert session.toggle() == ""
+    assert np.array_equal(_preview(session).masks, base.masks)
+    assert session.toggle() == "a"
+    session.rename_adapter("a", "b")
+    assert session.active == "b"
+    session.remove_adapter("b")
+    assert session.active == ""
+    assert said == ["a", "", "a", "b", ""]
+
+
+def test_an_adapter_of_another_base_is_refused_and_the_present_one_stays(session: Session, adapter: Adapter) -> None:
+    session.adapters.add(adapter, "a")
+    session.adapters.add(Adapter(adapter.tensors, replace(adapter.info, base_name="vit_b", base_hash="0")), "b")
+    session.activate("a")
+    with pytest.raises(AdapterError, match="Load vit_b"):
+        session.activate("b")
+    assert session.active == "a"
+
+
+def test_a_model_is_loaded_while_prompts_and_labels_stay(session: Session) -> None:
+    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    model = session.load_model("sam_nano", "cpu", input_size=64).result(SOON)
+    assert session.model is model
+    assert model.predictor.input_size == 64
+    assert session.commit(_preview(session)).ids == (1,)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_present_one(session: Session, small: Model) -> None:
+    words: Queue[str] = Queue()
+    session.failed.connect(words.put)
+    with pytest.raises(CheckpointError):
+        session.load_model("no_such_model").result(SOON)
+    assert "no_such_model" in words.get(timeout=SOON)
+    assert session.model is small
+
+
+def test_without_a_model_the_next_step_is_said() -> None:
+    session = Session()
+    session.add_image("nuclei", ArraySource(np.zeros((9, 9))))
+    with pytest.raises(InputError, match="choose one first"):
+        session.preview(PLANE)
+    with pytest.raises(InputError, match="label image"):
+        session.resegment()
+    with pytest.raises(InputError, match="not open"):
+        session.draft(PLANE.on("other"))
+    assert session.close(SOON)
+
+
+def test_an_image_that_fails_to_be_read_is_told_and_harms_nothing(session: Session) -> None:
+    class Broken(ArraySource):
+        def read(self, plane: PlaneKey) -> NDArray[Any]:
+            raise OSError("the disk is gone")
+
+    words: Queue[str] = Queue()
+    session.failed.connect(words.put)
+    session.add_image("broken", Broken(np.zeros((30, 30))))
+    session.add_prompt(PLANE.on("broken"), "point", [5, 5])
+    with pytest.raises(OSError, match="disk"):
+        _preview(session, PLANE.on("broken"))
+    assert "disk is gone" in words.get(timeout=SOON)
+    session.add_prompt(PLANE, "point", [50, 80])
+    assert len(_preview(session)) == 1
+
+
+def test_stored_prompts_are_replayed_with_the_adapter(session: Session, adapter: Adapter, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    cells = session.labels["cells"]
+    same = session.resegment().result(SOON)
+    assert (same.changes, same.unchanged, same.left_alone) == ((), 4, 0)
+    cells.approve([2])
+    cells.watch(PLANE)
+    y, x = np.argwhere(cells.store.read(PLANE) == 3)[0]
+    cells.store.write(PLANE, rectangle((256, 256), y, x, y + 1, x + 1), 0)
+    cells.note_painted(PLANE)
+    before = cells.store.read(PLANE)
+
+    session.adapters.add(adapter, "a")
+    session.activate("a")
+    proposal = session.resegment(planes=[PLANE]).result(SOON)
+    assert {change.label for change in proposal.changes} <= {1, 4}
+    assert proposal.changes
+    assert proposal.left_alone == 2
+    assert [change.iou for change in proposal.changes] == sorted(change.iou for change in proposal.changes)
+    result = cells.apply(proposal)
+    after = cells.store.read(PLANE)
+    assert set(result.ids) <= {1, 4}
+    for label in (2, 3):
+        assert np.array_equal(after == label, before == label)
+    assert cells.record(result.ids[0]).origin == "re-segmented"
+    session.undo()
+    assert np.array_equal(cells.store.read(PLANE), before)
+
+
+def test_prompts_of_an_image_that_is_gone_are_left_alone(session: Session, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    session.remove_image("nuclei")
+    proposal = session.resegment().result(SOON)
+    assert (proposal.changes, proposal.left_alone) == ((), 4)
+    assert len(session.labels["cells"].records()) == 4
+
+
+@pytest.mark.parametrize("by", ["box", "mask"])
+def test_labels_without_prompts_are_refined(small: Model, nuclei: Pair, by: Any) -> None:
+    session = Session(small)
+    session.add_image("nuclei", ArraySource(nuclei[0]))
+    rough = np.zeros((256, 256), np.int32)
+    found = find_objects(nuclei[1], smallest=100)[:3]
+    for one in found:
+        y0, x0, y1, x1 = one.box
+        rough[y0:y1, x0:x1] = one.label
+    cells = session.add_labels("cells", ArrayStore(rough))
+    cells.approve([found[2].label])
+    proposal = session.refine([PLANE], by=by).result(SOON)
+    assert {change.label for change in proposal.changes} == {one.label for one in found[:2]}
+    cells.apply(proposal)
+    record = cells.record(found[0].label)
+    assert record.origin == "re-segmented"
+    assert [item.kind for stored in record.prompts[PLANE] for item in stored.row] == [by]
+    assert session.close(SOON)
+
+
+def test_everything_proposes_objects_beside_the_finished_ones(session: Session, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    before = session.labels["cells"].store.read(PLANE)
+    config = EverythingConfig(points_per_side=12, pred_iou_thresh=0.3, stability_score_thresh=0.3)
+    proposal = session.everything(PLANE, config=config, smallest=30).result(SOON)
+    assert len(proposal.changes) > 3
+    for change in proposal.changes:
+        assert not (change.new.to_mask((256, 256)) & (before > 0)).any()
+        assert change.new.area >= 30
+    result = session.labels["cells"].apply(proposal)
+    after = session.labels["cells"].store.read(PLANE)
+    assert np.array_equal(after[before > 0], before[before > 0])
+    assert len(result.ids) == len(proposal.changes)
+    assert session.labels["cells"].record(result.ids[0]).origin == "everything"
+
+
+def test_everything_is_cancelled(session: Session) -> None:
+    seen: list[int] = []
+
+    def cancel(key: object, done: int, total: int) -> None:
+        seen.append(done)
+        session.cancel("everything")
+
+    session.progressed.connect(cancel)
+    future = session.everything(PLANE, config=EverythingConfig(points_per_side=16, points_per_batch=16))
+    assert isinstance(future.exception(SOON), JobCancelledError)
+    assert seen == [1]
+
+
+def test_work_on_an_image_removed_meanwhile_harms_nothing(session: Session) -> None:
+    session.add_prompt(PLANE, "point", [50, 80])
+    future = session.preview(PLANE)
+    session.remove_image("nuclei")
+    session.remove_labels("cells")
+    assert len(future.result(SOON)) == 1
+    with pytest.raises(InputError, match="label image"):
+        session.commit(future.result(SOON))
+
+
+def test_two_sessions_are_apart(small: Model, tmp_path: Path) -> None:
+    one, two = Session(small), Session(small, adapters_folder=tmp_path)
+    one.add_image("nuclei", ArraySource(np.zeros((9, 9))))
+    assert not two.images
+    assert one.close(SOON)
+    two.add_image("nuclei", ArraySource(np.eye(30)))
+    two.add_prompt(PLANE, "point", [5, 5])
+    assert len(_preview(two)) == 1
+    assert two.close(SOON)
+    assert two.close(SOON)
