@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Adapter, Model, TrainConfig
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.io.samples import nuclei_pair
-from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Session, TrainingEvent
+from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, PlaneKey, Session, TrainingEvent
+from napari_sam_lora.session.training import user_prompts
 
 from .helpers import SOON, make_preview
 
@@ -86,6 +87,21 @@ def test_a_run_ends_with_a_kept_adapter_that_is_not_active_unless_better(labelle
     assert events[-1] is final is labelled.training.event  # type: ignore[union-attr]
 
 
+def test_the_prompts_that_the_user_gave_are_trained_with(labelled: Session, nuclei: Pair) -> None:
+    """Those of all parts of an object together; an object that is gone has none."""
+    truth = nuclei[1].astype(np.int32)
+    cells, (label,) = labelled.labels["cells"], labelled.training_planes()[0].prompts
+    cells.commit(make_preview((truth == 2)[None], PLANE), CommitPolicy("part", label, overwrite=True))
+    (given,) = user_prompts(labelled.training_planes()[0]).values()
+    assert len(given) == 1
+    assert given.masks is not None
+    assert np.array_equal(given.masks[0], (truth == 1) | (truth == 2))
+    cells.store.write(PLANE, truth >= 0, 0)
+    cells.store.write(PLANE, truth == 5, 5)
+    cells.note_painted(PLANE)
+    assert user_prompts(labelled.training_planes()[0]) == {}
+
+
 @pytest.mark.parametrize(("verdict", "active"), [("better", "mine"), ("not better", ""), ("too few", "")])
 def test_only_a_better_adapter_is_activated(
     labelled: Session, adapter: Adapter, monkeypatch: pytest.MonkeyPatch, verdict: str, active: str
@@ -104,7 +120,12 @@ def test_only_a_better_adapter_is_activated(
             return adapter, Report()
 
     asked: list[Any] = []
-    monkeypatch.setattr("napari_sam_lora.api.iter_fine_tune", lambda *args, held_out: asked.append(held_out) or Run())
+
+    def iter_fine_tune(*_: Any, held_out: Any) -> Run:
+        asked.append(held_out)
+        return Run()
+
+    monkeypatch.setattr("napari_sam_lora.api.iter_fine_tune", iter_fine_tune)
     event = labelled.start_training(FAST, name="mine").wait(SOON)
     assert (event.state, event.message, event.activated) == ("ended", "Said so.", verdict == "better")
     assert labelled.active == active

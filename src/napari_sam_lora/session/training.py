@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
+from napari_sam_lora.session.prompts import group_rows
 from napari_sam_lora.session.records import StoredPrompts
 from napari_sam_lora.session.worker import emit_safely, plain_words, start_thread
 
@@ -177,28 +179,36 @@ class TrainingJob:
         import torch  # noqa: PLC0415
 
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
+        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        run = iter_fine_tune(self._model, self._pairs(), self._config, held_out=self._held_out)
-        step: StepReport | None = None
-        for step in run:
-            self._say("running", f"Step {step.step} of {step.steps}.", step)
-            self._wait_while_paused(step)
-            if self._stopped:
-                run.stop()
-                break
-        self._check()
-        self._say("stopping", "Comparing with the base model on objects that were held out.", step)
-        adapter, report = run.result()
-        self._check()
+        config = self._config or TrainConfig()
+        run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out)
+        try:
+            step: StepReport | None = None
+            for step in run:
+                self._say("running", f"Step {step.step} of {step.steps}.", step)
+                self._wait_while_paused(step)
+                if self._stopped:
+                    run.stop()
+                    break
+            self._check()
+            self._say("stopping", "Comparing with the base model on objects that were held out.", step)
+            adapter, report = run.result()
+            self._check()
+        except BaseException:
+            run.discard()  # frees its memory at once
+            raise
         name, activated = self._keep(adapter, report)
         self._say("ended", report.reason, step, report, name, activated)
 
-    def _pairs(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    def _pairs(self, config: TrainConfig) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts]]]:
         for plane in self._planes:
             self._check()
-            yield plane.source.read(plane.plane), plane.labels
+            # Prompts belong to single objects, which the ids of a semantic label image are not.
+            given = user_prompts(plane) if config.labels == "instances" else {}
+            yield plane.source.read(plane.plane), plane.labels, given
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()
@@ -224,6 +234,16 @@ class TrainingJob:
     ) -> None:
         self._event = TrainingEvent(state, message, step or self._event.step, report, adapter, activated)
         emit_safely(self.changed, self._event)
+
+
+def user_prompts(plane: TrainingPlane) -> dict[int, Prompts]:
+    """The prompts of each object of a plane, those of all its parts together, as one row."""
+    given = {}
+    for label in np.intersect1d(plane.labels, list(plane.prompts)):
+        row = tuple(item for stored in plane.prompts[int(label)] for item in stored.row)
+        for group in group_rows([row], (plane.labels.shape[0], plane.labels.shape[1])):
+            given[int(label)] = group.prompts
+    return given
 
 
 class _DiscardedError(TrainingError):
