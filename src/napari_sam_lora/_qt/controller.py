@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_sam_lora._qt.closing import WindowWatch, ask_to_discard_training, main_window_of
+from napari_sam_lora._qt.hub import Hub
 from napari_sam_lora._qt.layers import unwrap
-from napari_sam_lora.session import CommitPolicy, EditResult, LabelSet, MaskOptions, PlaneKey, Preview, Session
+from napari_sam_lora._qt.pointer import NegativeClicks
+from napari_sam_lora._qt.prompt_layers import Tool
+from napari_sam_lora.session import EditResult, MaskOptions, Preview, Session
+
+# Seconds that closing a window waits for what torch is doing; the thread ends by itself after that.
+CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -29,7 +37,7 @@ def controller_of(viewer: Any) -> Controller:
     return Controller(found, application)
 
 
-class Controller(QObject):
+class Controller(Hub):
     """Ties one viewer to one `Session`. Panels connect to its signals and call its methods; they keep nothing.
 
     All signals come on the GUI thread, also those of work in other threads.
@@ -49,7 +57,7 @@ class Controller(QObject):
     preview_changed : ()
         See `preview`.
     settings_changed : ()
-        `options`, `policy`, batch, current object or polarity.
+        `options`, `policy`, or a setting of `drawing`.
     objects_changed : (str)
         Objects of the Labels layer with this id: edited, painted, undone.
     message : (str)
@@ -62,178 +70,167 @@ class Controller(QObject):
     failed : (str)
         Already shown to the user as a notification.
     training_changed : (TrainingEvent)
+    loading_changed : (str)
+        Name of the model that is being loaded; empty when this has ended.
+    preview_waits : (bool)
+        Whether the preview is behind the prompts.
 
     Attributes
     ----------
     viewer : napari.Viewer
     session : Session
+    drawing : Drawing
+        Tools, polarity, batch mode, and the layers that prompts are on.
+    previews : Previews
+        How previews are made, and their layer.
+    work : Work
+        Loading models.
     """
 
-    images_changed = Signal()
-    labels_changed = Signal()
-    image_chosen = Signal()
-    target_chosen = Signal()
-    plane_changed = Signal()
-    draft_changed = Signal()
-    preview_changed = Signal()
-    settings_changed = Signal()
-    objects_changed = Signal(str)
-    message = Signal(str)
-    adapters_changed = Signal()
-    model_changed = Signal()
-    active_changed = Signal(str)
-    busy_changed = Signal(bool)
-    progressed = Signal(object, int, int)
-    failed = Signal(str)
-    training_changed = Signal(object)
-
-    viewer: Any
-    session: Session
-
-    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = viewer
-
-    # Layers
-
-    @property
-    def image_layer(self) -> Any | None:
-        """The Image layer that is segmented; None if there is none."""
-        raise NotImplementedError
-
-    @property
-    def image(self) -> str:
-        """Id of `image_layer` in the session; empty for none."""
-        raise NotImplementedError
-
-    def choose_image(self, layer: Any | None) -> None:
-        """Segment this Image layer."""
-        raise NotImplementedError
-
-    @property
-    def target_layer(self) -> Any | None:
-        """The Labels layer that receives objects; None if one will be made."""
-        raise NotImplementedError
-
-    @property
-    def target(self) -> LabelSet | None:
-        """The objects of `target_layer`."""
-        raise NotImplementedError
-
-    def choose_target(self, layer: Any | None) -> None:
-        """Write objects into this Labels layer; None for a new one, made with the first object."""
-        raise NotImplementedError
-
-    def make_target(self) -> Any:
-        """Add an empty Labels layer with the shape and transform of the image, and choose it; returns it."""
-        raise NotImplementedError
-
-    def image_layers(self) -> list[Any]:
-        """Image layers that can be segmented, in the order of the layer list."""
-        raise NotImplementedError
-
-    def label_layers(self, fitting: bool = True) -> list[Any]:
-        """Labels layers of the user's; by default those with the shape of the image."""
-        raise NotImplementedError
-
-    def id_of(self, layer: Any) -> str:
-        """Id of an Image or Labels layer in the session; stays when it is renamed or moved. Empty if unknown."""
-        raise NotImplementedError
-
-    def layer_of(self, name: str) -> Any | None:
-        """The layer with this id; None if it was removed."""
-        raise NotImplementedError
-
-    # Plane
-
-    @property
-    def plane(self) -> PlaneKey | None:
-        """The plane of the image that is shown; None in 3-D, outside of the image, or without an image."""
-        raise NotImplementedError
-
-    def go_to(self, plane: PlaneKey, centre: tuple[float, ...] | None = None) -> None:
-        """Show a plane of an image or label layer, with a position (data coordinates) in the middle if one is given."""
-        raise NotImplementedError
+    def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
+        super().__init__(viewer, parent, session)
+        self._clicks = NegativeClicks(viewer, self._choices, self.drawing)
+        self._watch = WindowWatch(self, self._may_close, self.close)
+        self._is_closed = False
+        self._choices.target_chosen.connect(self._on_target)
 
     # Prompts and preview
 
     @property
     def options(self) -> MaskOptions:
         """How masks are made of what the model says."""
-        raise NotImplementedError
+        return self.previews.options
 
     def set_options(self, **changes: Any) -> None:
         """Change fields of `options`; the preview follows."""
-        raise NotImplementedError
-
-    @property
-    def policy(self) -> CommitPolicy:
-        """What `commit` does."""
-        raise NotImplementedError
+        with self.told():
+            self.previews.set_options(**changes)
 
     def set_policy(self, **changes: Any) -> None:
         """Change fields of `policy`."""
-        raise NotImplementedError
+        policy = replace(self.policy, **changes)
+        if policy != self.policy:
+            self.policy = policy
+            self.settings_changed.emit()
 
     @property
     def preview(self) -> Preview | None:
         """Masks of the prompts of the plane; None if there are none, or not yet."""
-        raise NotImplementedError
+        return self.previews.preview
 
     def refresh_preview(self) -> None:
         """Compute the preview again, shortly; loads the default model if there is none."""
-        raise NotImplementedError
+        self.previews.refresh()
+
+    def draw_with(self, tool: Tool) -> None:
+        """Let the user draw with a tool; begins to load the default model if there is none."""
+        self.drawing.draw_with(tool)
+        self.ensure_model()
 
     def commit(self) -> None:
         """Write the masks of the present prompts into the target, as soon as they are computed; see `message`."""
-        raise NotImplementedError
-
-    def next_object(self) -> None:
-        """Let the next prompts belong to another object; what was drawn stays and is committed with it."""
-        raise NotImplementedError
+        if self.previews.has_prompts():
+            self.previews.when_fresh(self._write)
+        else:
+            self.message.emit("Draw a prompt on an object first: a click, a box or a line.")
 
     def clear_prompts(self) -> None:
         """Remove the prompts of the plane."""
-        raise NotImplementedError
+        self.drawing.clear()
+        self._stop_replacing()
 
     def bring_back(self, label: int) -> None:
-        """Put the prompts of an object of the target back to be edited, and show their plane."""
-        raise NotImplementedError
+        """Put the prompts of an object of the target back, to be edited and then replace it; shows their plane."""
+        if self.previews.has_prompts():
+            self.message.emit("Add or reset the prompts that you are drawing first.")
+            return
+        with self.told():
+            target = self._book.id_of(self.target_layer)
+            plane = self.plane
+            stored = self.session.labels[target].record(label).prompts if target else {}
+            found = self.session.bring_back(target, label, plane if plane in stored else None)
+            self.choose_image(self.layer_of(found.image))
+            self.go_to(found)
+            self.set_policy(target="replace", label=label)
+            self.message.emit(f"Editing object {label}: change its prompts, then press “Replace object {label}”.")
 
     # Edits
 
     def report(self, result: EditResult) -> None:
         """Tell panels what an edit of a `LabelSet` did, through `message`."""
-        raise NotImplementedError
+        self.message.emit(result.message)
 
     def undo(self) -> None:
         """Take back the last edit of any label layer."""
-        raise NotImplementedError
+        self._step(self.session.undo, "Took back", "There is nothing to take back.")
 
     def redo(self) -> None:
         """Do it again."""
-        raise NotImplementedError
+        self._step(self.session.redo, "Did again", "There is nothing to do again.")
+
+    def flush(self) -> None:
+        """Let the session see at once what was just painted."""
+        self._book.flush()
 
     # Work
 
     def ensure_model(self) -> None:
         """Load the default model in the background if none is loaded or being loaded."""
-        raise NotImplementedError
+        self.work.ensure_model()
 
     def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> None:
         """Load a model in the background; `model_changed` or `failed` follows."""
-        raise NotImplementedError
+        self.work.load_model(name, device, input_size)
 
     def when_done(
         self, future: Future[T], done: Callable[[T], None], failed: Callable[[BaseException], None] | None = None
     ) -> None:
         """Call back on the GUI thread; not at all if the work was cancelled. The session reports errors anyway."""
-        raise NotImplementedError
+        self._relay.when_done(future, done, failed)
 
     def attach(self, panel: QWidget) -> None:
         """Call it when a panel is shown: the session is closed with the window that the panel is in."""
-        raise NotImplementedError
+        self._watch.watch(main_window_of(panel))
 
     def close(self) -> None:
         """End all work and let go of the viewer; labels stay. Twice does no harm."""
-        raise NotImplementedError
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._relay.close()
+        for part in (self._clicks, self.work, self.previews, self.drawing, self._choices, self._book):
+            part.close()
+        self.session.close(CLOSE_SECONDS)
+        self.viewer = None
+        self.setParent(None)
+        self.deleteLater()
+
+    def _may_close(self, window: QWidget) -> bool:
+        training = self.session.training
+        return training is None or training.event.is_final or ask_to_discard_training(window)
+
+    def _write(self, preview: Preview) -> None:
+        with self.told():
+            layer = self.target_layer or self.make_target()
+            self.flush()
+            result = self.session.commit(preview, self.policy, self._book.id_of(layer))
+            self.report(result)
+            if result.ids:
+                layer.visible = True
+                self.drawing.start_over()
+                self.previews.set_options(candidate="auto")
+                self._stop_replacing()
+
+    def _stop_replacing(self) -> None:
+        if self.policy.target == "replace":
+            self.set_policy(target="new", label=0)
+
+    def _on_target(self) -> None:
+        if self.policy.target != "new":
+            self.set_policy(target="new", label=0, class_id=0)
+
+    def _step(self, step: Callable[[], str | None], done: str, nothing: str) -> None:
+        self.flush()
+        with self.told():
+            name = step()
+            self.message.emit(nothing if name is None else f"{done}: {name}.")

@@ -53,7 +53,7 @@ def current_plane(viewer: Any, layer: Any, image: str) -> PlaneKey | None:
     inverse = np.linalg.inv(matrix)
     point = np.asarray(dims.point, np.float64)[-layer.ndim :] * unit_factors(viewer, layer)
     place = inverse[np.ix_(others, others)] @ point[others] - (inverse @ offset)[others]
-    key = PlaneKey(image, (axes[0], axes[1]), tuple(int(round(value)) for value in place))
+    key = PlaneKey(image, (axes[0], axes[1]), tuple(round(value) for value in place))
     return key if key.is_in(data_shape(layer)) else None
 
 
@@ -62,8 +62,7 @@ def world_to_data(viewer: Any, layer: Any, position: ArrayLike) -> Points:
     given = np.asarray(position, np.float64)
     padded = np.concatenate([np.zeros(max(0, layer.ndim - len(given))), given])[-layer.ndim :]
     matrix, offset = data_to_world(layer)
-    placed: Points = np.linalg.solve(matrix, padded * unit_factors(viewer, layer) - offset)
-    return placed
+    return np.asarray(np.linalg.solve(matrix, padded * unit_factors(viewer, layer) - offset), np.float64)
 
 
 def unit_factors(viewer: Any, layer: Any) -> Points:
@@ -86,7 +85,7 @@ def between_layers(points: ArrayLike, source: Any, target: Any, plane: PlaneKey)
     matrix, offset = data_to_world(target)
     whole = np.broadcast_to(matrix @ plane_to_data(np.zeros((1, 2)), plane)[0] + offset, (len(world), target.ndim))
     placed = np.concatenate([whole[:, : target.ndim - shared], world], axis=1) - offset
-    found: Points = np.linalg.solve(matrix, placed.T).T
+    found = np.asarray(np.linalg.solve(matrix, placed.T).T, np.float64)
     if shared < target.ndim:
         missing = [axis for axis in plane.other_axes if axis < target.ndim - shared]
         found[:, missing] = plane_to_data(np.zeros((1, 2)), plane)[0, missing]

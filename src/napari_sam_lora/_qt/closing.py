@@ -1,0 +1,75 @@
+"""Ends a session with the window it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+
+
+def main_window_of(panel: QWidget) -> QMainWindow | None:
+    """The main window that a panel is docked in, also while its dock floats."""
+    widget: QWidget | None = panel
+    while widget is not None and not isinstance(widget, QMainWindow):
+        widget = widget.parentWidget()
+    return widget
+
+
+class WindowWatch(QObject):
+    """Watches one main window.
+
+    Parameters
+    ----------
+    may_close : callable
+        Asks the user if there is something to ask; False keeps the window open.
+    closed : callable
+        Called once, when the window has closed.
+    """
+
+    def __init__(self, parent: QObject, may_close: Callable[[QWidget], bool], closed: Callable[[], None]) -> None:
+        super().__init__(parent)
+        self._may_close, self._closed = may_close, closed
+        self._window: QMainWindow | None = None
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._end)
+
+    def watch(self, window: QMainWindow | None) -> None:
+        """Watch this window from now on; a second call with the same one does nothing."""
+        if window is not None and window is not self._window:
+            self._window = window
+            window.installEventFilter(self)
+            window.destroyed.connect(self._end)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
+        """Ask before the window closes, and look afterwards whether it has."""
+        if watched is self._window and event is not None and event.type() == QEvent.Type.Close:
+            if self._window is not None and not self._may_close(self._window):
+                event.ignore()
+                return True
+            QTimer.singleShot(0, self._check)
+        return False
+
+    def _check(self) -> None:
+        try:
+            still_open = self._window is not None and self._window.isVisible()
+        except RuntimeError:  # Qt has deleted it
+            still_open = False
+        if not still_open:
+            self._end()
+
+    def _end(self) -> None:
+        self._window = None
+        self._closed()
+
+
+def ask_to_discard_training(window: QWidget) -> bool:
+    """Ask whether a training that is going on may be thrown away."""
+    answer = QMessageBox.question(
+        window,
+        "Fine-tuning is going on",
+        "Fine-tuning has not finished. Close the window and discard what was learned so far?\n\n"
+        "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
+    )
+    return bool(answer == QMessageBox.StandardButton.Yes)

@@ -1,0 +1,90 @@
+"""The model of a session as the user meets it: loaded in the background, errors in plain words."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+
+from napari_sam_lora._qt.workers import ProgressBars, Relay
+from napari_sam_lora.session import Session
+
+
+class Work(QObject):
+    """Brings the events of a session's threads to the GUI thread.
+
+    Signals
+    -------
+    model_changed, adapters_changed : ()
+    active_changed, failed : (str)
+    busy_changed : (bool)
+    progressed : (object, int, int)
+    training_changed : (TrainingEvent)
+    loading_changed : (str)
+        Name of the model that is being loaded; empty when this has ended.
+
+    Attributes
+    ----------
+    default_model, default_device : str
+        What `ensure_model` loads.
+    """
+
+    model_changed = Signal()
+    adapters_changed = Signal()
+    active_changed = Signal(str)
+    failed = Signal(str)
+    busy_changed = Signal(bool)
+    progressed = Signal(object, int, int)
+    training_changed = Signal(object)
+    loading_changed = Signal(str)
+
+    def __init__(self, session: Session, relay: Relay, parent: QObject) -> None:
+        super().__init__(parent)
+        self._session, self._relay, self._bars = session, relay, ProgressBars()
+        self.default_model, self.default_device = "sam_nano", "auto"
+        self.loading = ""
+        relay.follow(session.model_changed, self.model_changed.emit)
+        relay.follow(session.adapters.changed, self.adapters_changed.emit)
+        relay.follow(session.active_changed, self.active_changed.emit)
+        relay.follow(session.training_changed, self.training_changed.emit)
+        relay.follow(session.busy_changed, self._on_busy)
+        relay.follow(session.progressed, self._on_progress)
+        relay.follow(session.failed, self._on_failure)
+
+    def ensure_model(self) -> None:
+        """Load the default model if none is loaded or being loaded."""
+        if self._session.model is None and not self.loading:
+            self.load_model(self.default_model, self.default_device)
+
+    def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> None:
+        """Load a model in the background."""
+        future = self._session.load_model(name, device, input_size)
+        self.loading = str(name)
+        self._loading = future
+        future.add_done_callback(lambda done: self._relay.post(lambda: self._loaded(done)))
+        self.loading_changed.emit(self.loading)
+
+    def close(self) -> None:
+        """Remove what is shown of progress."""
+        self._bars.clear()
+
+    def _loaded(self, future: Future[Any]) -> None:
+        if future is self._loading:  # not one that was superseded
+            self.loading = ""
+            self.loading_changed.emit("")
+
+    def _on_busy(self, busy: bool) -> None:
+        if not busy:
+            self._bars.clear()
+        self.busy_changed.emit(busy)
+
+    def _on_progress(self, key: object, done: int, total: int) -> None:
+        self._bars.update(key, done, total)
+        self.progressed.emit(key, done, total)
+
+    def _on_failure(self, words: str) -> None:
+        show_error(words)
+        self.failed.emit(words)
