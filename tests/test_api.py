@@ -253,7 +253,7 @@ def test_everything_mode_still_finds_objects_after_training_by_boxes_alone(model
     image, truth = nuclei
     config = TrainConfig(steps=20, box_share=1.0, corrections=0, views=1, validation_share=0.0, objects=4)
     adapter, _ = fine_tune(model, [nuclei_pair(4)], config)
-    few = EverythingConfig(points_per_side=8, pred_iou_thresh=0.3, stability_score_thresh=0.5)
+    few = EverythingConfig(points_per_side=10, pred_iou_thresh=0.3, stability_score_thresh=0.5)
     with model.adapted(adapter):
         labels = model.segment_everything(image, few, smallest=20)
     best = [

@@ -310,3 +310,13 @@ def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], message:
 def test_prompts_by_object_need_instances() -> None:
     with pytest.raises(InputError, match="instances"):
         snapshot([(*_pair(0, GRID), {1: BOX})], 128, 2, Preprocessing(), "classes")
+
+
+def test_what_was_held_out_is_remembered_while_its_image_is_away() -> None:
+    pairs = [_pair(seed, GRID) for seed in range(3)]
+    first = split_objects(list_objects(_planes(*pairs)), 0.25)
+    (away,) = {ref.plane for ref in first.test}
+    others = _planes(*(pair for index, pair in enumerate(pairs) if index != away))
+    second = split_objects(list_objects(others, first.held_out), 0.25, first.held_out)
+    third = split_objects(list_objects(_planes(*pairs), second.held_out), 0.25, second.held_out)
+    assert _names(first.test) <= _names(third.test)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage as ndi
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.utils.amg import MaskData
+from segment_anything.utils.amg import MaskData, batched_mask_to_box, mask_to_rle_pytorch, rle_to_mask
 from segment_anything.utils.transforms import ResizeLongestSide
 from skimage.segmentation import relabel_sequential
+from torchvision.ops.boxes import batched_nms  # type: ignore[import-untyped]
 
 from napari_sam_lora.images import resized_shape, to_rgb8
 from napari_sam_lora.model.predictor import Predictor
@@ -74,7 +76,8 @@ class _Generator(SamAutomaticMaskGenerator):
     """segment-anything's generator, reporting each batch of clicks."""
 
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
-        super().__init__(predictor.sam, **asdict(config))
+        super().__init__(predictor.sam, **asdict(config) | {"min_mask_region_area": 0})  # otherwise it wants OpenCV
+        self.min_mask_region_area = config.min_mask_region_area
         self.predictor.transform = _ResizeThin(predictor.input_size)
         self._progress = progress
         self._batches = sum(
@@ -87,6 +90,24 @@ class _Generator(SamAutomaticMaskGenerator):
         if not len(data["rles"]):  # segment-anything cannot join crops one of which is empty
             data["crop_boxes"] = torch.zeros(0, 4)
         return data
+
+    @staticmethod
+    def postprocess_small_regions(mask_data: MaskData, min_area: int, nms_thresh: float) -> MaskData:
+        """What segment-anything does with OpenCV: clean the masks, then drop those that have become alike."""
+        if not len(mask_data["rles"]):
+            return mask_data
+        before = [rle_to_mask(rle) for rle in mask_data["rles"]]
+        cleaned = [without_small_regions(mask, min_area) for mask in before]
+        unchanged = [np.array_equal(old, new) for old, new in zip(before, cleaned, strict=True)]
+        masks = torch.from_numpy(np.stack(cleaned))
+        boxes = batched_mask_to_box(masks)
+        kept = batched_nms(boxes.float(), torch.tensor(unchanged).float(), torch.zeros(len(boxes)), nms_thresh)
+        for index in kept.tolist():
+            if not unchanged[index]:
+                mask_data["rles"][index] = mask_to_rle_pytorch(masks[index][None])[0]
+                mask_data["boxes"][index] = boxes[index]
+        mask_data.filter(kept)
+        return mask_data
 
     def _process_batch(self, *args: Any, **kwargs: Any) -> MaskData:
         data = super()._process_batch(*args, **kwargs)
@@ -120,6 +141,23 @@ def everything(
     generator = _Generator(predictor, config or EverythingConfig(), progress)
     records = generator.generate(to_rgb8(image, predictor.preprocessing))
     return sorted(records, key=lambda record: -record["predicted_iou"])
+
+
+def without_small_regions(mask: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+    """Fill holes of a mask (y, x) with fewer pixels than ``area``, then remove such parts but the largest."""
+    full = np.ones((3, 3), np.bool_)
+    holes, _ = ndi.label(~mask, full)
+    sizes = np.bincount(holes.ravel())
+    small = sizes < area
+    small[0] = False
+    filled = mask | small[holes]
+    parts, count = ndi.label(filled, full)
+    sizes = np.bincount(parts.ravel())
+    large = sizes >= area
+    large[0] = False
+    if count and not large.any():
+        large[1 + sizes[1:].argmax()] = True
+    return np.asarray(large[parts], np.bool_)
 
 
 def records_to_labels(

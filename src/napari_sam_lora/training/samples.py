@@ -84,7 +84,7 @@ class Split:
     ----------
     train, test : tuple of ObjectRef
     held_out : tuple of str
-        Units of the test objects; given to a later split, they stay held out.
+        Units of the test objects, and those held out earlier; given to a later split, they stay held out.
     """
 
     train: tuple[ObjectRef, ...]
@@ -204,7 +204,7 @@ def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence
     return Split(
         train=tuple(ref for ref in objects if ref.unit not in chosen),
         test=tuple(ref for ref in objects if ref.unit in chosen),
-        held_out=tuple(sorted(chosen)),
+        held_out=tuple(sorted(chosen | earlier)),
     )
 
 

@@ -1,0 +1,51 @@
+"""What is known of the named models."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from napari_sam_lora.model.download import model_path
+from napari_sam_lora.model.registry import MODELS, ModelInfo
+
+
+def test_names_are_the_keys_and_files_do_not_collide() -> None:
+    assert [info.name for info in MODELS.values()] == list(MODELS)
+    assert len({info.file_name for info in MODELS.values()}) == len(MODELS)
+    urls = [info.url for info in MODELS.values() if info.url]
+    assert len(set(urls)) == len(urls)
+    digests = [info.digest for info in MODELS.values() if info.digest]
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("info", MODELS.values(), ids=MODELS)
+def test_every_model_says_what_a_user_must_know(info: ModelInfo) -> None:
+    assert info.licence in {"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "MIT"}
+    assert info.family in {"nano", "vit_b", "vit_l", "vit_h"}
+    assert info.source
+    assert info.description.endswith(".")
+    assert info.megabytes > 0
+    assert info.name in info.file_name
+
+
+@pytest.mark.parametrize("info", MODELS.values(), ids=MODELS)
+def test_every_model_is_bundled_or_can_be_fetched_and_verified(info: ModelInfo) -> None:
+    if info.asset is not None:
+        assert (info.url, info.digest) == (None, None)
+        size = model_path(info).stat().st_size
+        assert 0 < size < 12e6
+        assert abs(size / 1e6 - info.megabytes) < 1
+        assert info.file_name.endswith(".safetensors")
+    else:
+        assert re.fullmatch(r"https://[^/]+/.+\.(pth|pt)", str(info.url))
+        assert re.fullmatch(r"xxh128:[0-9a-f]{32}|sha256:[0-9a-f]{64}", str(info.digest))
+        assert info.file_name == f"{info.name}.{str(info.url).rpartition('.')[2]}"
+
+
+@pytest.mark.parametrize("family", ["vit_b", "vit_l", "vit_h"])
+def test_the_official_models_go_by_the_name_of_their_family(family: str) -> None:
+    info = MODELS[family]
+    assert info.family == family
+    assert info.licence == "Apache-2.0"
+    assert re.search(rf"/sam_{family}_[0-9a-f]{{6}}\.pth$", str(info.url))
