@@ -41,5 +41,10 @@ def phase_contrast() -> list[LayerData]:
 
 
 def nuclei_stack() -> list[LayerData]:
-    """Nuclei in three dimensions, uint16 (z, y, x) = (31, 61, 57)."""
-    return [(tifffile.imread(samples_folder() / "nuclei_stack.tif"), {"name": "nuclei stack"}, "image")]
+    """Nuclei in three dimensions, uint16 (z, y, x) = (31, 61, 57).
+
+    The source gives no pixel size. Its planes are taken to be two pixels apart, since the labelled nuclei span twice as
+    many pixels along y and x as along z.
+    """
+    placed = {"name": "nuclei stack", "scale": (2.0, 1.0, 1.0), "axis_labels": ("z", "y", "x")}
+    return [(tifffile.imread(samples_folder() / "nuclei_stack.tif"), placed, "image")]
