@@ -137,6 +137,11 @@ class TrainingJob:
         """The latest event."""
         return self._event
 
+    @property
+    def planes(self) -> tuple[TrainingPlane, ...]:
+        """What is trained on; `ObjectScore.plane` counts them."""
+        return self._planes
+
     def pause(self) -> None:
         """Wait after the present step until `resume`."""
         self._ask(paused=True)
