@@ -161,6 +161,19 @@ def test_several_strokes_noted_together_are_undone_one_by_one(labels: LabelSet) 
     assert labels.undo() == "commit"
 
 
+def test_strokes_over_each_other_are_undone_one_by_one(labels: LabelSet) -> None:
+    for label in (7, 8, 9):
+        labels.store.write(PLANE, rectangle(SHAPE, 0, 10, 3, 13), label)
+    assert labels.note_painted(PLANE) == (9,)
+    for expected in ([1, 2, 8], [1, 2, 7], [1, 2]):
+        labels.undo()
+        assert [one.id for one in labels.records()] == expected
+        assert [one.id for one in labels.records()] == np.unique(_pixels(labels))[1:].tolist()
+    for expected in ([1, 2, 7], [1, 2, 8], [1, 2, 9]):
+        labels.redo()
+        assert [one.id for one in labels.records()] == expected
+
+
 def test_undo_works_when_the_store_has_forgotten_its_history(labels: LabelSet) -> None:
     forgetful = ArrayStore(np.zeros(SHAPE, np.int32), steps=0)
     labels = LabelSet(forgetful)

@@ -66,8 +66,8 @@ class AdapterLibrary:
     Parameters
     ----------
     folder : Path, optional
-        Adapters in it are listed, damaged files are left out (`problems` names them). By default adapters are kept in
-        memory only.
+        Adapters in it are listed, damaged files are left out (`problems` names them). Its files, and with them torch,
+        are read when the list is first asked for. By default adapters are kept in memory only.
     """
 
     changed = Signal()

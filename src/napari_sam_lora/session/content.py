@@ -199,9 +199,11 @@ class ContentSession(ModelSession):
     def embed(self, planes: Sequence[PlaneKey]) -> None:
         """Encode planes in the background, in this order; replaces what was asked for before and is still waiting.
 
-        Planes that are not in the image are left out.
+        Planes that are not in the image are left out; without a model nothing happens.
         """
         self.cancel("embed")
+        if self.model is None:
+            return
         engine = self._engine()
         for plane in planes:
             source = self._images.get(plane.image)

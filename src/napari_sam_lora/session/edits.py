@@ -15,6 +15,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.preview import Preview
 from napari_sam_lora.session.records import ObjectRecord, StoredPrompts
+from napari_sam_lora.session.regions import Region
 
 Pixels = NDArray[np.int64]
 
@@ -107,13 +108,15 @@ def plan_commit(
     """
     own = {"new": 0, "class": policy.class_id}.get(policy.target, policy.label)
     replaced = policy.target == "replace"
-    free = np.ones(present.shape, np.bool_) if policy.overwrite else (present == 0) | (present == own)
     wanted: NDArray[np.bool_] = np.any(preview.masks, axis=0)
-    kept_out = int(np.count_nonzero(wanted & ~free))
-    owner = np.full(present.shape, -1)
+    y0, x0, y1, x1 = Region.of(wanted).box
+    part = present[y0:y1, x0:x1]
+    free = np.ones(part.shape, np.bool_) if policy.overwrite else (part == 0) | (part == own)
+    kept_out = int(np.count_nonzero(wanted[y0:y1, x0:x1] & ~free))
+    owner = np.full(part.shape, -1, np.int32)
     for row in np.argsort(preview.scores, kind="stable"):  # the best one last
-        owner[preview.masks[row] & free] = row
-    gains = (owner >= 0) & (replaced | (own == 0) | (present != own))
+        owner[preview.masks[row, y0:y1, x0:x1] & free] = row
+    gains = (owner >= 0) & (replaced | (own == 0) | (part != own))
     rows = [row for row in range(len(preview)) if (gains & (owner == row)).any()]
     if not rows:
         return Plan("commit", {}, {}, (), _why_nothing(wanted, kept_out), kept_out)
@@ -125,7 +128,7 @@ def plan_commit(
         others = {plane: stored for plane, stored in known.prompts.items() if plane != preview.plane}
         changed[own] = replace(known, origin="prompted", prompts=MappingProxyType(others))
     for row, label in zip(rows, ids, strict=True):
-        pixels[owner == row] = label
+        pixels[y0:y1, x0:x1][owner == row] = label
         changed[label] = _committed(changed.get(label) or records.get(label), label, preview, row, policy)
     return Plan(
         "commit",

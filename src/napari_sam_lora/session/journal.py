@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from napari_sam_lora.session.records import ObjectClass, ObjectRecord
 from napari_sam_lora.session.stores import LabelStore
 
 STEPS = 200
+State = Literal["before", "after"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,10 @@ class Change:
         if not len(where):
             return None
         return cls(plane, where, before.ravel()[where], after.ravel()[where])
+
+    def ids(self) -> list[int]:
+        """Objects that gain or lose pixels."""
+        return [int(label) for label in np.union1d(self.before, self.after) if label]
 
     def values(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
         """What a plane (y, x) has at these positions."""
@@ -75,22 +80,22 @@ class Entry:
     before: Meta
     after: Meta
 
-    def pixels_are(self, store: LabelStore, state: str) -> bool:
+    def pixels_are(self, store: LabelStore, state: State) -> bool:
         """Whether the store has the pixels "before" or "after" this edit; they are compared, so nobody is trusted."""
         return all(
             np.array_equal(change.values(store.read(change.plane)), getattr(change, state)) for change in self.changes
         )
 
-    def refreshed(self, store: LabelStore, state: str) -> Entry:
-        """The same entry with the store's present pixels as its state "before" or "after"."""
-        values: dict[str, Any]
-        changes = []
+    def parted(self, store: LabelStore) -> tuple[Entry, Entry]:
+        """Two entries that do the same, from "before" to the store's present pixels and from there to "after"."""
+        first, second = [], []
         for change in self.changes:
-            values = {state: change.values(store.read(change.plane))}
-            changes.append(replace(change, **values))
-        return replace(self, changes=tuple(changes))
+            present = change.values(store.read(change.plane))
+            first.append(replace(change, after=present))
+            second.append(replace(change, before=present))
+        return replace(self, changes=tuple(first)), replace(self, changes=tuple(second), before=self.after)
 
-    def write(self, store: LabelStore, state: str) -> None:
+    def write(self, store: LabelStore, state: State) -> None:
         """Put the pixels of that state where nothing else was written since; one step of the store."""
         other = "before" if state == "after" else "after"
         with store.transaction():
@@ -114,7 +119,7 @@ class Journal:
         self.done.append(entry)
         self.undone.clear()
 
-    def follow(self, store: LabelStore) -> tuple[list[Entry], Meta | None]:
+    def follow(self, store: LabelStore) -> tuple[list[Entry], State]:
         """Find out whether the store's own undo or redo has taken edits back or done them again.
 
         Edits of metadata alone go with the edit of pixels below them.
@@ -122,35 +127,31 @@ class Journal:
         Returns
         -------
         entries : list of Entry
-            Edits whose pixels have moved.
-        meta : Meta or None
-            What is known now, if an edit was moved.
+            Edits whose pixels have moved, in that order.
+        state : str
+            To "before" or to "after" them.
         """
         moved: list[Entry] = []
-        meta: Meta | None = None
         while (depth := _with_pixels(reversed(self.done))) and self.done[-depth].pixels_are(store, "before"):
             for _ in range(depth):
                 self.undone.append(self.done.pop())
             moved.append(self.undone[-1])
-            meta = self.undone[-1].before
-        while not moved and self._redone(store):
-            moved.append(self._redo_with_metadata())
-            meta = self.done[-1].after
-        return moved, meta
+        if moved:
+            return moved, "before"
+        while self._redone(store):
+            moved += self._redo_with_metadata()
+        return moved, "after"
 
     def _redone(self, store: LabelStore) -> bool:
         depth = _with_pixels(reversed(self.undone))
         return bool(depth) and self.undone[-depth].pixels_are(store, "after")
 
-    def _redo_with_metadata(self) -> Entry:
-        while True:
-            entry = self.undone.pop()
-            self.done.append(entry)
-            if entry.changes:
-                break
-        while self.undone and not self.undone[-1].changes:
-            self.done.append(self.undone.pop())
-        return entry
+    def _redo_with_metadata(self) -> list[Entry]:
+        moved: list[Entry] = []
+        while self.undone and not (self.undone[-1].changes and any(entry.changes for entry in moved)):
+            moved.append(self.undone.pop())
+        self.done.extend(moved)
+        return moved
 
 
 def _with_pixels(entries: Any) -> int:

@@ -72,6 +72,10 @@ class LabelSet(TrackedLabels):
         check_ids([label], self._measure.ids())
         return self._measure.stats(label)
 
+    def areas(self) -> dict[int, int]:
+        """Pixels of each object in all planes, in the order of the ids; quicker than `stats` of each."""
+        return self._measure.areas()
+
     def next_id(self) -> int:
         """The smallest id above all in use, those of objects that were painted over included."""
         return max(self._measure.largest_id(), max(self._meta.records, default=0)) + 1

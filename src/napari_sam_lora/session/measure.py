@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from napari_sam_lora.labels import find_objects
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.records import ObjectStats
+from napari_sam_lora.session.regions import Region
 from napari_sam_lora.session.stores import LabelStore
 
 # Label images with more pixels are measured in the planes that were shown or edited only.
 LARGE = 2**26
+# Up to this id, places of objects are kept in a list by id.
+LARGEST_DENSE = 2**20
 Index = tuple[int, ...]
+_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class _Part:
     area: int
     centroid: tuple[float, float]
-    box: tuple[int, int, int, int]
+    box: _Box
 
 
 class Measure:
@@ -57,6 +63,45 @@ class Measure:
         for index in np.ndindex(*(len(places) for places in ranges[:-2])):
             self._dirty.add(tuple(int(places[i]) for places, i in zip(ranges, index, strict=False)))
 
+    def see(self, plane: PlaneKey) -> None:
+        """Measure where this plane lies, if that was never done."""
+        if self._large:
+            measured = self._parts.keys() - self._dirty
+            self.touch(plane)
+            self._dirty -= measured
+
+    def update(
+        self, plane: PlaneKey, labels: Iterable[int], where: NDArray[np.bool_], pixels: NDArray[np.int64]
+    ) -> None:
+        """Measure some objects of a plane again, after a change.
+
+        Parameters
+        ----------
+        labels : iterable of int
+            The objects that gained or lost pixels.
+        where : bool (y, x)
+            The pixels that changed.
+        pixels : int64 (y, x)
+            The plane as it is now.
+        """
+        parts = self._parts.get(plane.index)
+        if parts is None or plane.index in self._dirty or plane.axes != (plane.ndim - 2, plane.ndim - 1):
+            self.touch(plane, where)
+            return
+        y0, x0, y1, x1 = Region.of(where).box
+        for label in labels:
+            known = parts.pop(label, None)
+            box = (y0, x0, y1, x1) if known is None else _around((y0, x0, y1, x1), known.box)
+            rows, columns = slice(box[0], box[2]), slice(box[1], box[3])
+            places = self._where.setdefault(label, set())
+            if (pixels[rows, columns] == label).any():
+                parts[label] = _part(pixels, label, rows, columns)
+                places.add(plane.index)
+            else:
+                places.discard(plane.index)
+                if not places:
+                    del self._where[label]
+
     def scan(self) -> None:
         """Measure all planes, of a large label image too."""
         if self._large:
@@ -72,6 +117,15 @@ class Measure:
         """The largest id in the pixels."""
         self._refresh()
         return max(max(self._where, default=0), self._unseen_max)
+
+    def areas(self) -> dict[int, int]:
+        """Pixels of each object in all planes, in the order of the ids."""
+        self._refresh()
+        areas = dict.fromkeys(sorted(self._where), 0)
+        for parts in self._parts.values():
+            for label, part in parts.items():
+                areas[label] += part.area
+        return areas
 
     def planes_of(self, label: int) -> list[PlaneKey]:
         """Planes of the last two axes in which an object is."""
@@ -113,10 +167,24 @@ class Measure:
         self._dirty.clear()
 
 
+def _around(a: _Box, b: _Box) -> _Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
 def _measure(plane: NDArray[np.int64]) -> dict[int, _Part]:
-    parts = {}
-    for found in find_objects(plane):
-        y0, x0, y1, x1 = found.box
-        ys, xs = np.nonzero(plane[y0:y1, x0:x1] == found.label)
-        parts[found.label] = _Part(found.area, (y0 + float(ys.mean()), x0 + float(xs.mean())), found.box)
-    return parts
+    if int(plane.max(initial=0)) <= LARGEST_DENSE:
+        boxes = {label: place for label, place in enumerate(ndi.find_objects(plane), start=1) if place is not None}
+    else:
+        boxes = {
+            found.label: (slice(found.box[0], found.box[2]), slice(found.box[1], found.box[3]))
+            for found in find_objects(plane)
+        }
+    return {label: _part(plane, label, *boxes[label]) for label in boxes}
+
+
+def _part(plane: NDArray[np.int64], label: int, rows: slice, columns: slice) -> _Part:
+    """One object that is somewhere in this part of a plane."""
+    ys, xs = np.nonzero(plane[rows, columns] == label)
+    y0, x0 = int(rows.start), int(columns.start)
+    box = (y0 + int(ys[0]), x0 + int(xs.min()), y0 + int(ys[-1]) + 1, x0 + int(xs.max()) + 1)
+    return _Part(len(ys), (y0 + float(ys.mean()), x0 + float(xs.mean())), box)

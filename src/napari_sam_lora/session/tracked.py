@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from dataclasses import replace
 from itertools import count
 from types import MappingProxyType
 
-import numpy as np
 from psygnal import Signal
 
 from napari_sam_lora.session.edits import EditResult, Pixels, Plan
-from napari_sam_lora.session.journal import Change, Entry, Journal, Meta
+from napari_sam_lora.session.journal import Change, Entry, Journal, Meta, State
 from napari_sam_lora.session.measure import Measure
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.records import ObjectClass, ObjectRecord
@@ -43,7 +42,7 @@ class TrackedLabels:
         key = plane.on("")
         if key.is_in(self.store.shape) and key not in self._known:
             self._remember(key, self.store.read(key))
-            self._measure.touch(key)
+            self._measure.see(key)
 
     def note_painted(self, plane: PlaneKey) -> tuple[int, ...]:
         """Call it after pixels were changed by anything but this object: the brush, the store's own undo or redo.
@@ -60,15 +59,17 @@ class TrackedLabels:
         moved = self._follow()
         present = self.store.read(key)
         known = self._known.get(key)
-        self._measure.touch(key)
+        change = None if known is None else Change.between(key, known, present)
+        if known is None:
+            self._measure.touch(key)
         self._remember(key, present)
         self._reread_crossing(key)
-        change = None if known is None else Change.between(key, known, present)
         if change is None:
             if moved or known is None:
                 self.objects_changed.emit()
             return moved
-        ids = [int(label) for label in np.union1d(change.before, change.after) if label]
+        ids = change.ids()
+        self._measure.update(key, ids, change.mask(key.shape(self.store.shape)), present)
         records = {label: replace(self._record(label), origin="painted") for label in ids}
         self._edited.add(key)
         self._push("painting", (change,), self._with_records(records))
@@ -94,27 +95,35 @@ class TrackedLabels:
 
     def _step(self, back: bool) -> str | None:
         self._follow()
-        source, target = (
-            (self._journal.done, self._journal.undone) if back else (self._journal.undone, self._journal.done)
-        )
+        source: MutableSequence[Entry] = self._journal.done if back else self._journal.undone
         if not source:
             return None
-        entry, state = source[-1], "before" if back else "after"
+        entry = source[-1]
+        state: State = "before" if back else "after"
         if entry.changes:
             if not (self.store.undo() if back else self.store.redo()):
                 entry.write(self.store, state)  # the store has forgotten its history
             elif not entry.pixels_are(self.store, state):
-                # The store's last step was only a part of it, such as one of several strokes.
-                source[-1] = entry.refreshed(self.store, "after" if back else "before")
-                self._reread(entry.changes)
-                self.objects_changed.emit()
+                self._step_in_part(entry, back)
                 return entry.name
         source.pop()
-        target.append(entry)
+        (self._journal.undone if back else self._journal.done).append(entry)
         self._meta = entry.before if back else entry.after
         self._reread(entry.changes)
         self.objects_changed.emit()
         return entry.name
+
+    def _step_in_part(self, entry: Entry, back: bool) -> None:
+        """The store's last step was only a part of an edit, such as one of several strokes, or has nothing to do
+        with it."""
+        if not entry.pixels_are(self.store, "after" if back else "before"):
+            first, second = entry.parted(self.store)
+            (self._journal.done if back else self._journal.undone).pop()
+            self._journal.done.append(first)
+            self._journal.undone.append(second)
+            self._meta = entry.after
+            self._reread((*first.changes, *second.changes))
+        self.objects_changed.emit()
 
     def _do(self, plan: Plan) -> EditResult:
         """Carry out a plan as one step."""
@@ -138,25 +147,31 @@ class TrackedLabels:
         self.objects_changed.emit()
 
     def _follow(self) -> tuple[int, ...]:
-        """Let the metadata follow the store's own undo and redo."""
-        entries, meta = self._journal.follow(self.store)
-        if meta is None:
+        """Let the metadata follow the store's own undo and redo; returns the ids whose pixels have moved."""
+        entries, state = self._journal.follow(self.store)
+        if not entries:
             return ()
+        meta = entries[-1].before if state == "before" else entries[-1].after
         for label, record in self._meta.records.items():
             if label not in meta.records:
                 self._attic[label] = record
         self._meta = meta
         ids: set[int] = set()
         for entry in entries:
-            self._reread(entry.changes)
             for change in entry.changes:
-                ids |= {int(label) for label in np.union1d(change.before, change.after) if label}
+                known = self._known.get(change.plane)
+                self._reread((change,))
+                if known is not None:  # what was painted besides shows in comparison with it
+                    known.flat[change.where] = change.before if state == "before" else change.after
+                    self._known[change.plane] = known
+                ids |= set(change.ids())
         return tuple(sorted(ids))
 
     def _reread(self, changes: Iterable[Change]) -> None:
         for change in changes:
-            self._measure.touch(change.plane, change.mask(change.plane.shape(self.store.shape)))
-            self._remember(change.plane, self.store.read(change.plane))
+            pixels = self.store.read(change.plane)
+            self._measure.update(change.plane, change.ids(), change.mask(change.plane.shape(self.store.shape)), pixels)
+            self._remember(change.plane, pixels)
             self._reread_crossing(change.plane)
 
     def _reread_crossing(self, plane: PlaneKey) -> None:
