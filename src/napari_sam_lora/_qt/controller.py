@@ -7,12 +7,14 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sam_lora._qt.closing import WindowWatch, ask_to_discard_training, main_window_of
 from napari_sam_lora._qt.hub import Hub
+from napari_sam_lora._qt.keys import KeyBinder
 from napari_sam_lora._qt.layers import unwrap
 from napari_sam_lora._qt.pointer import NegativeClicks
 from napari_sam_lora._qt.prompt_layers import Tool
@@ -70,6 +72,10 @@ class Controller(Hub):
     failed : (str)
         Already shown to the user as a notification.
     training_changed : (TrainingEvent)
+    layers_changed : ()
+        Layers of any kind came, went, moved or have another name.
+    tool_changed : ()
+        The user draws with something else now.
     loading_changed : (str)
         Name of the model that is being loaded; empty when this has ended.
     preview_waits : (bool)
@@ -91,6 +97,8 @@ class Controller(Hub):
         super().__init__(viewer, parent, session)
         self._clicks = NegativeClicks(viewer, self._choices, self.drawing)
         self._watch = WindowWatch(self, self._may_close, self.close)
+        self._keys = KeyBinder(self)
+        self._panels: WeakSet[QWidget] = WeakSet()
         self._is_closed = False
         self._choices.target_chosen.connect(self._on_target)
 
@@ -191,12 +199,21 @@ class Controller(Hub):
     def attach(self, panel: QWidget) -> None:
         """Call it when a panel is shown: the session is closed with the window that the panel is in."""
         self._watch.watch(main_window_of(panel))
+        self._panels.add(panel)
+        self._keys.bind()
+
+    def panel_left(self, panel: QWidget) -> None:
+        """Call it when the dock of a panel was closed: without any panel, keys do nothing."""
+        self._panels.discard(panel)
+        if not self._panels:
+            self._keys.unbind()
 
     def close(self) -> None:
         """End all work and let go of the viewer; labels stay. Twice does no harm."""
         if self._is_closed:
             return
         self._is_closed = True
+        self._keys.unbind()
         self._relay.close()
         for part in (self._clicks, self.work, self.previews, self.drawing, self._choices, self._book):
             part.close()

@@ -25,12 +25,15 @@ class Drawing(QObject):
     Signals
     -------
     draft_changed, settings_changed : ()
+    tool_changed : ()
+        Another layer is active, or one of ours has another mode.
     message : (str)
         Something drawn cannot be used, and why.
     """
 
     draft_changed = Signal()
     settings_changed = Signal()
+    tool_changed = Signal()
     message = Signal(str)
 
     def __init__(self, viewer: Any, session: Session, book: LayerBook, choices: Choices, parent: QObject) -> None:
@@ -47,6 +50,7 @@ class Drawing(QObject):
         self._leave_timer.setSingleShot(True)
         self._leave_timer.setInterval(0)
         self._leave_timer.timeout.connect(self._remove_leaving)
+        viewer.layers.selection.events.active.connect(self._on_active)
         session.draft_changed.connect(self._on_draft)
         choices.image_chosen.connect(self._on_image)
         choices.plane_changed.connect(self._on_plane)
@@ -63,7 +67,7 @@ class Drawing(QObject):
             return None
         name = self._book.id_of(image)
         if name not in self._drawing:
-            made = self._drawing[name] = PromptLayers(self._viewer, image, self.pull)
+            made = self._drawing[name] = PromptLayers(self._viewer, image, self.pull, self.tool_changed.emit)
             made.batch, made.positive = self.batch, self.positive
         return self._drawing[name]
 
@@ -192,6 +196,7 @@ class Drawing(QObject):
     def close(self) -> None:
         """Let go of all layers; ours leave the viewer."""
         self._session.draft_changed.disconnect(self._on_draft, missing_ok=True)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
         self.choose_source(None)
         self._leave_timer.stop()
         self._leaving += self._drawing.values()
@@ -201,6 +206,9 @@ class Drawing(QObject):
     def _remove_leaving(self) -> None:
         while self._leaving:
             self._leaving.pop().remove()
+
+    def _on_active(self, event: Any = None) -> None:
+        self.tool_changed.emit()
 
     def _for_layers(self, change: Callable[[PromptLayers], None]) -> None:
         for layers in self._drawing.values():

@@ -41,6 +41,8 @@ class Hub(QObject):
     failed = Signal(str)
     training_changed = Signal(object)
     loading_changed = Signal(str)
+    layers_changed = Signal()
+    tool_changed = Signal()
     preview_waits = Signal(bool)
 
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
@@ -62,6 +64,8 @@ class Hub(QObject):
             (book.images_changed, self.images_changed),
             (book.labels_changed, self.labels_changed),
             (book.objects_changed, self.objects_changed),
+            (book.layers_changed, self.layers_changed),
+            (drawing.tool_changed, self.tool_changed),
             (choices.image_chosen, self.image_chosen),
             (choices.target_chosen, self.target_chosen),
             (choices.plane_changed, self.plane_changed),

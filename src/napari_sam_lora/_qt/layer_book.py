@@ -30,6 +30,8 @@ class LayerBook(QObject):
         An image has other data now.
     objects_changed : (str)
         See `LabelSet.objects_changed`.
+    layers_changed : ()
+        Layers of any kind came, went or moved.
     layer_removed : (object)
         Any layer.
     """
@@ -38,6 +40,7 @@ class LayerBook(QObject):
     labels_changed = Signal()
     pixels_changed = Signal(str)
     objects_changed = Signal(str)
+    layers_changed = Signal()
     layer_removed = Signal(object)
 
     def __init__(self, viewer: Any, session: Session, parent: QObject) -> None:
@@ -105,14 +108,17 @@ class LayerBook(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         self._add(event.value)
+        self.layers_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         self._remove(event.value)
         self.layer_removed.emit(event.value)
+        self.layers_changed.emit()
 
     def _on_reordered(self, event: Any = None) -> None:
         self.images_changed.emit()
         self.labels_changed.emit()
+        self.layers_changed.emit()
 
     def _add(self, layer: Any) -> None:
         if is_managed(layer) or not (usable_image(layer) or usable_labels(layer)):

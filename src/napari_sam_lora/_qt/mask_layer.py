@@ -28,10 +28,14 @@ class MaskLayer:
     image_layer : napari.layers.Image
     changed : callable
         Called after each stroke.
+    tool_changed : callable
+        Called when the layer has another mode.
     """
 
-    def __init__(self, viewer: Any, image_layer: Any, changed: Callable[[], None]) -> None:
-        self._viewer, self._image, self._changed = viewer, image_layer, changed
+    def __init__(
+        self, viewer: Any, image_layer: Any, changed: Callable[[], None], tool_changed: Callable[[], None]
+    ) -> None:
+        self._viewer, self._image, self._changed, self._tool_changed = viewer, image_layer, changed, tool_changed
         self.layer: Any | None = None
         self._plane: PlaneKey | None = None
         self._aside: dict[PlaneKey, NDArray[Any]] = {}
@@ -131,6 +135,7 @@ class MaskLayer:
         self.layer.selected_label = self._value
         self.layer.events.paint.connect(self._on_painted)
         self.layer.events.set_data.connect(self._on_painted)
+        self.layer.events.mode.connect(self._on_mode)
         self._viewer.layers.selection.active = active
         return self.layer
 
@@ -138,6 +143,10 @@ class MaskLayer:
         if self.layer is not None:
             self.layer.events.paint.disconnect(self._on_painted)
             self.layer.events.set_data.disconnect(self._on_painted)
+            self.layer.events.mode.disconnect(self._on_mode)
+
+    def _on_mode(self, event: Any) -> None:
+        self._tool_changed()
 
     def _on_painted(self, event: Any) -> None:
         """After a stroke or an undo, but also after changes that touch no pixel."""

@@ -34,17 +34,21 @@ class PromptLayers:
     image_layer : napari.layers.Image
     changed : callable
         Called after the user has changed something.
+    tool_changed : callable
+        Called when one of the layers has another mode.
     """
 
-    def __init__(self, viewer: Any, image_layer: Any, changed: Callable[[], None]) -> None:
-        self._viewer, self._image, self._changed = viewer, image_layer, changed
+    def __init__(
+        self, viewer: Any, image_layer: Any, changed: Callable[[], None], tool_changed: Callable[[], None]
+    ) -> None:
+        self._viewer, self._image, self._changed, self._tool_changed = viewer, image_layer, changed, tool_changed
         self._layers: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._quiet = 0
         self.batch = False
         self.positive = True
         self.obj = 0
-        self.mask = MaskLayer(viewer, image_layer, self._on_changed)
+        self.mask = MaskLayer(viewer, image_layer, self._on_changed, tool_changed)
 
     @property
     def points(self) -> Any | None:
@@ -90,6 +94,7 @@ class PromptLayers:
             self._counts[role] = 0
             self._layers[role].events.data.connect(self._on_data)
             self._layers[role].events.features.connect(self._on_features)
+            self._layers[role].events.mode.connect(self._on_mode)
             self._viewer.layers.selection.active = active
             self.prepare()
         return self._layers[role]
@@ -179,6 +184,7 @@ class PromptLayers:
             del self._layers[role]
             layer.events.data.disconnect(self._on_data)
             layer.events.features.disconnect(self._on_features)
+            layer.events.mode.disconnect(self._on_mode)
         return self.mask.forget(layer) or role is not None
 
     def remove(self) -> None:
@@ -233,6 +239,9 @@ class PromptLayers:
         with self._silence():
             _colour(layer)
         self._on_changed()
+
+    def _on_mode(self, event: Any) -> None:
+        self._tool_changed()
 
     def _on_features(self, event: Any) -> None:
         if not self._quiet and len(event.source.features) == len(event.source.data):

@@ -1,0 +1,98 @@
+"""Parts of panels: the scrolling column, and choosing a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sam_lora._qt.parts import Words
+
+NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Fluorescence nuclei."
+
+
+class ScrollPanel(QWidget):
+    """A column of widgets that scrolls when there is too little room for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._content = QWidget()
+        self.column = QVBoxLayout(self._content)
+        self.column.setContentsMargins(8, 6, 8, 6)
+        self.column.setSpacing(6)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(self._content)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(area)
+        self.setMinimumWidth(240)
+
+
+class LayerCombo(QComboBox):
+    """A choice among layers, by name.
+
+    Signals
+    -------
+    chosen : (object)
+        The layer that the user chose; None for the first entry, if that is none.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self.setToolTip(tip)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._layers: list[Any] = []
+        self.activated.connect(self._on_activated)
+
+    def set_layers(self, layers: Sequence[Any], chosen: Any | None, none: str = "") -> None:
+        """Offer these layers.
+
+        Parameters
+        ----------
+        none : str
+            Words for an entry that stands for no layer; there is none by default.
+        """
+        self._layers = [*([None] if none else []), *layers]
+        blocker = QSignalBlocker(self)
+        self.clear()
+        self.addItems([none if layer is None else str(layer.name) for layer in self._layers])
+        self.setCurrentIndex(next((i for i, layer in enumerate(self._layers) if layer is chosen), -1))
+        self.setEnabled(bool(self._layers))
+        blocker.unblock()
+
+    def _on_activated(self, number: int) -> None:
+        if 0 <= number < len(self._layers):
+            self.chosen.emit(self._layers[number])
+
+
+def heading(text: str) -> Words:
+    """The title of a section."""
+    label = Words(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+def column(parent: QWidget) -> QVBoxLayout:
+    """The layout of a section."""
+    made = QVBoxLayout(parent)
+    made.setContentsMargins(0, 0, 0, 0)
+    made.setSpacing(4)
+    return made

@@ -1,0 +1,70 @@
+"""The widget "Prompt and segment"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtGui import QHideEvent, QShowEvent
+from superqt import QCollapsible
+
+from napari_sam_lora._qt import keys
+from napari_sam_lora._qt.closing import main_window_of
+from napari_sam_lora._qt.commit_box import CommitBox
+from napari_sam_lora._qt.controller import controller_of
+from napari_sam_lora._qt.mask_box import MaskBox
+from napari_sam_lora._qt.parts import Words, row
+from napari_sam_lora._qt.pieces import NO_IMAGE, LayerCombo, ScrollPanel
+from napari_sam_lora._qt.tool_box import ToolBox
+
+
+class PromptPanel(ScrollPanel):
+    """Prompts, masks and labels of one viewer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.controller = controller_of(napari_viewer)
+        self._image = LayerCombo("The image to segment")
+        self._image.chosen.connect(self.controller.choose_image)
+        self._empty = Words(NO_IMAGE)
+        self._tools, self._mask, self._commit = (
+            ToolBox(self.controller),
+            MaskBox(self.controller),
+            CommitBox(self.controller),
+        )
+        self._help = QCollapsible("Keys")
+        self._help.addWidget(Words(keys.table()))
+        self._lay_out()
+        for signal in (self.controller.images_changed, self.controller.image_chosen, self.controller.plane_changed):
+            signal.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show how things are."""
+        images, chosen = self.controller.image_layers(), self.controller.image_layer
+        self._image.set_layers(images, chosen)
+        unseen = chosen is not None and self.controller.plane is None
+        self._empty.setText("Leave the 3-D view and go to a plane of the image to segment it." if unseen else NO_IMAGE)
+        self._empty.setVisible(unseen or chosen is None)
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Keys work while a panel is open."""
+        super().showEvent(event)
+        self.controller.attach(self)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
+        """A panel under another tab is still open; one whose dock was closed is not."""
+        super().hideEvent(event)
+        if main_window_of(self) is None:
+            self.controller.panel_left(self)
+
+    def _lay_out(self) -> None:
+        self.column.addWidget(row(Words("Image"), self._image))
+        self.column.addWidget(self._empty)
+        for widget in (self._tools, self._mask, self._commit, self._help):
+            self.column.addWidget(widget)
+        self.column.addStretch(1)

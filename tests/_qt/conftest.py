@@ -1,0 +1,66 @@
+"""Fixtures of the tests with a real napari viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Model
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora.labels import LabelledObject, find_objects
+from napari_sam_lora.session import Session
+
+WAIT_MS = 20_000
+MakeController = Callable[[Any], Controller]
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any) -> Any:
+    """A real viewer; a leak of it fails the test."""
+    return make_napari_viewer(strict_qt=True)
+
+
+@pytest.fixture
+def make_controller(nano: Model, qapp: Any) -> Iterator[MakeController]:
+    """Makes controllers whose model is loaded already."""
+    made: list[Controller] = []
+
+    def make(viewer: Any) -> Controller:
+        made.append(Controller(viewer, qapp, Session(nano)))
+        return made[-1]
+
+    yield make
+    for controller in made:
+        controller.close()
+
+
+@pytest.fixture
+def controller(viewer: Any, nuclei: tuple[NDArray[Any], NDArray[Any]], make_controller: MakeController) -> Controller:
+    """Over a viewer with one image of nuclei."""
+    viewer.add_image(nuclei[0], name="nuclei")
+    return make_controller(viewer)
+
+
+@pytest.fixture
+def cell(nuclei: tuple[NDArray[Any], NDArray[Any]]) -> LabelledObject:
+    """The largest nucleus."""
+    return max(find_objects(nuclei[1]), key=lambda found: found.area)
+
+
+@pytest.fixture
+def settle(qtbot: Any) -> Callable[[Controller], None]:
+    """Waits until the preview has caught up with the prompts."""
+
+    def wait(controller: Controller) -> None:
+        qtbot.waitUntil(lambda: not controller.previews.is_waiting, timeout=WAIT_MS)
+
+    return wait
+
+
+def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Intersection over union of two masks."""
+    return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))
