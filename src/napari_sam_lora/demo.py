@@ -21,7 +21,7 @@ from napari_sam_lora.labels import add_masks, click_at_centre, find_objects
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.predictor import Result
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.report import draw_panels
+from napari_sam_lora.report import Panel, draw_panels
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.run import FineTuneReport
 
@@ -154,11 +154,13 @@ def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> d
 
 def draw_before_after(path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]) -> None:
     """Draw images, the masks of one click a nucleus before and after fine-tuning, and the given labels."""
-    rows = []
+    titles = ("image", "base: one click each", "adapted: one click each", "given labels")
+    rows: list[list[Panel]] = []
     for (image, labels), old, new in zip(pairs, before, after, strict=True):
         shown = np.clip(image / np.percentile(image, 99.9), 0, 1)
-        rows.append([(shown, layer) for layer in (None, _to_labels(old), _to_labels(new), labels)])
-    draw_panels(path, rows, ("image", "base: one click each", "adapted: one click each", "given labels"))
+        layers = (None, _to_labels(old), _to_labels(new), labels)
+        rows.append([Panel("" if rows else title, shown, layer) for title, layer in zip(titles, layers, strict=True)])
+    draw_panels(path, rows)
 
 
 def _summarise(metrics: dict[str, Any], folder: Path, say: Say) -> None:

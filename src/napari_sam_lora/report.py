@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -64,27 +64,41 @@ def draw_bars(
             figure.savefig(temporary, dpi=120)
 
 
-def draw_panels(
-    path: Path, rows: Sequence[Sequence[tuple[NDArray[Any], NDArray[Any] | None]]], titles: Sequence[str]
-) -> None:
-    """Draw images with the outlines of label images, atomically.
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One image of a picture.
+
+    Attributes
+    ----------
+    title : str
+    image : uint8 (y, x, 3), or float (y, x) between 0 and 1
+    labels : int (y, x), optional
+        Drawn as outlines.
+    """
+
+    title: str
+    image: NDArray[Any]
+    labels: NDArray[Any] | None = None
+
+
+def draw_panels(path: Path, rows: Sequence[Sequence[Panel]]) -> None:
+    """Draw rows of images with outlines, atomically.
 
     Parameters
     ----------
     path : Path
         Its ending is the format, such as .png.
-    rows : sequence of rows of (image, labels)
-        Image uint8 (y, x, 3) or float (y, x) between 0 and 1; labels int (y, x), or None to show the image alone.
-    titles : sequence of str
-        Of the columns.
+    rows : sequence of sequence of Panel
+        Rows of the same length.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3 * len(titles), 3.2 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(3 * len(rows[0]), 3.2 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(len(rows), len(titles), squeeze=False)
-        for number, row in enumerate(rows):
-            for axis, title, (image, labels) in zip(axes[number], titles, row, strict=True):
-                _show(axis, outlined(image, labels), title if number == 0 else "")
+        axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+        for axis, panel in zip(axes.ravel(), (panel for row in rows for panel in row), strict=True):
+            axis.imshow(outlined(panel.image, panel.labels), interpolation="nearest")
+            axis.set_axis_off()
+            axis.set_title(panel.title)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=100)
 
@@ -111,9 +125,3 @@ def outlined(image: NDArray[Any], labels: NDArray[Any] | None) -> NDArray[np.flo
         edge = find_boundaries(compact, mode="inner")
         rgb[edge] = colours[compact[edge]]
     return rgb
-
-
-def _show(axis: Axes, image: NDArray[np.float64], title: str) -> None:
-    axis.imshow(image, interpolation="nearest")
-    axis.set_axis_off()
-    axis.set_title(title)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from napari_sam_lora.errors import InputError
@@ -36,16 +37,16 @@ class Console:
     def say(self, text: str = "") -> None:
         """A line about what happens."""
         if not self.quiet:
-            tqdm.write(text, file=sys.stdout)
+            _write(text, sys.stdout)
 
     def warn(self, text: str) -> None:
         """A line about what the user may not expect."""
         if not self.quiet:
-            tqdm.write(f"warning: {text}", file=sys.stderr)
+            _write(f"warning: {text}", sys.stderr)
 
     def complain(self, text: str) -> None:
         """A line about an error after which the command goes on."""
-        tqdm.write(f"napari-sam-lora: {text}", file=sys.stderr)
+        _write(f"napari-sam-lora: {text}", sys.stderr)
 
     def bar(self, name: str, total: float | None, unit: str = "it", **options: Any) -> Any:
         """A progress bar with the time left, to be used in a ``with`` block."""
@@ -74,6 +75,14 @@ class Console:
             yield update
 
 
+def _write(text: str, stream: TextIO) -> None:
+    """A line that does not run into a progress bar on the screen."""
+    if sys.stderr.isatty():
+        tqdm.write(text, file=stream)
+    else:
+        print(text, file=stream, flush=True)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of text; all but the first aligned to the right if they hold numbers."""
     cells = [header, *rows]
@@ -100,6 +109,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, np.generic):
+        return plain(value.item())
     return str(value) if isinstance(value, Path) else value
 
 

@@ -22,8 +22,10 @@ from napari_sam_lora.cli.loading import base_name, open_model
 from napari_sam_lora.cli.settings import DataSettings, ModelSettings, PreprocessingSettings, add_section
 from napari_sam_lora.cli.train import FIGURES, load_dataset, train_adapter
 from napari_sam_lora.errors import InputError, TrainingError
+from napari_sam_lora.images import to_rgb8
 from napari_sam_lora.io.datasets import Dataset, Sample, name_some
-from napari_sam_lora.labels import add_masks, find_objects
+from napari_sam_lora.labels import LabelMeaning, add_masks, click_at_centre, find_objects, separate_objects
+from napari_sam_lora.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -80,8 +82,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     files = [options.output / name for name in ("evaluation.json", "comparison.png")]
     files += [options.output / f"rank_{rank}.safetensors" for rank in options.ranks]
     check_output(files, options.overwrite)
+    meaning = given_options(options, "training").get("labels", "instances")
     adapters = _load_adapters(options.adapters)
-    dataset = load_dataset(_data(options, options.data), None, console)
+    dataset = _as_instances(load_dataset(_data(options, options.data), meaning, console), meaning)
     overlays = _overlay_paths(dataset, options)
     check_output(list(overlays), options.overwrite)
     model = _open(options, [adapter for _, adapter in adapters], console)
@@ -97,9 +100,9 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError("--ranks trains adapters: name labelled images for it with --train-data, others than DATA.")
     if options.train_data is not None and not options.ranks:
         raise InputError("--train-data is used with --ranks only.")
-    if given_options(options, "training") and not options.ranks:
-        name = next(iter(given_options(options, "training"))).replace("_", "-")
-        raise InputError(f"--{name} is a setting of training, which needs --ranks.")
+    training = [name for name in given_options(options, "training") if name != "labels"]
+    if training and not options.ranks:
+        raise InputError(f"--{training[0].replace('_', '-')} is a setting of training, which needs --ranks.")
     if min(options.ranks, default=1) < 1 or len(set(options.ranks)) < len(options.ranks):
         raise InputError(f"Ranks are whole numbers from 1 on, each once, not {options.ranks}.")
 
@@ -107,6 +110,14 @@ def _check_options(options: argparse.Namespace) -> None:
 def _data(options: argparse.Namespace, path: Path) -> DataSettings:
     given = given_options(options, "data")
     return DataSettings(path, **given) if path == options.data else DataSettings(path, axes=given.get("axes"))
+
+
+def _as_instances(dataset: Dataset, meaning: LabelMeaning) -> Dataset:
+    """The same set with one id an object, whatever its labels mean."""
+    samples = (
+        dataclasses.replace(sample, labels=separate_objects(sample.labels, meaning)[0]) for sample in dataset.samples
+    )
+    return dataclasses.replace(dataset, samples=tuple(samples))
 
 
 def _load_adapters(paths: Sequence[Path]) -> list[tuple[str, Adapter | None]]:
@@ -145,7 +156,7 @@ def _train_ranks(
 
     settings = given_options(options, "training")
     configs = [TrainConfig(rank=rank, **settings) for rank in options.ranks]
-    train = load_dataset(_data(options, options.train_data), configs[0], console)
+    train = load_dataset(_data(options, options.train_data), configs[0].labels, console)
     _refuse_shared(train, dataset)
     trained: list[tuple[str, Adapter | None]] = []
     for config in configs:
@@ -238,7 +249,8 @@ def _standard_error(contestant: Contestant, key: str) -> float:
 
 
 def _overlay_paths(dataset: Dataset, options: argparse.Namespace) -> dict[Path, Sample]:
-    chosen = dataset.samples[: max(0, options.overlays)]
+    labelled = [sample for sample in dataset.samples if sample.labels.any()]
+    chosen = labelled[: max(0, options.overlays)]
     folder = options.output / "overlays"
     return {folder / f"{number:02d}_{Path(sample.name).name}.png": sample for number, sample in enumerate(chosen, 1)}
 
@@ -247,26 +259,23 @@ def _draw_overlays(
     model: Model, contestants: Sequence[Contestant], overlays: dict[Path, Sample], console: Console
 ) -> None:
     """Each image with the masks of its objects' boxes, and of one click on each."""
-    from napari_sam_lora.images import to_rgb8  # noqa: PLC0415
-    from napari_sam_lora.report import draw_panels  # noqa: PLC0415
+    from napari_sam_lora.report import Panel, draw_panels  # noqa: PLC0415
 
-    titles = ("given labels", *(contestant.name for contestant in contestants))
     with console.bar("drawing", len(overlays), "image", leave=False) as bar:
         for path, sample in overlays.items():
-            if sample.labels.any():
-                shown = to_rgb8(sample.image, model.preprocessing)
-                rows = []
-                for by_box in (True, False):
-                    masks = [_predicted(model, sample, contestant.adapter, by_box) for contestant in contestants]
-                    rows.append([(shown, labels) for labels in (sample.labels, *masks)])
-                draw_panels(path, rows, titles)
+            shown = to_rgb8(sample.image, model.preprocessing)
+            rows = []
+            for title, by_box in (("boxes", True), ("one click each", False)):
+                panels = [Panel("given labels", shown, sample.labels)]
+                for contestant in contestants:
+                    labels = _predicted(model, sample, contestant.adapter, by_box)
+                    panels.append(Panel(f"{contestant.name}: {title}", shown, labels))
+                rows.append(panels)
+            draw_panels(path, rows)
             bar.update()
 
 
 def _predicted(model: Model, sample: Sample, adapter: Adapter | None, by_box: bool) -> NDArray[np.int64]:
-    from napari_sam_lora.labels import click_at_centre  # noqa: PLC0415
-    from napari_sam_lora.prompts import Prompts  # noqa: PLC0415
-
     found = find_objects(sample.labels)
     if by_box:
         prompts = Prompts(boxes=[item.box for item in found])

@@ -109,7 +109,11 @@ def add_options(
 def given_options(options: argparse.Namespace, title: str) -> dict[str, Any]:
     """The values that were given on the command line for a group of `add_options`."""
     prefix = f"{title}."
-    return {name.removeprefix(prefix): value for name, value in vars(options).items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tuple(value) if isinstance(value, list) else value
+        for name, value in vars(options).items()
+        if name.startswith(prefix)
+    }
 
 
 def _help(setting: Setting) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pooch
 
 from napari_sam_lora.cli.console import Console
 from napari_sam_lora.cli.settings import ModelSettings
@@ -21,6 +24,7 @@ def fetch(info: ModelInfo, console: Console) -> Path:
     """Path of a named model's file, fetched with a progress bar if it is not here."""
     if is_available(info):
         return model_path(info)
+    pooch.get_logger().setLevel(logging.WARNING)  # the bar says it
     with console.progress(f"fetching {info.name}", "B", unit_scale=True, unit_divisor=1024) as progress:
         return model_path(info, progress)
 

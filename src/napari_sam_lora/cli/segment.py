@@ -200,7 +200,7 @@ def _segment_all(segmenter: _Segmenter, targets: dict[Path, Path], console: Cons
     """Segment and write; an image that cannot be is told, and the others go on."""
     failed: list[str] = []
     objects = 0
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with console.bar("segmenting", len(targets), "image", bar_format=layout) as bar:
         for number, (image, target) in enumerate(targets.items(), start=1):
             bar.set_description(f"{image.name} ({number} of {len(targets)})", refresh=False)

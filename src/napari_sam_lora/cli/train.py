@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if adapter_path.suffix != ".safetensors":
         raise InputError(f"The adapter file ends in .safetensors, unlike {adapter_path.name}.")
     check_output([adapter_path, metrics_path], options.overwrite)
-    dataset = load_dataset(settings.data, settings.training, console)
+    dataset = load_dataset(settings.data, settings.training.labels, console)
     model = open_model(settings.model, settings.preprocessing.resolve(), console)
     adapter, report = train_adapter(model, dataset, settings.training, console, held_out=_held_out(settings))
     adapter.save(adapter_path)
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.say(f"{adapter_path} ({adapter_path.stat().st_size / 1024:.0f} KiB), figures in {metrics_path}.")
 
 
-def load_dataset(data: DataSettings, training: TrainConfig | None, console: Console) -> Dataset:
-    """Read a labelled set with a progress bar, telling what is left out."""
+def load_dataset(data: DataSettings, meaning: str, console: Console) -> Dataset:
+    """Read a labelled set, whose labels mean instances, classes or a mask, telling what is left out."""
     if data.path is None:
         raise InputError(
             "No data: name a folder, a CSV table or a COCO file with --data or as data: path: in the YAML file."
@@ -86,7 +86,7 @@ def load_dataset(data: DataSettings, training: TrainConfig | None, console: Cons
             image_folder=data.image_folder,
             label_folder=data.label_folder,
             axes=data.axes,
-            classes=getattr(training, "labels", "instances") == "classes",
+            classes=meaning == "classes",
             progress=progress,
         )
     for warning in dataset.warnings:
@@ -107,13 +107,19 @@ def train_adapter(
     from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415  torch is imported when it is needed
 
     run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out)
+    held_out_iou = ""
     with console.bar(name, config.steps, "step") as bar:
         for step in run_:
             bar.total = step.steps
-            bar.set_postfix(loss=f"{step.loss:.3f}", phase=step.phase, refresh=False)
+            shown = {"loss": f"{step.loss:.3f}", "phase": step.phase}
+            held_out_iou = held_out_iou if step.held_out_iou is None else f"{step.held_out_iou:.3f}"
+            bar.set_postfix(shown | ({"held-out IoU": held_out_iou} if held_out_iou else {}), refresh=False)
             bar.update()
         bar.set_postfix(phase="checking held-out objects")
-        return run_.result()
+        result = run_.result()
+    for warning in run_.warnings:
+        console.warn(warning)
+    return result
 
 
 def metrics_of(report: FineTuneReport, settings: RunSettings) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""The models command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from napari_sam_lora.cli import loading, models
+from napari_sam_lora.io.samples import samples_folder
+from napari_sam_lora.model.download import cache_folder
+from napari_sam_lora.model.registry import MODELS, ModelInfo
+
+from .conftest import Run
+
+NANO = samples_folder().parent / "sam_nano.safetensors"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelInfo:
+    """A registered model that a server on this machine has."""
+    (tmp_path / "web").mkdir()
+    content = b"weights" * 1000
+    (tmp_path / "web" / "tiny.pth").write_bytes(content)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path / "web")))
+    Thread(target=server.serve_forever, daemon=True).start()
+    info = replace(
+        MODELS["vit_b"],
+        name="tiny",
+        url=f"http://127.0.0.1:{server.server_port}/tiny.pth",
+        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+    )
+    for module in (models, loading):
+        monkeypatch.setattr(module, "MODELS", {"tiny": info})
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    return info
+
+
+def test_the_list_names_every_model_with_its_licence(run: Run) -> None:
+    for arguments in (("models",), ("models", "list")):
+        ended = run(*arguments)
+        assert ended.code == 0
+        for info in MODELS.values():
+            (line,) = (line for line in ended.out.splitlines() if line.split()[0] == info.name)
+            assert info.licence in line
+            assert info.description in line
+        assert str(cache_folder()) in ended.out
+
+
+def test_the_list_is_there_for_programs_too(run: Run) -> None:
+    listed = json.loads(run("models", "list", "--json").out)
+    assert [model["name"] for model in listed] == list(MODELS)
+    assert listed[0]["here"] is True
+    assert listed[1]["here"] is False
+    assert listed[1]["url"] == MODELS["vit_b"].url
+
+
+def test_a_model_is_fetched_once_and_then_is_here(served: ModelInfo, run: Run) -> None:
+    path = cache_folder() / "tiny.pth"
+    assert "tiny" in run("models", "list").out
+    ended = run("models", "fetch", "tiny")
+    assert ended.code == 0
+    assert ended.out == f"tiny: {path}\n"
+    assert path.read_bytes() == b"weights" * 1000
+    served_again = run("models", "fetch", "tiny")
+    assert served_again.code == 0
+    assert json.loads(run("models", "info", "tiny", "--json").out)["here"] is True
+
+
+def test_a_model_that_cannot_be_fetched_says_what_to_do(
+    served: ModelInfo, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for changed, message in (
+        (replace(served, url=str(served.url).replace("tiny.pth", "gone.pth")), "could not be fetched"),
+        (replace(served, digest="sha256:" + "0" * 64), "damaged or not the right one"),
+    ):
+        monkeypatch.setattr(models, "MODELS", {"tiny": changed})
+        ended = run("models", "fetch", "tiny")
+        assert ended.code == 1
+        assert message in ended.message
+        assert f"save it as {cache_folder() / 'tiny.pth'}" in ended.message
+        assert list(cache_folder().iterdir()) == []
+
+
+def test_ctrl_c_in_a_download_leaves_nothing(served: ModelInfo, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_sam_lora.model.download._Bar.update", interrupted)
+    ended = run("models", "fetch", served.name)
+    assert ended.code == 130
+    assert ended.err.strip() == "napari-sam-lora: interrupted"
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_unknown_models_are_named_before_any_is_fetched(run: Run) -> None:
+    ended = run("models", "fetch", "vit_b", "vit_x", "vit_y")
+    assert ended.code == 1
+    assert "no model named vit_x, vit_y; named models: sam_nano, vit_b" in ended.message
+    assert not list(cache_folder().glob("*"))
+
+
+def test_a_named_model_is_described_without_its_file(run: Run) -> None:
+    text = run("models", "info", "vit_l_lm").out
+    assert "CC-BY-4.0" in text
+    assert "xxh128:017f20677997d628426dec80a8018f9d" in text
+    assert str(cache_folder() / "vit_l_lm.pt") in text
+
+
+def test_a_checkpoint_file_is_described_by_what_it_holds(run: Run) -> None:
+    described = json.loads(run("models", "info", NANO, "--json").out)
+    assert (described["family"], described["input_size"], described["blocks"]) == ("nano", 256, 6)
+    assert described["parameters"] > 1e6
+    assert described["path"] == str(NANO)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "a.pth").write_bytes(b"nothing")
+    for name, message in ((tmp_path / "a.pth", "a.pth is damaged"), (tmp_path / "b.pth", "no such file")):
+        ended = run("models", "info", name)
+        assert ended.code == 1
+        assert message in ended.message

@@ -1,0 +1,252 @@
+"""The train command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from napari_sam_lora import Adapter, TrainConfig
+from napari_sam_lora.io.samples import nuclei_pair
+from napari_sam_lora.training.run import FineTuneRun
+
+from .conftest import FAST, Run, plane, write_set
+
+
+def test_flags_alone_give_an_adapter_and_its_figures(labelled: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "new" / "a.safetensors"
+    ended = run("train", "--data", labelled, "--output", out, "--rank", "2", "--targets", "q", "k", "v", *FAST)
+    assert (ended.code, ended.err) == (0, "")
+    adapter = Adapter.load(out)
+    assert adapter.info.lora.rank == 2
+    assert adapter.info.lora.targets == ("q", "k", "v")
+    assert adapter.info.input_size == 64
+    metrics = json.loads((out.parent / "a.json").read_text())
+    assert metrics["verdict"] == "too few"
+    assert metrics["train_count"] == 6
+    assert metrics["base"]["box_iou"] is None
+    assert metrics["settings"]["training"]["rank"] == 2
+    assert metrics["settings"]["data"]["path"] == str(labelled)
+    assert len(metrics["losses"]) == 1
+    assert "Verdict: too few." in ended.out
+    assert str(out) in ended.out
+    assert sorted(path.name for path in out.parent.iterdir()) == ["a.json", "a.safetensors"]
+
+
+def test_a_yaml_file_gives_the_same_and_held_out_objects_are_compared(labelled: Path, tmp_path: Path, run: Run) -> None:
+    settings = {
+        "model": {"input_size": 64},
+        "data": {"path": labelled.name},
+        "training": {"steps": 1, "objects": 1, "views": 1, "validation_share": 0.5, "learning_rate": "2e-3"},
+        "preprocessing": {"percentiles": [1, 99]},
+        "output": {"adapter": "b.safetensors", "metrics": "figures.json"},
+    }
+    write_set(labelled, (3, 4))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    ended = run("train", tmp_path / "run.yaml", "--seed", "5")
+    assert (ended.code, ended.err) == (0, "")
+    metrics = json.loads((tmp_path / "figures.json").read_text())
+    assert metrics["settings"]["training"]["seed"] == 5
+    assert metrics["base"]["count"] == metrics["adapted"]["count"] == 6
+    info = Adapter.load(tmp_path / "b.safetensors").info
+    assert info.preprocessing.percentiles == (1, 99)
+    assert info.metrics["verdict"] == metrics["verdict"]
+    assert f"{metrics['base']['box_iou']:.3f}" in ended.out
+    assert "6 held-out objects" in ended.out
+
+    # another round keeps what was held out
+    again = run("train", tmp_path / "run.yaml", "--seed", "6", "--previous", tmp_path / "b.safetensors", "--output",
+                tmp_path / "c.safetensors", "--metrics", tmp_path / "c.json")  # fmt: skip
+    assert again.code == 0
+    assert json.loads((tmp_path / "c.json").read_text())["held_out"] == metrics["held_out"]
+
+
+def test_quiet_says_nothing(labelled: Path, tmp_path: Path, run: Run) -> None:
+    ended = run("train", "--quiet", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_nothing_that_exists_is_replaced_unless_asked_for(labelled: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    command = ("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    ended = run(*command)
+    assert ended.code == 1
+    assert "a.json exists already" in ended.message
+    assert not (tmp_path / "a.safetensors").exists()
+    assert run(*command, "--overwrite").code == 0
+    assert json.loads((tmp_path / "a.json").read_text())["verdict"]
+
+
+def test_files_without_a_partner_are_named(labelled: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copy(labelled / "images" / "cell_1.png", labelled / "images" / "lone.png")
+    ended = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert ended.code == 0
+    assert "warning: 1 images without labels are left out: lone.png." in ended.err
+
+
+def test_label_ids_up_to_3_are_objects(labelled: Path, tmp_path: Path, run: Run) -> None:
+    with Image.open(labelled / "labels" / "cell_1.png") as picture:
+        assert np.unique(np.asarray(picture)).tolist() == [0, 1, 2, 3]
+    out = tmp_path / "a.safetensors"
+    assert run("train", "--data", labelled, "--output", out, *FAST).code == 0
+    assert json.loads(out.with_suffix(".json").read_text())["train_count"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No data: name a folder"),
+        (["none.yaml"], "none.yaml cannot be read"),
+        (["bad.yaml"], "bad.yaml: training has no setting stepps"),
+        (["--data", "nowhere"], "There is no data set nowhere"),
+        (["--data", "set", "--label-folder", "none"], "There is no folder none"),
+        (["--data", "unequal"], "cell_1.png is (64, 64), its labels cell_1.png are (64, 32)"),
+        (["--data", "broken"], "1 of 2 images cannot be used. cell_2.png cannot be read"),
+        (["--data", "unlabelled"], "nothing to learn from"),
+        (["--data", "set", "--output", "a.pth"], "ends in .safetensors"),
+        (["--data", "set", "--steps", "0"], "steps must be at least 1"),
+        (["--data", "set", "--model", "none.pth"], "no model named 'none.pth'"),
+        (["--data", "set", "--model", "bad.yaml"], "bad.yaml is damaged"),
+        (["--data", "set", "--previous", "bad.yaml"], "bad.yaml is damaged or not an adapter"),
+        (["--data", "set", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+    ],
+)
+def test_misuse_is_told_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("set", "unequal", "broken", "unlabelled"):
+        write_set(Path(name), (1, 2))
+    Image.fromarray(plane(1)[1][:, :32]).save("unequal/labels/cell_1.png")
+    Path("broken/images/cell_2.png").write_bytes(b"no")
+    for seed in (1, 2):
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(f"unlabelled/labels/cell_{seed}.png")
+    Path("bad.yaml").write_text("training: {stepps: 3}")
+    ended = run("train", *arguments)
+    assert ended.code == 1
+    assert message in ended.message
+    assert not Path("adapter.safetensors").exists()
+
+
+def test_a_template_can_be_printed_written_and_used(labelled: Path, tmp_path: Path, run: Run) -> None:
+    printed = run("train", "--init-config")
+    assert yaml.safe_load(printed.out)["training"]["rank"] == TrainConfig().rank
+    path = tmp_path / "run.yaml"
+    assert run("train", "--init-config", path).code == 0
+    assert path.read_text() == printed.out
+    path.write_text("mine")
+    ended = run("train", "--init-config", path)
+    assert ended.code == 1
+    assert "run.yaml exists already" in ended.message
+    assert path.read_text() == "mine"
+
+
+def test_ctrl_c_leaves_no_file(labelled: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: FineTuneRun) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FineTuneRun, "__next__", interrupted)
+    out = tmp_path / "out"
+    ended = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST)
+    assert ended.code == 130
+    assert ended.err.strip() == "napari-sam-lora: interrupted"
+    assert not out.exists()
+
+
+def test_real_nuclei_can_be_given_as_a_table(tmp_path: Path, run: Run) -> None:
+    for number in (3, 4):
+        for kind, pixels in zip(("image", "labels"), nuclei_pair(number), strict=True):
+            Image.fromarray(pixels).save(tmp_path / f"{kind}{number}.png")
+    (tmp_path / "set.csv").write_text("image,labels\nimage3.png,labels3.png\nimage4.png,labels4.png\n")
+    out = tmp_path / "a.safetensors"
+    assert run("train", "--data", tmp_path / "set.csv", "--output", out, *FAST).code == 0
+    assert out.exists()
+
+
+# Stands in the place of the adapter's writer and of a step: says where it is, and waits to be killed.
+WAITING = """
+import sys, time
+from pathlib import Path
+from napari_sam_lora import cli
+from napari_sam_lora.lora import adapter
+from napari_sam_lora.training.run import FineTuneRun
+
+known_save, known_next = adapter.save_file, FineTuneRun.__next__
+
+def wait(place):
+    Path(sys.argv[2]).write_text(place)
+    time.sleep(600)
+
+def save(tensors, path, metadata):
+    known_save(tensors, path, metadata=metadata)
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) // 2])
+    wait("writing")
+
+def step(self):
+    report = known_next(self)
+    wait("between steps")
+    return report
+
+if sys.argv[1] == "writing":
+    adapter.save_file = save
+else:
+    FineTuneRun.__next__ = step
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+@pytest.mark.parametrize("place", ["writing", "between steps"])
+def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
+    place: str, adapter_file: Path, labelled: Path, tmp_path: Path
+) -> None:
+    out, said = tmp_path / "a.safetensors", tmp_path / "said"
+    shutil.copy(adapter_file, out)
+    command = ["train", "--data", labelled, "--output", out, "--overwrite", "--rank", "2", *FAST]
+    process = subprocess.Popen([sys.executable, "-c", WAITING, place, said, *command], stderr=subprocess.PIPE)
+    try:
+        while not (said.exists() and said.read_text() == place):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert out.read_bytes() == adapter_file.read_bytes()
+    assert Adapter.load(out).info.lora.rank == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whole(
+    adapter_file: Path, labelled: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.safetensors"
+    shutil.copy(adapter_file, out)
+    command = ["train", "--data", labelled, "--output", out, "--overwrite", "--rank", "2", *FAST]
+    # Writes without an end; killed as soon as the file has changed.
+    code = (
+        "import sys; from napari_sam_lora import Adapter, cli; known = Adapter.save\n"
+        "def save(self, path):\n    while True: known(self, path)\n"
+        "Adapter.save = save; cli.main(sys.argv[1:])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, *command], stderr=subprocess.PIPE)
+    try:
+        for _ in range(2000):
+            if process.poll() is not None or Adapter.load(out).info.lora.rank == 2:
+                break
+            time.sleep(0.03)
+    finally:
+        process.kill()
+        _, error = process.communicate()
+    assert process.returncode == -signal.SIGKILL, error
+    assert Adapter.load(out).info.lora.rank == 2
