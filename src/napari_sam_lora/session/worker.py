@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from napari_sam_lora.errors import SamLoraError
+from napari_sam_lora.session.native import import_triton_apart
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -193,6 +194,7 @@ class TorchThread:
         return taken
 
     def _run(self) -> None:
+        import_triton_apart()
         import torch  # noqa: PLC0415
 
         if self._threads is not None:
