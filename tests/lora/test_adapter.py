@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def test_a_saved_adapter_comes_back_to_the_bit(nano: Model, tmp_path: Path, prep
     assert all(torch.equal(again.tensors[name], value) for name, value in adapter.tensors.items())
     assert again.key == adapter.key
     assert [entry.name for entry in path.parent.iterdir()] == ["nuclei.safetensors"]
+
+
+def test_the_file_says_what_wrote_it(nano: Model, tmp_path: Path) -> None:
+    path = _adapter(nano).save(tmp_path / "a.safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["adapter"])["program"] == f"napari-sam-lora {version('napari-sam-lora')}"
 
 
 def test_a_loaded_adapter_segments_as_the_saved_one(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _program() -> str:
+    try:
+        return f"napari-sam-lora {version('napari-sam-lora')}"
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "napari-sam-lora"
+
+
 @dataclass(frozen=True)
 class AdapterInfo:
     """What an adapter file says about itself.
@@ -49,6 +57,8 @@ class AdapterInfo:
         Held-out figures of base and adapted model, and the verdict.
     created : str
         ISO 8601 time.
+    program : str
+        What wrote it, with its version.
     """
 
     base_name: str
@@ -60,6 +70,7 @@ class AdapterInfo:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=_now)
+    program: str = field(default_factory=_program)
 
     def to_json(self) -> str:
         """As one JSON object."""
@@ -76,14 +87,14 @@ class AdapterInfo:
         """
         try:
             values = json.loads(text)
-            kind, version = values.pop("format"), values.pop("version")
+            kind, file_version = values.pop("format"), values.pop("version")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise AdapterError("This file is not an adapter of napari-sam-lora.") from error
         if kind != FORMAT:
             raise AdapterError("This file is not an adapter of napari-sam-lora.")
-        if version != FORMAT_VERSION:
+        if file_version != FORMAT_VERSION:
             raise AdapterError(
-                f"This adapter has format version {version}; this program reads {FORMAT_VERSION}. "
+                f"This adapter has format version {file_version}; this program reads {FORMAT_VERSION}. "
                 "Update napari-sam-lora."
             )
         try:
