@@ -212,8 +212,8 @@ def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
 ) -> None:
     out, said = tmp_path / "a.safetensors", tmp_path / "said"
     shutil.copy(adapter_file, out)
-    command = ["train", "--data", labelled, "--output", out, "--overwrite", "--rank", "2", *FAST]
-    process = subprocess.Popen([sys.executable, "-c", WAITING, place, said, *command], stderr=subprocess.PIPE)
+    command = ["train", "--data", str(labelled), "--output", str(out), "--overwrite", "--rank", "2", *FAST]
+    process = subprocess.Popen([sys.executable, "-c", WAITING, place, str(said), *command], stderr=subprocess.PIPE)
     try:
         while not (said.exists() and said.read_text() == place):
             assert process.poll() is None, process.communicate()[1]
@@ -232,7 +232,7 @@ def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whol
 ) -> None:
     out = tmp_path / "a.safetensors"
     shutil.copy(adapter_file, out)
-    command = ["train", "--data", labelled, "--output", out, "--overwrite", "--rank", "2", *FAST]
+    command = ["train", "--data", str(labelled), "--output", str(out), "--overwrite", "--rank", "2", *FAST]
     # Writes without an end; killed as soon as the file has changed.
     code = (
         "import sys; from napari_sam_lora import Adapter, cli; known = Adapter.save\n"

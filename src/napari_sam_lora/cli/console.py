@@ -34,6 +34,11 @@ class Console:
 
     quiet: bool = False
 
+    @property
+    def watched(self) -> bool:
+        """Whether bars go to a screen, not to a file."""
+        return sys.stderr.isatty()
+
     def say(self, text: str = "") -> None:
         """A line about what happens."""
         if not self.quiet:
@@ -50,16 +55,15 @@ class Console:
 
     def bar(self, name: str, total: float | None, unit: str = "it", **options: Any) -> Any:
         """A progress bar with the time left, to be used in a ``with`` block."""
-        watched = sys.stderr.isatty()
         return tqdm(
             total=total,
             desc=name,
             unit=unit,
             disable=self.quiet,
             file=sys.stderr,
-            mininterval=0.1 if watched else _LOG_SECONDS,
-            delay=_SOON if watched else _LOG_SECONDS,
-            dynamic_ncols=watched,
+            mininterval=0.1 if self.watched else _LOG_SECONDS,
+            delay=_SOON if self.watched else _LOG_SECONDS,
+            dynamic_ncols=self.watched,
             **options,
         )
 

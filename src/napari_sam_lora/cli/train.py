@@ -115,7 +115,7 @@ def train_adapter(
             held_out_iou = held_out_iou if step.held_out_iou is None else f"{step.held_out_iou:.3f}"
             bar.set_postfix(shown | ({"held-out IoU": held_out_iou} if held_out_iou else {}), refresh=False)
             bar.update()
-        bar.set_postfix(phase="checking held-out objects")
+        bar.set_postfix(phase="checking held-out objects", refresh=console.watched)
         result = run_.result()
     for warning in run_.warnings:
         console.warn(warning)
