@@ -86,7 +86,12 @@ class ProgressBars:
             bar.total = total
         bar.update(done - bar.n)
         if done >= total:
-            self._bars.pop(kind).close()
+            self._close(kind)
+
+    def _close(self, kind: str) -> None:
+        bar = self._bars.pop(kind, None)  # napari processes events meanwhile, and one of them may have closed it
+        if bar is not None:
+            bar.close()
 
     def clear(self) -> None:
         """Remove all bars: the work has ended, or was cancelled."""

@@ -76,6 +76,10 @@ class LabelSet(TrackedLabels):
         """Pixels of each object in all planes, in the order of the ids; quicker than `stats` of each."""
         return self._measure.areas()
 
+    def outline_count(self) -> int:
+        """Objects counted in every plane that they are in, as training counts them."""
+        return sum(len(self._measure.planes_of(label)) for label in self._measure.ids())
+
     def next_id(self) -> int:
         """The smallest id above all in use, those of objects that were painted over included."""
         return max(self._measure.largest_id(), max(self._meta.records, default=0)) + 1

@@ -1,0 +1,285 @@
+"""What fine-tuning needs to know beyond a panel, which may be closed and opened again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from napari.utils import progress
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.curve import Course
+from napari_sam_lora._qt.efforts import EFFORTS
+from napari_sam_lora._qt.estimates import Speed, estimate_seconds, measure_speed
+from napari_sam_lora._qt.training_set import TrainingPair, find_pairs
+from napari_sam_lora.session import CancelToken, TorchThread, TrainingEvent, TrainingPlane
+from napari_sam_lora.session.worker import plain_words
+
+if TYPE_CHECKING:
+    from napari_sam_lora.training.config import TrainConfig
+
+T = TypeVar("T")
+
+COUNT_AFTER_MS = 400  # the training set is counted when painting has paused for so long
+SHOW_EVERY_MS = 250
+
+
+def desk_of(controller: Controller) -> TrainingDesk:
+    """The desk of a controller, made when first asked for; it ends with the controller."""
+    found = controller.findChild(TrainingDesk)
+    return found if isinstance(found, TrainingDesk) else TrainingDesk(controller)
+
+
+class TrainingDesk(QObject):
+    """The training set that was chosen, the settings, and the course of the run.
+
+    Signals
+    -------
+    set_changed : ()
+        Pairs, their objects, or which of them are included.
+    settings_changed : ()
+        The effort, `values` or the speed of the model.
+    run_changed : ()
+        Of the run, a few times a second at most, and at once when its state changes.
+    progressed : (object, int, int)
+        Key of `in_background`, what is done and what there is to do.
+
+    Attributes
+    ----------
+    values : dict
+        Settings of `TrainConfig` that differ from its defaults.
+    effort : str
+        Which of `EFFORTS` they are; empty for settings of the user's own.
+    course : Course
+    latest : TrainingEvent or None
+        The last event of the run.
+    planes : tuple of TrainingPlane
+        What the run is, or was, trained on.
+    speed : Speed or None
+        Of the loaded model on this machine, once measured.
+    pace : float
+        How much longer the last complete run took than was estimated.
+    """
+
+    set_changed = Signal()
+    settings_changed = Signal()
+    run_changed = Signal()
+    progressed = Signal(object, int, int)
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self._controller = controller
+        self._excluded: set[str] = set()
+        self._images: dict[str, str] = {}
+        self._pairs: list[TrainingPair] | None = None
+        self.effort = "standard"
+        self.values: dict[str, Any] = dict(EFFORTS["standard"].values)
+        self.course = Course()
+        training = controller.session.training
+        self.latest: TrainingEvent | None = None if training is None else training.event
+        self.planes: tuple[TrainingPlane, ...] = ()
+        self.speed: Speed | None = None
+        self.pace = 1.0
+        self._config: TrainConfig | None = None
+        self._bar: Any = None
+        thread = self._thread = TorchThread("napari-sam-lora background")
+        thread.progressed.connect(self._pass_on)
+        self.destroyed.connect(lambda: thread.close(0))
+        self._counting, self._showing = self._timer(COUNT_AFTER_MS), self._timer(SHOW_EVERY_MS)
+        self._counting.timeout.connect(self._count)
+        self._showing.timeout.connect(self._show)
+        for signal in (controller.images_changed, controller.labels_changed):
+            signal.connect(self._count_soon)
+        controller.objects_changed.connect(self._count_soon)
+        controller.model_changed.connect(self._on_model)
+        controller.training_changed.connect(self._on_training)
+
+    # Training set
+
+    def pairs(self) -> list[TrainingPair]:
+        """Labels with their images, counted lately; those without an image too."""
+        if self._pairs is None:
+            self._pairs = find_pairs(self._controller, self._images)
+        return self._pairs
+
+    def is_included(self, pair: TrainingPair) -> bool:
+        """Whether a pair is trained on."""
+        return bool(pair.image) and pair.labels not in self._excluded
+
+    def included(self) -> list[TrainingPair]:
+        """The pairs that are trained on."""
+        return [pair for pair in self.pairs() if self.is_included(pair)]
+
+    def include(self, labels: str, included: bool) -> None:
+        """Train on these labels, or not."""
+        (self._excluded.discard if included else self._excluded.add)(labels)
+        self.set_changed.emit()
+
+    def choose_image(self, labels: str, image: str) -> None:
+        """These labels belong to this image."""
+        self._images[labels] = image
+        self._count()
+
+    def mark_complete(self, labels: str, complete: bool) -> None:
+        """All labelled planes of these labels are complete, or not."""
+        known = self._controller.session.labels.get(labels)
+        if known is not None:
+            for plane in known.labelled_planes():
+                known.mark_complete(plane, complete)
+            self._count()
+
+    # Settings
+
+    def choose_effort(self, name: str) -> None:
+        """Take the settings of an effort; what labels mean stays."""
+        self.effort = name
+        kept = {key: value for key, value in self.values.items() if key == "labels"}
+        self.values = dict(EFFORTS[name].values) | kept
+        self.settings_changed.emit()
+
+    def set_values(self, values: dict[str, Any]) -> None:
+        """Take settings of the user's own; those of an effort are recognised."""
+        self.values = values
+        bare = {key: value for key, value in values.items() if key != "labels"}
+        self.effort = next((name for name, effort in EFFORTS.items() if effort.values == bare), "")
+        self.settings_changed.emit()
+
+    def config(self) -> TrainConfig:
+        """The settings of the next run; raises an InputError if they make no sense."""
+        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported when it is needed
+
+        return TrainConfig.from_dict(self.values)
+
+    # The run
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going on."""
+        return self.latest is not None and not self.latest.is_final
+
+    def start(self, name: str) -> None:
+        """Start a run under a name; the model must be loaded. The user is told if that is not possible."""
+        with self._controller.told():
+            self._controller.flush()
+            self._count()
+            config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
+            job = self._controller.session.start_training(config, include, free_name(name))
+            self.course, self.planes, self._config = Course(steps=config.steps), job.planes, config
+            self._on_training(job.event)
+
+    @property
+    def meaning(self) -> str:
+        """What labels meant in the run."""
+        return "instances" if self._config is None else self._config.labels
+
+    def in_background(
+        self,
+        key: str,
+        function: Callable[[CancelToken], T],
+        done: Callable[[T], None],
+        owner: QObject,
+        failed: Callable[[], None] | None = None,
+    ) -> Future[T]:
+        """Run something apart from the session's own work; errors are shown. A newer one with the same key replaces it.
+
+        ``done`` is called on the GUI thread, after an error ``failed`` is; neither if Qt has deleted the owner.
+        """
+
+        def tell(error: BaseException) -> None:
+            show_error(plain_words(error))
+            if failed is not None and isalive(owner):
+                failed()
+
+        future = self._thread.submit(key, function)
+        self._controller.when_done(future, lambda result: done(result) if isalive(owner) else None, tell)
+        return future
+
+    def cancel(self, key: str) -> None:
+        """End what runs in the background under this key; nothing is called back."""
+        self._thread.cancel(key)
+
+    def measure(self) -> None:
+        """Measure the speed of the loaded model, unless it is known or a run goes on; `settings_changed` follows."""
+        model = self._controller.session.model
+        if model is not None and self.speed is None and not self.is_running:
+            self.in_background("speed", lambda token: (model, measure_speed(token, model)), self._measured, self)
+
+    def _measured(self, found: tuple[Any, Speed]) -> None:
+        if found[0] is self._controller.session.model:
+            self.speed = found[1]
+            self.settings_changed.emit()
+
+    def _on_model(self) -> None:
+        self.speed, self.pace = None, 1.0
+        self.settings_changed.emit()
+
+    def _timer(self, milliseconds: int) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        return timer
+
+    def _pass_on(self, key: object, done: int, total: int) -> None:
+        """In the worker thread."""
+        if isalive(self):
+            self.progressed.emit(key, done, total)
+
+    def _count_soon(self, *_: object) -> None:
+        self._counting.start()
+
+    def _count(self) -> None:
+        self._counting.stop()
+        self._pairs = None
+        self.set_changed.emit()
+
+    def _on_training(self, event: TrainingEvent) -> None:
+        before, self.latest = self.latest, event
+        self.course.add(event)
+        if before is None or before.state != event.state:
+            self._showing.stop()
+            self._show()
+            self._tell(event)
+        elif not self._showing.isActive():
+            self._showing.start()
+
+    def _learn_pace(self, event: TrainingEvent) -> None:
+        step, report, config = event.step, event.report, self._config
+        if report is None or step is None or config is None or self.speed is None or step.step < config.steps:
+            return
+        objects = sum(len(np.unique(plane.labels)) - 1 for plane in self.planes)
+        expected = estimate_seconds(config, self.speed, len(self.planes), objects)
+        self.pace = report.seconds / expected if step.step == step.steps else self.pace
+        self.settings_changed.emit()
+
+    def _show(self) -> None:
+        event = self.latest
+        if event is not None and event.step is not None and not event.is_final:
+            if self._bar is None:
+                self._bar = progress(total=event.step.steps, desc="Fine-tuning")
+            self._bar.update(event.step.step - self._bar.n)
+        elif self._bar is not None:
+            bar, self._bar = self._bar, None  # napari processes events when a bar changes
+            bar.close()
+        self.run_changed.emit()
+
+    def _tell(self, event: TrainingEvent) -> None:
+        """The end of a run is news also where the panel is closed."""
+        self._learn_pace(event)
+        if event.state == "failed":
+            show_error(f"Fine-tuning ended: {event.message}")
+        elif event.state == "ended" and event.report is not None:
+            if event.activated:
+                show_info(f"The adapter “{event.adapter}” is better than the model without it, and is in use now.")
+            else:
+                show_warning(f"The adapter “{event.adapter}” is kept but not in use. {event.message}")
+
+
+def free_name(text: str) -> str:
+    """A name that an adapter can have, made of what was typed; a number is added later if it is taken."""
+    return re.sub(r"[^\w .()+-]", "_", text).strip(" .")[:70].lstrip("-+()") or "adapter"

@@ -1,0 +1,190 @@
+"""How to learn: an effort in plain words, or every setting."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QButtonGroup, QFileDialog, QFormLayout, QMenu, QRadioButton, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.efforts import EFFORTS
+from napari_sam_lora._qt.estimates import estimate_seconds
+from napari_sam_lora._qt.settings_editor import SettingsEditor
+from napari_sam_lora._qt.settings_file import read_settings, write_settings
+from napari_sam_lora._qt.training_desk import TrainingDesk
+from napari_sam_lora._qt.widgets import Notice, action, chooser, duration
+from napari_sam_lora.session import CancelToken, TrainingPlane
+
+MEANINGS = {
+    "instances": "Every number is one object",
+    "classes": "Every number is a class",
+    "mask": "All that is labelled is one object",
+}
+FILES = "Settings (*.yaml *.yml)"
+
+
+class TrainingForm(QWidget):
+    """Efforts with their estimated times, and all settings below.
+
+    Parameters
+    ----------
+    controller : Controller
+    desk : TrainingDesk
+    """
+
+    def __init__(self, controller: Controller, desk: TrainingDesk) -> None:
+        super().__init__()
+        self._controller, self._desk = controller, desk
+        self.efforts = {name: QRadioButton(effort.title) for name, effort in EFFORTS.items()}
+        self._words = {name: Notice(effort.words) for name, effort in EFFORTS.items()}
+        self._own = Notice("Settings of your own, see below.")
+        self.meaning = chooser(MEANINGS, "What the numbers of your labels layers stand for.")
+        self.editor: SettingsEditor | None = None
+        self.advanced = QCollapsible("All settings")
+        self.advanced.setDuration(0)
+        self._loading = Notice("One moment…")
+        self.advanced.addWidget(self._loading)
+        self.files = action("Load or save…", "Settings as a file, which trains without napari as well.", lambda: None)
+        self.files.setMenu(self._menu())
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._group = QButtonGroup(self)
+        for name, choice in self.efforts.items():
+            self._group.addButton(choice)
+            choice.setToolTip(EFFORTS[name].words)
+            self._words[name].setContentsMargins(20, 0, 0, 0)
+            layout.addWidget(choice)
+            layout.addWidget(self._words[name])
+        layout.addWidget(self._own)
+        form = QFormLayout()
+        form.addRow("Labels", self.meaning)
+        layout.addLayout(form)
+        layout.addWidget(self.advanced)
+        layout.addWidget(self.files)
+
+    def _connect(self) -> None:
+        for name, choice in self.efforts.items():
+            choice.clicked.connect(partial(self._choose, name))
+        self.meaning.activated.connect(self._on_meaning)
+        self.advanced.toggled.connect(self._on_expanded)
+        self._desk.settings_changed.connect(self.refresh)
+        self._desk.set_changed.connect(self._show_times)
+
+    def refresh(self) -> None:
+        """Show the settings as they are now."""
+        desk = self._desk
+        self._group.setExclusive(False)
+        for name, choice in self.efforts.items():
+            choice.setChecked(name == desk.effort)
+        self._group.setExclusive(True)
+        self._own.setVisible(not desk.effort)
+        self.meaning.setCurrentIndex(self.meaning.findData(desk.values.get("labels", "instances")))
+        if self.editor is not None:
+            self.editor.show_values(desk.values)
+        self._show_times()
+
+    def _show_times(self) -> None:
+        """Estimates need the model's speed, and torch, which is there by then."""
+        desk = self._desk
+        pairs = desk.included()
+        if desk.speed is None or not pairs:
+            for name, choice in self.efforts.items():
+                choice.setText(EFFORTS[name].title)
+            return
+        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+
+        planes, objects = sum(pair.planes for pair in pairs), sum(pair.objects for pair in pairs)
+        for name, choice in self.efforts.items():
+            config = TrainConfig(**EFFORTS[name].values)
+            seconds = desk.pace * estimate_seconds(config, desk.speed, planes, objects)
+            choice.setText(f"{EFFORTS[name].title}, about {duration(seconds)}")
+        if not desk.effort:
+            seconds = desk.pace * estimate_seconds(TrainConfig.from_dict(desk.values), desk.speed, planes, objects)
+            self._own.setText(f"Settings of your own, see below: about {duration(seconds)}.")
+
+    def _choose(self, name: str, *_: object) -> None:
+        self._desk.choose_effort(name)
+
+    def _on_meaning(self, place: int) -> None:
+        meaning = str(self.meaning.itemData(place))
+        rest = {name: value for name, value in self._desk.values.items() if name != "labels"}
+        self._desk.set_values(rest if meaning == "instances" else rest | {"labels": meaning})
+
+    def _on_expanded(self, expanded: bool) -> None:
+        if expanded and self.editor is None:
+            self._desk.in_background("form", _import_settings, self._make_editor, self)
+
+    def _make_editor(self, cls: type) -> None:
+        if self.editor is None:
+            self.editor = SettingsEditor(cls, "training")
+            self.editor.show_values(self._desk.values)
+            self.editor.edited.connect(self._desk.set_values)
+            self._loading.hide()
+            self.advanced.addWidget(self.editor)
+            self.advanced.expand(animate=False)
+
+    # Files
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        for words, tip, call in (
+            ("Load settings…", "From a YAML file.", self._choose_to_load),
+            ("Save settings…", "As a YAML file.", partial(self._choose_to_save, False)),
+            (
+                "Save settings with images and labels…",
+                "All that 'napari-sam-lora train' needs to make the same adapter without napari.",
+                partial(self._choose_to_save, True),
+            ),
+        ):
+            action = menu.addAction(words)
+            if action is not None:
+                action.setToolTip(tip)
+                action.triggered.connect(lambda *_, call=call: call())
+        return menu
+
+    def _choose_to_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load training settings", "", FILES)
+        if path:
+            self.load(Path(path))
+
+    def _choose_to_save(self, with_data: bool) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save training settings", "training.yaml", FILES)
+        if path:
+            self.save(Path(path), with_data)
+
+    def load(self, path: Path) -> None:
+        """Take the settings of a file; it is read in the background, for it needs torch."""
+        self._desk.in_background("load", lambda token: read_settings(path), self._loaded, self)
+
+    def _loaded(self, found: tuple[dict[str, object], str]) -> None:
+        values, name = found
+        self._desk.set_values(values)
+        model = self._controller.session.model
+        if name and model is not None and name != model.name:
+            show_info(f"These settings were made for the model {name}; loaded is {model.name}.")
+
+    def save(self, path: Path, with_data: bool) -> None:
+        """Write the settings, and if wanted the images and labels, in the background."""
+        with self._controller.told():
+            planes: tuple[TrainingPlane, ...] = ()
+            if with_data:
+                self._controller.flush()
+                include = [(pair.image, pair.labels) for pair in self._desk.included()]
+                planes = self._controller.session.training_planes(include)
+            model = self._controller.session.model
+            job = partial(write_settings, path=path, values=dict(self._desk.values), model=model, planes=planes)
+            self._desk.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)
+
+
+def _import_settings(token: CancelToken) -> type:
+    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+
+    return TrainConfig
