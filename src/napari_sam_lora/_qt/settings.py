@@ -127,11 +127,13 @@ class Remembered:
 
 def _checked(given: dict[str, Any]) -> Preferences:
     """Preferences from values of unknown origin."""
-    made = Preferences()
-    for one in fields(Preferences):
-        value = given.get(one.name)
-        if type(value) is type(getattr(made, one.name)):
-            made = replace(made, **{one.name: value})
+    usual = Preferences()
+    usable: dict[str, Any] = {
+        one.name: given[one.name]
+        for one in fields(Preferences)
+        if type(given.get(one.name)) is type(getattr(usual, one.name))
+    }
+    made = replace(usual, **usable)
     if made.model not in MODELS and not Path(made.model).is_file():
         made = replace(made, model=Preferences.model)
     return replace(made, device=made.device.strip() or Preferences.device, cache_folder=made.cache_folder.strip())

@@ -1,0 +1,217 @@
+"""The parameters of everything mode in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
+
+from napari_sam_lora._qt.settings import Remembered
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of `EverythingConfig`, or the smallest size of an object.
+
+    Attributes
+    ----------
+    name : str
+        Of the field; "smallest" is no field, but the argument of `Session.everything`.
+    words : str
+        Its label.
+    tip : str
+    default : int or float
+        The same as in `EverythingConfig`, which is not imported here because that imports torch.
+    low, high, step : int or float
+    is_basic : bool
+        Whether it is shown at once.
+    """
+
+    name: str
+    words: str
+    tip: str
+    default: float
+    low: float
+    high: float
+    step: float
+    is_basic: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is an integer."""
+        return isinstance(self.default, int)
+
+
+PARAMETERS = (
+    Parameter(
+        "points_per_side",
+        "Clicks along a side",
+        "The model is asked at a grid of this many clicks along each side. More find smaller objects and take longer.",
+        32,
+        2,
+        256,
+        8,
+        is_basic=True,
+    ),
+    Parameter(
+        "smallest",
+        "Smallest object (pixels)",
+        "Objects with fewer pixels are left out.",
+        20,
+        0,
+        1_000_000,
+        10,
+        is_basic=True,
+    ),
+    Parameter(
+        "pred_iou_thresh",
+        "Least score",
+        "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more.",
+        0.7,
+        0.0,
+        1.0,
+        0.05,
+        is_basic=True,
+    ),
+    Parameter(
+        "stability_score_thresh",
+        "Least stability",
+        "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more.",
+        0.8,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "stability_score_offset",
+        "Stability: change by",
+        "How far the threshold is changed to see whether an outline is stable.",
+        1.0,
+        0.1,
+        10.0,
+        0.1,
+    ),
+    Parameter(
+        "box_nms_thresh",
+        "Most overlap",
+        "Of two masks whose boxes overlap more than this (0 to 1), only the better one is kept.",
+        0.5,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "min_mask_region_area",
+        "Clean up to (pixels)",
+        "Holes and specks of a mask that are smaller than this are filled or removed.",
+        0,
+        0,
+        100_000,
+        10,
+    ),
+    Parameter(
+        "crop_n_layers",
+        "Rounds on enlarged parts",
+        "Looks again at enlarged parts of the plane, for many small objects. Each round takes four times as long.",
+        0,
+        0,
+        3,
+        1,
+    ),
+    Parameter(
+        "crop_nms_thresh",
+        "Most overlap between parts",
+        "As “Most overlap”, between masks found in different enlarged parts.",
+        0.7,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "crop_overlap_ratio",
+        "Parts overlap by",
+        "How far enlarged parts overlap, as a share of the plane.",
+        512 / 1500,
+        0.0,
+        0.9,
+        0.05,
+    ),
+    Parameter(
+        "crop_n_points_downscale_factor",
+        "Fewer clicks in parts",
+        "Each further round uses as many times fewer clicks along a side.",
+        1,
+        1,
+        8,
+        1,
+    ),
+    Parameter(
+        "points_per_batch",
+        "Clicks at once",
+        "How many clicks are computed together. Fewer need less memory.",
+        64,
+        1,
+        1024,
+        16,
+    ),
+)
+
+
+class EverythingForm(QWidget):
+    """Fields for some of the parameters; what was entered is remembered.
+
+    Parameters
+    ----------
+    is_basic : bool
+        Which parameters.
+    remembered : Remembered
+    parent : QWidget, optional
+    """
+
+    def __init__(self, is_basic: bool, remembered: Remembered, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._remembered = remembered
+        self.fields: dict[str, QSpinBox | QDoubleSpinBox] = {}
+        self._parameters = [one for one in PARAMETERS if one.is_basic == is_basic]
+        known = remembered.read()
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for one in self._parameters:
+            field = _field(one)
+            _set(field, one, known.get(one.name, one.default))
+            field.editingFinished.connect(self._remember)
+            layout.addRow(one.words, field)
+            label = layout.labelForField(field)
+            if label is not None:
+                label.setToolTip(one.tip)
+            self.fields[one.name] = field
+
+    def values(self) -> dict[str, Any]:
+        """By name."""
+        return {name: field.value() for name, field in self.fields.items()}
+
+    def reset(self) -> None:
+        """Back to what is usual."""
+        for one in self._parameters:
+            _set(self.fields[one.name], one, one.default)
+        self._remember()
+
+    def _remember(self) -> None:
+        self._remembered.update(**self.values())
+
+
+def _field(parameter: Parameter) -> QSpinBox | QDoubleSpinBox:
+    field: Any = QSpinBox() if parameter.is_whole else QDoubleSpinBox()
+    field.setRange(parameter.low, parameter.high)
+    field.setSingleStep(parameter.step)
+    field.setToolTip(parameter.tip)
+    return field
+
+
+def _set(field: Any, parameter: Parameter, value: Any) -> None:
+    """What was remembered may be anything."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    number = value if usable and parameter.low <= value <= parameter.high else parameter.default
+    field.setValue(int(number) if parameter.is_whole else float(number))
