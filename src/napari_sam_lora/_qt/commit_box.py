@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import Words, button, row
@@ -43,7 +43,7 @@ class CommitBox(QWidget):
         self._undo = button("Undo", "Take back the last change of the labels (Ctrl-Z)", controller.undo)
         whole = column(self)
         whole.addWidget(heading("3. Add it to the labels"))
-        whole.addWidget(row(Words("Labels"), self._target))
+        whole.addWidget(row(QLabel("Labels"), self._target))
         whole.addWidget(row(self._what, self._label))
         whole.addWidget(self._overwrite)
         whole.addWidget(self._add)

@@ -137,6 +137,7 @@ class Controller(Hub):
 
     def commit(self) -> None:
         """Write the masks of the present prompts into the target, as soon as they are computed; see `message`."""
+        self.drawing.pull()
         if self.previews.has_prompts():
             self.previews.when_fresh(self._write)
         else:

@@ -46,7 +46,7 @@ def current_plane(viewer: Any, layer: Any, image: str) -> PlaneKey | None:
     """
     dims = viewer.dims
     axes = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
-    if dims.ndisplay != 2 or min(axes) < 0:
+    if dims.ndisplay != 2 or dims.ndim < layer.ndim or min(axes) < 0:
         return None
     others = [axis for axis in range(layer.ndim) if axis not in axes]
     matrix, offset = data_to_world(layer)

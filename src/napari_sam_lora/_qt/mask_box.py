@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QCheckBox, QSlider, QSpinBox, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QSpinBox, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import Words, button, row
-from napari_sam_lora._qt.pieces import column, heading
+from napari_sam_lora._qt.pieces import column, folded, heading
 
 STEPS_PER_UNIT = 10
 MOST_THRESHOLD = 5
@@ -96,14 +95,13 @@ class MaskBox(QWidget):
         whole.addWidget(heading("2. Look at the mask"))
         whole.addWidget(self._state)
         whole.addWidget(row(self._auto, *self._candidates))
-        more, inner = QCollapsible("Adjust the mask"), QWidget()
+        inner = QWidget()
         lines = column(inner)
-        lines.addWidget(row(Words("Larger"), self._threshold, Words("smaller")))
+        lines.addWidget(row(QLabel("Larger"), self._threshold, QLabel("smaller")))
         lines.addWidget(self._fill)
-        lines.addWidget(row(Words("Leave out parts below"), self._smallest))
+        lines.addWidget(row(QLabel("Leave out parts below"), self._smallest))
         lines.addWidget(self._contrast)
-        more.addWidget(inner)
-        whole.addWidget(more)
+        whole.addWidget(folded("Adjust the mask", inner))
 
     def _on_auto(self) -> None:
         self._choose("auto")

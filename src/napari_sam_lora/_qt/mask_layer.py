@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from napari_sam_lora._qt.drawn import COLOURS, Drawn, items_of
 from napari_sam_lora._qt.geometry import from_thin, placed_plane, thin_shape, to_thin
@@ -149,9 +150,12 @@ class MaskLayer:
         self._tool_changed()
 
     def _on_painted(self, event: Any) -> None:
+        QTimer.singleShot(0, self._look)  # napari tells before it writes the pixels
+
+    def _look(self) -> None:
         """After a stroke or an undo, but also after changes that touch no pixel."""
-        data = np.asarray(event.source.data)
-        if not np.array_equal(data, self._seen):
+        data = None if self.layer is None else np.asarray(self.layer.data)
+        if data is not None and not np.array_equal(data, self._seen):
             self._seen = data.copy()
             self._changed()
 

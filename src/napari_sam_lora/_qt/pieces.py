@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_sam_lora._qt.parts import Words
 
@@ -95,4 +96,14 @@ def column(parent: QWidget) -> QVBoxLayout:
     made = QVBoxLayout(parent)
     made.setContentsMargins(0, 0, 0, 0)
     made.setSpacing(4)
+    return made
+
+
+def folded(title: str, widget: QWidget) -> QCollapsible:
+    """A section that opens when its title is clicked."""
+    made = QCollapsible(title)
+    for layout, margin in ((made.layout(), 0), (made.content().layout(), 4)):
+        if layout is not None:
+            layout.setContentsMargins(0, margin, 0, margin)
+    made.addWidget(widget)
     return made

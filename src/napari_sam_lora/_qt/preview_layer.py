@@ -9,11 +9,11 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_sam_lora._qt.geometry import from_thin, placed_plane, to_thin
-from napari_sam_lora._qt.layers import MARK
+from napari_sam_lora._qt.layers import MARK, role_of
 from napari_sam_lora.session import PlaneKey
 
 # Bright and few, so that they differ from the many colours of finished labels.
-COLOURS = ("#00e5ff", "#ffee00", "#ff4dff", "#ff9100", "#b2ff59")
+COLOURS = ("#00e5ff", "#ffee00", "#ff4dff", "#ff9100", "#8c9eff")
 
 
 class PreviewLayer:
@@ -92,7 +92,15 @@ class PreviewLayer:
         self._layer.colormap = _colormap(self._colours, int(wanted.max(initial=0)))
         self._layer.editable = False
         self._plane = plane
+        self._lower()
         self._viewer.layers.selection.active = active
+
+    def _lower(self) -> None:
+        """Below what prompts are drawn on."""
+        layers = self._viewer.layers
+        prompts = [place for place, layer in enumerate(layers) if role_of(layer) in ("points", "shapes", "mask")]
+        if prompts:
+            layers.move(layers.index(self._layer), min(prompts))
 
     def _write(self, layer: Any, wanted: NDArray[Any]) -> None:
         if int(wanted.max(initial=0)) not in layer.colormap.color_dict:

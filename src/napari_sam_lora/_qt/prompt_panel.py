@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtGui import QHideEvent, QShowEvent
-from superqt import QCollapsible
+from qtpy.QtWidgets import QLabel
 
 from napari_sam_lora._qt import keys
 from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.commit_box import CommitBox
 from napari_sam_lora._qt.controller import controller_of
+from napari_sam_lora._qt.everything_box import EverythingBox
 from napari_sam_lora._qt.mask_box import MaskBox
+from napari_sam_lora._qt.model_box import ModelBox
+from napari_sam_lora._qt.objects_table import ObjectsTable
 from napari_sam_lora._qt.parts import Words, row
-from napari_sam_lora._qt.pieces import NO_IMAGE, LayerCombo, ScrollPanel
+from napari_sam_lora._qt.pieces import NO_IMAGE, LayerCombo, ScrollPanel, folded
 from napari_sam_lora._qt.tool_box import ToolBox
 
 
@@ -31,13 +34,15 @@ class PromptPanel(ScrollPanel):
         self._image = LayerCombo("The image to segment")
         self._image.chosen.connect(self.controller.choose_image)
         self._empty = Words(NO_IMAGE)
-        self._tools, self._mask, self._commit = (
-            ToolBox(self.controller),
-            MaskBox(self.controller),
-            CommitBox(self.controller),
+        self._model = ModelBox(self.controller)
+        self._tools = ToolBox(self.controller)
+        self._mask = MaskBox(self.controller)
+        self._commit = CommitBox(self.controller)
+        self._more = (
+            folded("Objects", ObjectsTable(self.controller)),
+            folded("Find everything", EverythingBox(self.controller)),
+            folded("Keys", Words(keys.table())),
         )
-        self._help = QCollapsible("Keys")
-        self._help.addWidget(Words(keys.table()))
         self._lay_out()
         for signal in (self.controller.images_changed, self.controller.image_chosen, self.controller.plane_changed):
             signal.connect(self.refresh)
@@ -63,8 +68,8 @@ class PromptPanel(ScrollPanel):
             self.controller.panel_left(self)
 
     def _lay_out(self) -> None:
-        self.column.addWidget(row(Words("Image"), self._image))
+        self.column.addWidget(row(QLabel("Image"), self._image))
         self.column.addWidget(self._empty)
-        for widget in (self._tools, self._mask, self._commit, self._help):
+        for widget in (self._model, self._tools, self._mask, self._commit, *self._more):
             self.column.addWidget(widget)
         self.column.addStretch(1)

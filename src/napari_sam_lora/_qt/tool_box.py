@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari.layers import Points, Shapes
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import is_managed
@@ -52,7 +52,7 @@ class ToolBox(QWidget):
         whole.addWidget(row(self._inside, self._outside))
         whole.addWidget(self._hint)
         whole.addWidget(self._batch)
-        whole.addWidget(row(Words("Prompts from"), self._source))
+        whole.addWidget(row(QLabel("Prompts from"), self._source))
         self._connect()
         self.refresh()
 
