@@ -27,7 +27,8 @@ def nuclei() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @pytest.fixture(autouse=True)
 def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
+    """No test reads or writes the user's cache and settings."""
+    monkeypatch.setenv("NAPARI_SAM_LORA_CONFIG", str(tmp_path_factory.mktemp("config")))
     monkeypatch.setenv("NAPARI_SAM_LORA_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 

@@ -13,6 +13,7 @@ from napari_sam_lora._qt.choices import Choices
 from napari_sam_lora._qt.drawing import Drawing
 from napari_sam_lora._qt.layer_book import LayerBook
 from napari_sam_lora._qt.previews import Previews
+from napari_sam_lora._qt.settings import apply_preferences, preferences
 from napari_sam_lora._qt.work import Work
 from napari_sam_lora._qt.workers import Relay
 from napari_sam_lora.errors import SamLoraError
@@ -48,6 +49,7 @@ class Hub(QObject):
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
+        apply_preferences(preferences())
         self.session = session or Session(adapters_folder=cache_folder() / "adapters")
         self.policy = CommitPolicy()
         self._relay = Relay(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -76,19 +75,6 @@ def save_preferences(changed: Preferences) -> None:
     for name, value in asdict(changed).items():
         if getattr(general, name) != value:
             setattr(general, name, value)
-
-
-def on_preferences_changed(call: Callable[[], None]) -> Callable[[], None]:
-    """Call back when the user has changed preferences in napari; returns what ends that."""
-    general = _napari_page()
-    if general is None:
-        return lambda: None
-
-    def pass_on(event: Any = None) -> None:
-        call()
-
-    general.events.connect(pass_on)
-    return lambda: general.events.disconnect(pass_on)
 
 
 def apply_preferences(chosen: Preferences) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
+from napari_sam_lora._qt.settings import preferences
 from napari_sam_lora._qt.workers import ProgressBars, Relay
 from napari_sam_lora.session import Session
 
@@ -25,11 +26,6 @@ class Work(QObject):
     training_changed : (TrainingEvent)
     loading_changed : (str)
         Name of the model that is being loaded; empty when this has ended.
-
-    Attributes
-    ----------
-    default_model, default_device : str
-        What `ensure_model` loads.
     """
 
     model_changed = Signal()
@@ -44,7 +40,6 @@ class Work(QObject):
     def __init__(self, session: Session, relay: Relay, parent: QObject) -> None:
         super().__init__(parent)
         self._session, self._relay, self._bars = session, relay, ProgressBars()
-        self.default_model, self.default_device = "sam_nano", "auto"
         self.loading = ""
         relay.follow(session.model_changed, self.model_changed.emit)
         relay.follow(session.adapters.changed, self.adapters_changed.emit)
@@ -55,9 +50,10 @@ class Work(QObject):
         relay.follow(session.failed, self._on_failure)
 
     def ensure_model(self) -> None:
-        """Load the default model if none is loaded or being loaded."""
+        """Load the user's default model if none is loaded or being loaded."""
         if self._session.model is None and not self.loading:
-            self.load_model(self.default_model, self.default_device)
+            chosen = preferences()
+            self.load_model(chosen.model, chosen.device)
 
     def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> None:
         """Load a model in the background."""
