@@ -127,6 +127,26 @@ def test_a_prompt_that_makes_no_sense_is_told_with_file_and_image(
         file.for_image(Path("a.png"))
 
 
+@pytest.mark.parametrize(
+    ("entry", "inside"),
+    [
+        ({"box": [5, 10, 400, 30]}, True),
+        ({"box": [20, 10, 30, 30]}, False),
+        ({"box": [-9, 10, 0, 30]}, False),
+        ({"points": [[0, 0], [19, 29]]}, True),
+        ({"points": [[0, 0], [29, 19]]}, False),
+        ({"box": [5, 10, 15, 30], "points": [[3, -1]]}, False),
+    ],
+)
+def test_prompts_outside_the_plane_are_told(entry: dict[str, Any], inside: bool, tmp_path: Path) -> None:
+    asked = read_prompts(_json(tmp_path, [{"object": 7} | entry])).for_image(Path("a.png"))[0]
+    if inside:
+        asked.check_inside((20, 30))
+    else:
+        with pytest.raises(InputError, match=r"of object 7 lies outside the image of .* the order is y, x"):
+            asked.check_inside((20, 30))
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.txt").touch()
     with pytest.raises(InputError, match=r"unlike p\.txt"):

@@ -188,6 +188,7 @@ class _Segmenter:
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 
     def _prompted(self, plane: NDArray[Any], asked: PlanePrompts) -> NDArray[np.int64]:
+        asked.check_inside(plane.shape[:2])
         result = self._model.segment(self._model.encode(plane), asked.prompts)
         rows = add_masks(np.zeros(plane.shape[:2], np.int64), result.masks, result.scores)
         sizes = np.bincount(rows.ravel(), minlength=len(asked.ids) + 1)

@@ -38,6 +38,24 @@ class PlanePrompts:
     ids: tuple[int, ...]
     prompts: Prompts
 
+    def check_inside(self, shape: tuple[int, int]) -> None:
+        """Make sure that all boxes reach into a plane (y, x) and that all points lie on it.
+
+        Raises
+        ------
+        InputError
+            If one does not; most often y and x are exchanged.
+        """
+        for row, number in enumerate(self.ids):
+            where = f"object {number} lies outside the image of {shape}; the order is y, x"
+            if self.prompts.boxes is not None and self.prompts.has_box(row):
+                first, last = self.prompts.boxes[row].reshape(2, 2)
+                if (first >= shape).any() or (last <= 0).any():
+                    raise InputError(f"The box of {where}.")
+            points = () if self.prompts.points is None else self.prompts.points[row]
+            if any((point < -0.5).any() or (point > np.subtract(shape, 0.5)).any() for point in points):
+                raise InputError(f"A point of {where}.")
+
 
 @dataclass
 class _Object:
