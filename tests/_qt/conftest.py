@@ -60,7 +60,3 @@ def settle(qtbot: Any) -> Callable[[Controller], None]:
 
     return wait
 
-
-def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Intersection over union of two masks."""
-    return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))

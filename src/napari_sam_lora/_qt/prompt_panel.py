@@ -34,7 +34,7 @@ class PromptPanel(ScrollPanel):
         self._image = LayerCombo("The image to segment")
         self._image.chosen.connect(self.controller.choose_image)
         self._empty = Words(NO_IMAGE)
-        self._model = ModelBox(self.controller)
+        self._model = folded("Model", ModelBox(self.controller))
         self._tools = ToolBox(self.controller)
         self._mask = MaskBox(self.controller)
         self._commit = CommitBox(self.controller)
@@ -46,7 +46,10 @@ class PromptPanel(ScrollPanel):
         self._lay_out()
         for signal in (self.controller.images_changed, self.controller.image_chosen, self.controller.plane_changed):
             signal.connect(self.refresh)
+        for signal in (self.controller.model_changed, self.controller.active_changed, self.controller.loading_changed):
+            signal.connect(self._name_model)
         self.refresh()
+        self._name_model()
 
     def refresh(self) -> None:
         """Show how things are."""
@@ -55,6 +58,14 @@ class PromptPanel(ScrollPanel):
         unseen = chosen is not None and self.controller.plane is None
         self._empty.setText("Leave the 3-D view and go to a plane of the image to segment it." if unseen else NO_IMAGE)
         self._empty.setVisible(unseen or chosen is None)
+
+    def _name_model(self, *_: object) -> None:
+        """Say in the title of the model's section what segments."""
+        session, loading = self.controller.session, self.controller.work.loading
+        model = session.model
+        name = f"loading {loading} …" if loading else "none yet" if model is None else model.name
+        adapter = f" + {session.active}" if session.active else ""
+        self._model.setText(f"Model: {name}{adapter}")
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
         """Keys work while a panel is open."""

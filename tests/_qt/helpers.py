@@ -1,0 +1,64 @@
+"""What tests do to a viewer, as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from napari.utils._test_utils import read_only_mouse_event
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam_lora._qt.controller import Controller
+
+
+def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Intersection over union of two masks."""
+    return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))
+
+
+def add_point(controller: Controller, place: ArrayLike) -> None:
+    """Click with the point tool at data coordinates."""
+    controller.draw_with("point")
+    controller.drawing.layers.points.add(np.atleast_2d(place))  # type: ignore[union-attr]
+
+
+def add_box(controller: Controller, box: tuple[float, ...], others: tuple[float, ...] = ()) -> None:
+    """Draw a box over the pixels y0, x0, y1, x1 (half-open) of the last two axes."""
+    y0, x0, y1, x1 = box
+    corners = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]]) - 0.5
+    add_shape(controller, np.hstack([np.tile(others, (4, 1)), corners]) if others else corners, "rectangle")
+
+
+def add_shape(controller: Controller, vertices: ArrayLike, kind: str) -> None:
+    """Draw a shape at data coordinates."""
+    tool = {"rectangle": "box", "polygon": "lasso", "path": "scribble"}[kind]
+    controller.draw_with(tool)  # type: ignore[arg-type]
+    controller.drawing.layers.shapes.add(np.asarray(vertices), shape_type=kind)  # type: ignore[union-attr]
+
+
+def click(viewer: Any, position: ArrayLike, modifiers: tuple[str, ...] = (), drag: float = 0) -> None:
+    """Press and release the mouse at world coordinates, as napari's canvas does."""
+    layer = viewer.layers.selection.active
+    for kind, call, moved in _gesture(drag):
+        event = read_only_mouse_event(
+            type=kind,
+            position=tuple(np.asarray(position, float)),
+            pos=np.array([50.0 + moved, 50.0]),
+            modifiers=modifiers,
+            button=1,
+            is_dragging=kind != "mouse_press",
+            dims_displayed=list(viewer.dims.displayed),
+            view_direction=None,
+        )
+        call(viewer, event)
+        if layer is not None:
+            call(layer, event)
+
+
+def _gesture(drag: float) -> Iterator[tuple[str, Any, float]]:
+    yield "mouse_press", mouse_press_callbacks, 0
+    if drag:
+        yield "mouse_move", mouse_move_callbacks, drag
+    yield "mouse_release", mouse_release_callbacks, drag
