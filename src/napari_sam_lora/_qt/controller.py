@@ -72,6 +72,8 @@ class Controller(Hub):
     failed : (str)
         Already shown to the user as a notification.
     training_changed : (TrainingEvent)
+    closed : ()
+        The session is about to be closed: end what works for it.
     layers_changed : ()
         Layers of any kind came, went, moved or have another name.
     tool_changed : ()
@@ -214,6 +216,7 @@ class Controller(Hub):
         if self._is_closed:
             return
         self._is_closed = True
+        self.closed.emit()
         self._keys.unbind()
         self._relay.close()
         for part in (self._clicks, self.work, self.previews, self.drawing, self._choices, self._book):

@@ -43,6 +43,7 @@ class Hub(QObject):
     training_changed = Signal(object)
     loading_changed = Signal(str)
     layers_changed = Signal()
+    closed = Signal()
     tool_changed = Signal()
     preview_waits = Signal(bool)
 
