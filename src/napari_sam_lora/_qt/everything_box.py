@@ -34,7 +34,7 @@ class EverythingBox(QWidget):
         super().__init__(parent)
         self._controller = controller
         self._state = "idle"  # then "loading", "running", "proposed"
-        self._proposal: Proposal | None = None
+        self.proposal: Proposal | None = None
         self._target: LabelSet | None = None
         self._said = ""
         self.layer = ProposalLayer(controller.viewer, self._refresh)
@@ -166,14 +166,14 @@ class EverythingBox(QWidget):
         self._state = "idle"
         if proposal.changes and self._image_layer in self._controller.image_layers():
             plane = proposal.changes[0].plane
-            self._state, self._proposal = "proposed", proposal
+            self._state, self.proposal = "proposed", proposal
             self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
         else:
             self._said = "No new objects were found. Allow a lower score or stability, or use more clicks along a side."
         self._refresh()
 
     def _accept(self) -> None:
-        proposal, target = self._proposal, self._target
+        proposal, target = self.proposal, self._target
         if proposal is None or target is None:
             return
         kept = [place for place in range(len(proposal.changes)) if place not in self.layer.dropped]
@@ -189,7 +189,7 @@ class EverythingBox(QWidget):
     def forget(self) -> None:
         """Drop the proposal."""
         if self._state == "proposed":
-            self._state, self._proposal = "idle", None
+            self._state, self.proposal = "idle", None
             self.layer.remove()
             self._refresh()
 
@@ -220,8 +220,8 @@ class EverythingBox(QWidget):
         self.hint.say(self._words())
         if state == "loading":
             self.bar.setRange(0, 0)
-        if self._proposal is not None:
-            kept = len(self._proposal.changes) - len(self.layer.dropped)
+        if self.proposal is not None:
+            kept = len(self.proposal.changes) - len(self.layer.dropped)
             self.accept.setText(f"Add {count(kept, 'object')}")
             self.accept.setEnabled(kept > 0)
 
@@ -230,9 +230,9 @@ class EverythingBox(QWidget):
             return "Loading the model…"
         if self._state == "running":
             return "Looking for objects… You can go on working."
-        if self._proposal is not None:
+        if self.proposal is not None:
             dropped = len(self.layer.dropped)
-            said = f"Found {count(len(self._proposal.changes), 'object')}"
+            said = f"Found {count(len(self.proposal.changes), 'object')}"
             said += f", {dropped} dropped" if dropped else ""
             return f"{said}. Click on one in the image to drop it, again to take it back in; then add them."
         if self._controller.image_layer is None:

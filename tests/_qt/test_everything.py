@@ -1,0 +1,216 @@
+"""Everything mode: looked at in the image, then added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.everything_box import EverythingBox
+from napari_sam_lora._qt.everything_form import PARAMETERS, EverythingForm
+from napari_sam_lora._qt.layers import is_managed
+from napari_sam_lora._qt.settings import Remembered
+from napari_sam_lora.model.automatic import EverythingConfig
+from napari_sam_lora.session import Session
+
+from .conftest import WAIT_MS, MakeController
+
+
+@pytest.fixture
+def box(controller: Controller, qtbot: Any) -> EverythingBox:
+    """With few clicks, so that it is quick."""
+    made = EverythingBox(controller)
+    qtbot.addWidget(made)
+    ask_for_few(made)
+    made.show()
+    return made
+
+
+def ask_for_few(box: EverythingBox) -> None:
+    box.basic.fields["points_per_side"].setValue(8)
+    box.basic.fields["pred_iou_thresh"].setValue(0.3)
+    box.advanced.fields["stability_score_thresh"].setValue(0.3)
+
+
+def find(box: EverythingBox, qtbot: Any) -> int:
+    """Looks for objects; returns how many were found."""
+    box.look.click()
+    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
+    assert box.proposal is not None
+    return len(box.proposal.changes)
+
+
+def test_the_parameters_and_defaults_are_those_of_the_engine() -> None:
+    defaults = EverythingConfig()
+    fields = {one.name: one.default for one in PARAMETERS if one.name != "smallest"}
+    assert fields == {name: getattr(defaults, name) for name in fields}
+    assert set(fields) == set(EverythingConfig.__dataclass_fields__)
+
+
+def test_what_is_found_is_shown_and_nothing_is_added(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    number = find(box, qtbot)
+    assert number > 1
+    layer = box.layer.layer
+    assert layer is not None
+    assert is_managed(layer)
+    assert set(np.unique(layer.data)) == set(range(number + 1))
+    assert box.accept.text() == f"Add {number} objects"
+    assert controller.target_layer is not None
+    assert not controller.target_layer.data.any()
+
+
+def test_all_are_added_as_one_step(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    number = find(box, qtbot)
+    box.accept.click()
+    target = controller.target
+    assert target is not None
+    assert len(target.records()) == number
+    assert {record.origin for record in target.records()} == {"everything"}
+    assert box.layer.layer is None
+    assert not box.look.isHidden()
+    controller.undo()
+    assert not target.records()
+
+
+def test_a_click_drops_an_object_and_a_second_one_takes_it_back(
+    box: EverythingBox, controller: Controller, qtbot: Any
+) -> None:
+    number = find(box, qtbot)
+    layer = box.layer.layer
+    assert layer is not None
+    y, x = np.argwhere(layer.data == 2)[0]
+    click(layer, (float(y), float(x)))
+    assert not (layer.data == 2).any()
+    assert box.accept.text() == f"Add {number - 1} object{'s' * (number > 2)}"
+    click(layer, (float(y), float(x)))
+    assert (layer.data == 2).any()
+    click(layer, (float(y), float(x)))
+    click(layer, (-5.0, 0.0))
+    box.accept.click()
+    assert controller.target is not None
+    assert len(controller.target.records()) == number - 1
+    assert not controller.target_layer.data[y, x]  # type: ignore[union-attr]
+
+
+def test_dragging_the_image_drops_nothing(box: EverythingBox, qtbot: Any) -> None:
+    find(box, qtbot)
+    layer = box.layer.layer
+    assert layer is not None
+    y, x = np.argwhere(layer.data == 1)[0]
+    click(layer, (float(y), float(x)), moved=20)
+    assert (layer.data == 1).any()
+
+
+def test_a_proposal_can_be_discarded(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    before = controller.viewer.layers.selection.active
+    find(box, qtbot)
+    assert controller.viewer.layers.selection.active is box.layer.layer
+    box.discard.click()
+    assert box.layer.layer is None
+    assert controller.viewer.layers.selection.active is before
+    assert box.proposal is None
+
+
+def test_looking_can_be_cancelled(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    box.basic.fields["points_per_side"].setValue(64)
+    box.look.click()
+    assert not box.working.isHidden()
+    qtbot.waitUntil(lambda: box.bar.maximum() > 1, timeout=WAIT_MS)
+    box.stop.click()
+    assert "nothing was changed" in box.hint.text()
+    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=WAIT_MS)
+    assert box.proposal is None
+    assert box.look.isEnabled()
+
+
+def test_finding_nothing_says_what_to_change(box: EverythingBox, qtbot: Any) -> None:
+    box.basic.fields["pred_iou_thresh"].setValue(1.0)
+    box.basic.fields["points_per_side"].setValue(2)
+    box.look.click()
+    qtbot.waitUntil(lambda: "Allow a lower score" in box.hint.text(), timeout=WAIT_MS)
+    assert not box.look.isHidden()
+
+
+def test_labels_that_go_take_the_proposal_with_them(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    find(box, qtbot)
+    controller.viewer.layers.remove(controller.target_layer)
+    assert box.proposal is None
+    assert box.layer.layer is None
+
+
+def test_the_proposal_lies_in_its_plane_of_a_stack(
+    viewer: Any, make_controller: MakeController, nuclei: Any, qtbot: Any
+) -> None:
+    viewer.add_image(np.stack([nuclei[0]] * 3), scale=(5, 0.5, 0.5), translate=(7, 0, 0))
+    controller = make_controller(viewer)
+    viewer.dims.set_current_step(0, 1)
+    box = EverythingBox(controller)
+    qtbot.addWidget(box)
+    ask_for_few(box)
+    find(box, qtbot)
+    layer = box.layer.layer
+    assert layer is not None
+    assert layer.data.shape == (1, *nuclei[0].shape)
+    assert np.allclose(layer.translate, (12, 0, 0))
+    box.accept.click()
+    assert controller.target_layer.data[1].any()  # type: ignore[union-attr]
+    assert not controller.target_layer.data[[0, 2]].any()  # type: ignore[union-attr]
+
+
+def test_without_a_model_the_default_one_is_loaded_first(viewer: Any, qapp: Any, nuclei: Any, qtbot: Any) -> None:
+    viewer.add_image(nuclei[0])
+    controller = Controller(viewer, qapp, Session())
+    box = EverythingBox(controller)
+    qtbot.addWidget(box)
+    ask_for_few(box)
+    box.look.click()
+    assert box.hint.text() == "Loading the model…"
+    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
+    controller.close()
+
+
+def test_without_an_image_the_next_step_is_said(viewer: Any, make_controller: MakeController, qtbot: Any) -> None:
+    box = EverythingBox(make_controller(viewer))
+    qtbot.addWidget(box)
+    assert "Open Sample" in box.hint.text()
+    assert not box.look.isEnabled()
+
+
+def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
+    form = EverythingForm(True, Remembered("everything"))
+    qtbot.addWidget(form)
+    form.fields["points_per_side"].setValue(16)
+    form.fields["points_per_side"].editingFinished.emit()
+    again = EverythingForm(True, Remembered("everything"))
+    qtbot.addWidget(again)
+    assert again.values()["points_per_side"] == 16
+    again.reset()
+    assert again.values()["points_per_side"] == 32
+    Remembered("everything").update(points_per_side="many", pred_iou_thresh=7)
+    form = EverythingForm(True, Remembered("everything"))
+    qtbot.addWidget(form)
+    assert form.values()["points_per_side"] == 32
+    assert form.values()["pred_iou_thresh"] == 0.7
+
+
+class Mouse:
+    """As much of a mouse event as callbacks look at."""
+
+    def __init__(self, position: tuple[float, ...]) -> None:
+        self.type, self.button, self.modifiers = "mouse_press", 1, ()
+        self.position, self.pos = position, np.array([100.0, 100.0])
+
+
+def click(layer: Any, position: tuple[float, ...], moved: float = 0) -> None:
+    """Press and release on a layer, with a movement (screen pixels) between."""
+    event = Mouse(position)
+    running = layer.mouse_drag_callbacks[-1](layer, event)
+    next(running)
+    if moved:
+        event.type, event.pos = "mouse_move", event.pos + moved
+        next(running)
+    event.type = "mouse_release"
+    with pytest.raises(StopIteration):
+        next(running)
