@@ -79,6 +79,7 @@ def test_only_options_that_were_given_are_returned() -> None:
         "size": "large", "place": Path("here"), "extra": (1, 2),
     }  # fmt: skip
     assert _parse("--no-quick", "--heat", "none") == {"quick": False, "heat": None}
+    assert _parse("--place", "none", "--chef", "none") == {"place": Path("none"), "cook": "none"}
 
 
 def test_the_help_shows_descriptions_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ def test_misuse_is_told_in_one_line(
     for seed in (1, 2):
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(f"unlabelled/labels/cell_{seed}.png")
     Path("bad.yaml").write_text("training: {stepps: 3}")
-    ended = run("train", *arguments)
+    ended = run("train", *FAST, *arguments)
     assert ended.code == 1
     assert message in ended.message
     assert not Path("adapter.safetensors").exists()

@@ -140,7 +140,7 @@ def _option(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     name = {int: "N", float: "X", Path: "PATH"}.get(hint, "TEXT")
-    return {"type": _or_none(hint) if optional and hint is not str else hint, "metavar": name}
+    return {"type": _or_none(hint) if optional and hint in (int, float) else hint, "metavar": name}
 
 
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
