@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
+from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtWidgets import QWidget
 
 from napari_sam_lora import Model
 from napari_sam_lora._qt.controller import Controller
@@ -60,3 +61,19 @@ def settle(qtbot: Any) -> Callable[[Controller], None]:
 
     return wait
 
+
+@pytest.fixture
+def put(viewer: Any) -> Iterator[Callable[[Any], Any]]:
+    """Shows parts of panels, and deletes them before the viewer is closed."""
+    made: list[QWidget] = []
+
+    def show(widget: QWidget) -> QWidget:
+        widget.show()
+        made.append(widget)
+        return widget
+
+    yield show
+    for widget in made:
+        widget.close()
+        widget.deleteLater()
+        QCoreApplication.sendPostedEvents(widget, QEvent.Type.DeferredDelete)

@@ -16,15 +16,14 @@ from napari_sam_lora.model.automatic import EverythingConfig
 from napari_sam_lora.session import Session
 
 from .conftest import WAIT_MS, MakeController
+from .helpers import click
 
 
 @pytest.fixture
-def box(controller: Controller, qtbot: Any) -> EverythingBox:
+def box(controller: Controller, put: Any) -> EverythingBox:
     """With few clicks, so that it is quick."""
-    made = EverythingBox(controller)
-    qtbot.addWidget(made)
+    made: EverythingBox = put(EverythingBox(controller))
     ask_for_few(made)
-    made.show()
     return made
 
 
@@ -81,25 +80,25 @@ def test_a_click_drops_an_object_and_a_second_one_takes_it_back(
     layer = box.layer.layer
     assert layer is not None
     y, x = np.argwhere(layer.data == 2)[0]
-    click(layer, (float(y), float(x)))
+    click(controller.viewer, (y, x))
     assert not (layer.data == 2).any()
     assert box.accept.text() == f"Add {number - 1} object{'s' * (number > 2)}"
-    click(layer, (float(y), float(x)))
+    click(controller.viewer, (y, x))
     assert (layer.data == 2).any()
-    click(layer, (float(y), float(x)))
-    click(layer, (-5.0, 0.0))
+    click(controller.viewer, (y, x))
+    click(controller.viewer, (-5, 0))
     box.accept.click()
     assert controller.target is not None
     assert len(controller.target.records()) == number - 1
     assert not controller.target_layer.data[y, x]  # type: ignore[union-attr]
 
 
-def test_dragging_the_image_drops_nothing(box: EverythingBox, qtbot: Any) -> None:
+def test_dragging_the_image_drops_nothing(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     find(box, qtbot)
     layer = box.layer.layer
     assert layer is not None
     y, x = np.argwhere(layer.data == 1)[0]
-    click(layer, (float(y), float(x)), moved=20)
+    click(controller.viewer, (y, x), drag=20)
     assert (layer.data == 1).any()
 
 
@@ -141,13 +140,12 @@ def test_labels_that_go_take_the_proposal_with_them(box: EverythingBox, controll
 
 
 def test_the_proposal_lies_in_its_plane_of_a_stack(
-    viewer: Any, make_controller: MakeController, nuclei: Any, qtbot: Any
+    viewer: Any, make_controller: MakeController, nuclei: Any, put: Any, qtbot: Any
 ) -> None:
     viewer.add_image(np.stack([nuclei[0]] * 3), scale=(5, 0.5, 0.5), translate=(7, 0, 0))
     controller = make_controller(viewer)
     viewer.dims.set_current_step(0, 1)
-    box = EverythingBox(controller)
-    qtbot.addWidget(box)
+    box = put(EverythingBox(controller))
     ask_for_few(box)
     find(box, qtbot)
     layer = box.layer.layer
@@ -159,11 +157,12 @@ def test_the_proposal_lies_in_its_plane_of_a_stack(
     assert not controller.target_layer.data[[0, 2]].any()  # type: ignore[union-attr]
 
 
-def test_without_a_model_the_default_one_is_loaded_first(viewer: Any, qapp: Any, nuclei: Any, qtbot: Any) -> None:
+def test_without_a_model_the_default_one_is_loaded_first(
+    viewer: Any, qapp: Any, nuclei: Any, put: Any, qtbot: Any
+) -> None:
     viewer.add_image(nuclei[0])
     controller = Controller(viewer, qapp, Session())
-    box = EverythingBox(controller)
-    qtbot.addWidget(box)
+    box = put(EverythingBox(controller))
     ask_for_few(box)
     box.look.click()
     assert box.hint.text() == "Loading the model…"
@@ -171,9 +170,8 @@ def test_without_a_model_the_default_one_is_loaded_first(viewer: Any, qapp: Any,
     controller.close()
 
 
-def test_without_an_image_the_next_step_is_said(viewer: Any, make_controller: MakeController, qtbot: Any) -> None:
-    box = EverythingBox(make_controller(viewer))
-    qtbot.addWidget(box)
+def test_without_an_image_the_next_step_is_said(viewer: Any, make_controller: MakeController, put: Any) -> None:
+    box = put(EverythingBox(make_controller(viewer)))
     assert "Open Sample" in box.hint.text()
     assert not box.look.isEnabled()
 
@@ -193,24 +191,3 @@ def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
     qtbot.addWidget(form)
     assert form.values()["points_per_side"] == 32
     assert form.values()["pred_iou_thresh"] == 0.7
-
-
-class Mouse:
-    """As much of a mouse event as callbacks look at."""
-
-    def __init__(self, position: tuple[float, ...]) -> None:
-        self.type, self.button, self.modifiers = "mouse_press", 1, ()
-        self.position, self.pos = position, np.array([100.0, 100.0])
-
-
-def click(layer: Any, position: tuple[float, ...], moved: float = 0) -> None:
-    """Press and release on a layer, with a movement (screen pixels) between."""
-    event = Mouse(position)
-    running = layer.mouse_drag_callbacks[-1](layer, event)
-    next(running)
-    if moved:
-        event.type, event.pos = "mouse_move", event.pos + moved
-        next(running)
-    event.type = "mouse_release"
-    with pytest.raises(StopIteration):
-        next(running)

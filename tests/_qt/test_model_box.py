@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_sam_lora._qt.controller import Controller
@@ -24,10 +24,8 @@ Fetch = Callable[[Any, Callable[[int, int], None]], Path]
 
 
 @pytest.fixture
-def box(controller: Controller, qtbot: Any) -> ModelBox:
-    made = ModelBox(controller)
-    qtbot.addWidget(made)
-    made.show()
+def box(controller: Controller, put: Any) -> ModelBox:
+    made: ModelBox = put(ModelBox(controller))
     return made
 
 
@@ -71,7 +69,7 @@ def test_loading_a_model_keeps_prompts_and_labels(box: ModelBox, controller: Con
     plane = controller.plane
     assert plane is not None
     layer = controller.make_target()
-    layer.data_setitem(([3], [4]), 1)
+    layer.data_setitem((np.array([3]), np.array([4])), 1)
     controller.session.add_prompt(plane, "box", [40, 60, 70, 95])
     before = controller.session.model
     box.sizes.setCurrentIndex(box.sizes.findData(384))
@@ -126,7 +124,7 @@ def test_being_offline_is_said_in_the_words_of_the_error(
 
 
 def test_a_chosen_file_stays_in_the_list(
-    box: ModelBox, controller: Controller, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    box: ModelBox, controller: Controller, put: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(b"")
@@ -136,8 +134,7 @@ def test_a_chosen_file_stays_in_the_list(
     box.models.setCurrentIndex(box.models.findText(OTHER_FILE))
     box.models.activated.emit(box.models.currentIndex())
     assert box.chosen == str(path)
-    again = ModelBox(controller)
-    qtbot.addWidget(again)
+    again = put(ModelBox(controller))
     assert again.models.findData(str(path)) > 0
 
 
@@ -148,23 +145,10 @@ def test_no_file_chosen_leaves_the_choice_as_it_was(box: ModelBox, monkeypatch: 
     assert box.chosen == "sam_nano"
 
 
-def test_before_a_model_is_loaded_the_next_step_is_said(viewer: Any, qapp: Any, qtbot: Any) -> None:
+def test_before_a_model_is_loaded_the_next_step_is_said(viewer: Any, qapp: Any, put: Any) -> None:
     controller = Controller(viewer, qapp, Session())
-    box = ModelBox(controller)
-    qtbot.addWidget(box)
+    box = put(ModelBox(controller))
     assert "No model is loaded yet" in box.state.text()
     assert box.devices.currentText() == "automatic"
     assert box.use.isEnabled()
     controller.close()
-
-
-def test_a_cancelled_job_has_no_result(controller: Controller, fetch_with: Callable[[Fetch], None]) -> None:
-    def fetch(info: Any, progress: Callable[[int, int], None]) -> Path:
-        while True:
-            progress(0, 1)
-
-    fetch_with(fetch)
-    future = controller.session.load_model("vit_b")
-    controller.session.cancel("model")
-    with pytest.raises(CancelledError):
-        future.result(WAIT_MS / 1000)

@@ -41,10 +41,8 @@ def target(controller: Controller, labels: Any) -> LabelSet:
 
 
 @pytest.fixture
-def table(controller: Controller, labels: Any, qtbot: Any) -> ObjectsTable:
-    made = ObjectsTable(controller)
-    qtbot.addWidget(made)
-    made.show()
+def table(controller: Controller, labels: Any, put: Any) -> ObjectsTable:
+    made: ObjectsTable = put(ObjectsTable(controller))
     return made
 
 
@@ -75,7 +73,7 @@ def test_sorting_by_size_is_by_number(table: ObjectsTable) -> None:
 
 
 def test_a_click_shows_the_object_and_takes_its_label(
-    viewer: Any, make_controller: MakeController, nuclei: Any, qtbot: Any
+    viewer: Any, make_controller: MakeController, nuclei: Any, put: Any
 ) -> None:
     viewer.add_image(np.stack([nuclei[0]] * 5), name="stack", scale=(3, 1, 1))
     data = np.zeros((5, *nuclei[0].shape), np.int32)
@@ -84,8 +82,7 @@ def test_a_click_shows_the_object_and_takes_its_label(
     data[0, :4, :4] = 6
     layer = viewer.add_labels(data, scale=(3, 1, 1))
     controller = make_controller(viewer)
-    table = ObjectsTable(controller)
-    qtbot.addWidget(table)
+    table = put(ObjectsTable(controller))
     table.view.clicked.emit(table.sorted.index(0, ID))
     assert controller.plane is not None
     assert controller.plane.index == (3,)
@@ -199,9 +196,8 @@ def test_a_plane_is_marked_as_complete(table: ObjectsTable, target: LabelSet, qt
     assert not target.complete_planes
 
 
-def test_an_empty_table_says_what_to_do(viewer: Any, make_controller: MakeController, nuclei: Any, qtbot: Any) -> None:
-    table = ObjectsTable(make_controller(viewer))
-    qtbot.addWidget(table)
+def test_an_empty_table_says_what_to_do(viewer: Any, make_controller: MakeController, nuclei: Any, put: Any) -> None:
+    table = put(ObjectsTable(make_controller(viewer)))
     assert "Open Sample" in table.empty.text()
     viewer.add_image(nuclei[0])
     assert "Draw a prompt" in table.empty.text()
@@ -261,9 +257,8 @@ def test_sizes_are_written_with_three_digits() -> None:
     assert [size.words(pixels) for pixels in (0, 1, 123, 12345, 10**8)] == ["0", "0.100", "12.3", "1234", "1.00e+07"]
 
 
-def test_classes_are_added_renamed_recoloured_and_removed(controller: Controller, target: LabelSet, qtbot: Any) -> None:
-    editor = ClassesEditor(controller)
-    qtbot.addWidget(editor)
+def test_classes_are_added_renamed_recoloured_and_removed(controller: Controller, target: LabelSet, put: Any) -> None:
+    editor = put(ClassesEditor(controller))
     assert "No classes yet" in editor.hint.text()
     editor.add.click()
     editor.add.click()
@@ -282,8 +277,7 @@ def test_classes_are_added_renamed_recoloured_and_removed(controller: Controller
     assert editor.list.count() == 2
 
 
-def test_classes_need_labels(viewer: Any, make_controller: MakeController, qtbot: Any) -> None:
-    editor = ClassesEditor(make_controller(viewer))
-    qtbot.addWidget(editor)
+def test_classes_need_labels(viewer: Any, make_controller: MakeController, put: Any) -> None:
+    editor = put(ClassesEditor(make_controller(viewer)))
     assert "no labels yet" in editor.hint.text()
     assert not editor.add.isEnabled()

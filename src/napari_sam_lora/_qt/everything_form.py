@@ -172,7 +172,7 @@ class EverythingForm(QWidget):
     def __init__(self, is_basic: bool, remembered: Remembered, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._remembered = remembered
-        self.fields: dict[str, QSpinBox | QDoubleSpinBox] = {}
+        self.fields: dict[str, Any] = {}  # spin boxes of either kind
         self._parameters = [one for one in PARAMETERS if one.is_basic == is_basic]
         known = remembered.read()
         layout = QFormLayout(self)
@@ -202,7 +202,7 @@ class EverythingForm(QWidget):
         self._remembered.update(**self.values())
 
 
-def _field(parameter: Parameter) -> QSpinBox | QDoubleSpinBox:
+def _field(parameter: Parameter) -> Any:
     field: Any = QSpinBox() if parameter.is_whole else QDoubleSpinBox()
     field.setRange(parameter.low, parameter.high)
     field.setSingleStep(parameter.step)
