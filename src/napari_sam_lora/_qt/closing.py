@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
@@ -41,6 +42,14 @@ class WindowWatch(QObject):
             self._window = window
             window.installEventFilter(self)
             window.destroyed.connect(self._end)
+
+    def let_go(self) -> None:
+        """Watch no window any more."""
+        window, self._window = self._window, None
+        with suppress(RuntimeError):  # Qt has deleted it
+            if window is not None:
+                window.removeEventFilter(self)
+                window.destroyed.disconnect(self._end)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
         """Ask before the window closes, and look afterwards whether it has."""

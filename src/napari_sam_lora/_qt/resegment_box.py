@@ -76,12 +76,16 @@ class ResegmentBox(QWidget):
         controller.objects_changed.connect(self._refresh)
         controller.progressed.connect(self._on_progress)
         controller.busy_changed.connect(self._on_busy)
-        self.review.ended.connect(self._refresh)
+        self.review.ended.connect(self._on_reviewed)
 
     @property
     def is_busy(self) -> bool:
         """Whether proposals are being made."""
         return self._future is not None
+
+    def _on_reviewed(self, said: str) -> None:
+        self.state.say(said)
+        self._refresh()
 
     def _refresh(self, *_: object) -> None:
         ready = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))

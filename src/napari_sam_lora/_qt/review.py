@@ -25,15 +25,15 @@ class Review(QWidget):
 
     Signals
     -------
-    ended : ()
-        Changes were made, or all were refused.
+    ended : (str)
+        What was changed, in words.
 
     Parameters
     ----------
     controller : Controller
     """
 
-    ended = Signal()
+    ended = Signal(str)
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class Review(QWidget):
         if self._changes:
             self._show_change()
 
-    def close_review(self) -> None:
+    def close_review(self, said: str = "Nothing was changed.") -> None:
         """Forget what was proposed."""
         self._proposals, self._changes, self._accepted = [], [], []
         if self._layer is not None:
             self._layer.remove()
             self._layer = None
         self._refresh()
-        self.ended.emit()
+        self.ended.emit(said)
 
     def _refresh(self) -> None:
         for widget in self._open_parts:
@@ -153,7 +153,7 @@ class Review(QWidget):
 
     def _apply(self) -> None:
         """One step of each label layer."""
-        applied = 0
+        applied, said = 0, []
         with self._controller.told():
             self._controller.flush()
             for which, (labels, proposal) in enumerate(self._proposals):
@@ -167,7 +167,8 @@ class Review(QWidget):
                     result = known.apply(proposal, numbers)
                     self._controller.report(result)
                     applied += bool(result.ids)
-        self.close_review()
+                    said.append(result.message)
+        self.close_review(" ".join(said))
         self._applied = applied
         self._refresh()
 
@@ -176,6 +177,7 @@ class Review(QWidget):
             self._controller.undo()
         self._applied = 0
         self._refresh()
+        self.ended.emit("Taken back.")
 
     def _drop_lost(self, *_: Any) -> None:
         """Forget the review if one of its label layers is gone."""

@@ -88,9 +88,8 @@ class TrainingDesk(QObject):
         self.pace = 1.0
         self._config: TrainConfig | None = None
         self._bar: Any = None
-        thread = self._thread = TorchThread("napari-sam-lora background")
-        thread.progressed.connect(self._pass_on)
-        self.destroyed.connect(lambda: thread.close(0))
+        self._thread = TorchThread("napari-sam-lora background")
+        self._thread.progressed.connect(self._pass_on)
         self._counting, self._showing = self._timer(COUNT_AFTER_MS), self._timer(SHOW_EVERY_MS)
         self._counting.timeout.connect(self._count)
         self._showing.timeout.connect(self._show)
@@ -99,6 +98,7 @@ class TrainingDesk(QObject):
         controller.objects_changed.connect(self._count_soon)
         controller.model_changed.connect(self._on_model)
         controller.training_changed.connect(self._on_training)
+        controller.closed.connect(self.close)
 
     # Training set
 
@@ -203,6 +203,16 @@ class TrainingDesk(QObject):
     def cancel(self, key: str) -> None:
         """End what runs in the background under this key; nothing is called back."""
         self._thread.cancel(key)
+
+    def close(self) -> None:
+        """End all work of the desk; what runs ends by itself soon."""
+        for timer in (self._counting, self._showing):
+            timer.stop()
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
+        self._thread.progressed.disconnect(self._pass_on, missing_ok=True)
+        self._thread.close(0)
 
     def measure(self) -> None:
         """Measure the speed of the loaded model, unless it is known or a run goes on; `settings_changed` follows."""
