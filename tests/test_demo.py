@@ -119,9 +119,14 @@ def test_steps_that_make_no_sense_are_refused_in_one_line(tmp_path: Path, capsys
     assert capsys.readouterr().err == "napari-sam-lora: steps must be at least 1, not 0.\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["demo", "--steps", "many"]])
-def test_a_wrong_command_shows_how_it_is_used(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert ended.value.code == 2
-    assert "usage: napari-sam-lora" in capsys.readouterr().err
+def test_quiet_says_nothing_but_does_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        demo, "run_demo", lambda folder, steps, seed, say, bars: (seen.append((folder, steps, seed, bars)), say("1."))
+    )
+    assert cli.main(["--quiet", "demo", "--output", str(tmp_path / "new"), "--steps", "7"]) == 0
+    assert cli.main(["demo", "--output", str(tmp_path / "new"), "--seed", "3"]) == 0
+    assert seen == [(tmp_path / "new", 7, 0, False), (tmp_path / "new", 300, 3, True)]
+    assert capsys.readouterr().out == "1.\n"
