@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -123,9 +123,12 @@ def test_quiet_says_nothing_but_does_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[object, ...]] = []
-    monkeypatch.setattr(
-        demo, "run_demo", lambda folder, steps, seed, say, bars: (seen.append((folder, steps, seed, bars)), say("1."))
-    )
+
+    def run_demo(folder: Path, steps: int, seed: int, say: Callable[[str], None], bars: bool) -> None:
+        seen.append((folder, steps, seed, bars))
+        say("1.")
+
+    monkeypatch.setattr(demo, "run_demo", run_demo)
     assert cli.main(["--quiet", "demo", "--output", str(tmp_path / "new"), "--steps", "7"]) == 0
     assert cli.main(["demo", "--output", str(tmp_path / "new"), "--seed", "3"]) == 0
     assert seen == [(tmp_path / "new", 7, 0, False), (tmp_path / "new", 300, 3, True)]
