@@ -118,7 +118,8 @@ class Choices(QObject):
         for axis in plane.other_axes:
             viewer.dims.set_point(axis + offset, float(world[axis]))
         if centre is not None:
-            viewer.camera.center = (0.0, *(float(world[axis]) for axis in plane.axes))
+            camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+            camera.center = (0.0, *(float(world[axis]) for axis in plane.axes))
 
     def update_plane(self) -> None:
         """Look again at which plane is shown."""

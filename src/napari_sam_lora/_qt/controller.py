@@ -145,6 +145,10 @@ class Controller(Hub):
         else:
             self.message.emit("Draw a prompt on an object first: a click, a box or a line.")
 
+    def next_object(self) -> None:
+        """Let the next prompts belong to another object; what was drawn stays and is committed with it."""
+        self.drawing.next_object()
+
     def clear_prompts(self) -> None:
         """Remove the prompts of the plane."""
         self.drawing.clear()
@@ -217,6 +221,7 @@ class Controller(Hub):
             return
         self._is_closed = True
         self.closed.emit()
+        self._watch.let_go()
         self._keys.unbind()
         self._relay.close()
         for part in (self._clicks, self.work, self.previews, self.drawing, self._choices, self._book):

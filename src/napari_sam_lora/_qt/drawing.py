@@ -177,7 +177,8 @@ class Drawing(QObject):
 
     def _on_draft(self, plane: PlaneKey) -> None:
         """The session has changed a draft: a commit, prompts brought back, or a script."""
-        layers = self._drawing.get(plane.image)
+        chosen = plane.image == self._book.id_of(self._choices.image_layer)
+        layers = self.layers if chosen else self._drawing.get(plane.image)
         if self._is_pulling or layers is None:
             return
         draft = self._session.draft(plane)

@@ -94,7 +94,7 @@ class Actions:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.commit = controller.commit
-        self.next_object = controller.drawing.next_object
+        self.next_object = controller.next_object
         self.toggle_polarity = controller.drawing.toggle_polarity
         self.clear_prompts = controller.clear_prompts
         self.undo = controller.undo
