@@ -121,6 +121,21 @@ def test_several_images_are_held_out_whole() -> None:
     assert len(split.train) == 48
 
 
+@pytest.mark.parametrize("crowded", range(4))
+def test_an_image_with_most_of_the_objects_is_trained_on(crowded: int) -> None:
+    planes = _planes(*(_pair(seed, GRID if seed == crowded else GRID[:2]) for seed in range(4)))
+    split = split_objects(list_objects(planes), 0.25)
+    assert crowded in {ref.plane for ref in split.train}
+    assert 0 < len(split.test) <= 6
+
+
+def test_of_two_uneven_images_the_smaller_one_is_held_out() -> None:
+    for crowded in (0, 1):
+        planes = _planes(*(_pair(seed, GRID if seed == crowded else GRID[:2]) for seed in range(2)))
+        split = split_objects(list_objects(planes), 0.05)
+        assert {ref.plane for ref in split.test} == {1 - crowded}
+
+
 def test_images_without_objects_do_not_make_a_lone_image_several() -> None:
     planes = _planes(_pair(0, GRID), _pair(1, []))
     split = split_objects(list_objects(planes), 0.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,7 +179,8 @@ def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence
     """Hold out whole units with about a share of the objects.
 
     The order in which units are held out depends on their content alone, and units in ``held_out`` come first, so
-    an object that was held out stays so when labels are added.
+    an object that was held out stays so when labels are added. A unit with so many objects that more than twice the
+    share would be held out is left to train on.
 
     Parameters
     ----------
@@ -193,14 +195,18 @@ def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence
         At least one unit is left to train on.
     """
     earlier = set(held_out)
-    units = sorted({ref.unit for ref in objects}, key=lambda unit: (unit not in earlier, _order(unit)))
+    sizes = Counter(ref.unit for ref in objects)
+    units = sorted(sizes, key=lambda unit: (unit not in earlier, _order(unit)))
     chosen: set[str] = set()
     count = 0
-    for unit in units[:-1]:
-        if share <= 0 or (count >= share * len(objects) and unit not in earlier):
-            break
-        chosen.add(unit)
-        count += sum(ref.unit == unit for ref in objects)
+    for unit in units if share > 0 else ():
+        too_many = count + sizes[unit] > 2 * share * len(objects)
+        enough = count >= share * len(objects)
+        if len(chosen) < len(units) - 1 and (unit in earlier or not (enough or too_many)):
+            chosen.add(unit)
+            count += sizes[unit]
+    if share > 0 and not chosen and len(units) > 1:
+        chosen.add(min(units, key=lambda unit: sizes[unit]))
     return Split(
         train=tuple(ref for ref in objects if ref.unit not in chosen),
         test=tuple(ref for ref in objects if ref.unit in chosen),
