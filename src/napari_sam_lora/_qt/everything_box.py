@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
+from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.everything_form import EverythingForm
 from napari_sam_lora._qt.layers import data_shape
@@ -83,7 +84,7 @@ class EverythingBox(QWidget):
     def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
         """A panel that is closed leaves no proposal behind."""
         super().hideEvent(event)
-        if self.window() is self or self.parent() is None:
+        if main_window_of(self) is None:
             self.cancel()
             self.forget()
 

@@ -213,6 +213,8 @@ class ObjectsModel(QAbstractTableModel):
         return side | Qt.AlignmentFlag.AlignVCenter
 
     def _tip(self, record: ObjectRecord, column: int) -> str | None:
+        if column == CLASS:
+            return self._text(record, column) or None
         if column != ORIGIN:
             return None
         return ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")

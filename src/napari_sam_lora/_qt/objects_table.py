@@ -27,7 +27,7 @@ from napari_sam_lora.session import ObjectRecord, PlaneKey
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA."
 NO_OBJECTS = "No objects yet. Draw a prompt on one in the image and add it, or look for all objects."
-WIDEST = {ID: "0000", SIZE: "0000.0", SCORE: "0.00", ORIGIN: "prompted", APPROVED: "000"}
+WIDEST = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "prompted", APPROVED: "00"}
 WATCHED = ("colormap", "scale", "units")
 
 
@@ -140,7 +140,15 @@ class ObjectsTable(QWidget):
         for column, sample in WIDEST.items():
             name = self.model.headerData(column, Qt.Orientation.Horizontal)
             room = max(metrics.horizontalAdvance(text) for text in (sample, name))
-            header.resizeSection(column, room + (30 if column == ID else 10))
+            header.resizeSection(column, room + (30 if column == ID else 8))
+
+    def _show_classes(self, some: bool) -> None:
+        """A narrow panel has no room for an empty column."""
+        if self.view.isColumnHidden(CLASS) == some:
+            self.view.setColumnHidden(CLASS, not some)
+            modes = QHeaderView.ResizeMode
+            self.view.horizontalHeader().setSectionResizeMode(ORIGIN, modes.Interactive if some else modes.Stretch)
+            self._fit_columns()
 
     # Selection
 
@@ -246,6 +254,7 @@ class ObjectsTable(QWidget):
             self.classes.addItem(one.name, one.id)
         ids = {record.class_id for record in chosen}
         self.classes.setCurrentIndex(self.classes.findData(ids.pop()) if len(ids) == 1 else -1 if ids else 0)
+        self._show_classes(self.classes.count() > 1)
         self.classes.setEnabled(bool(chosen) and self.classes.count() > 1)
         self.edit_classes.setEnabled(target is not None)
 
