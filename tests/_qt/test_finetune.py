@@ -201,7 +201,8 @@ def test_closing_the_window_while_training_asks_and_ends_cleanly(
     session = controller.session
     panel.desk.set_values(dict(LONG))
     panel.run.start.click()
-    at_first_step(qtbot, panel.desk, controller.viewer.close if answer else main_window_of(panel).close)  # type: ignore[union-attr]
+    window: Any = controller.viewer if answer else main_window_of(panel)
+    at_first_step(qtbot, panel.desk, window.close)
     assert asked == [1]
     job = session.training
     assert job is not None

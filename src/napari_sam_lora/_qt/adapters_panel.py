@@ -203,13 +203,11 @@ def _merge(token: CancelToken, *, adapter: Adapter, model: Model | None, path: P
     sam, trained_at = model.loaded.sam, adapter.info.input_size
     tree = adapter.apply(sam, model.name, model.loaded.weights_hash)
     saved = save_merged(_with_ending(path, (".pth", ".pt", ".safetensors")), tree)
+    if sam.image_encoder.pos_embed is None:  # runs at any size
+        return f"Saved {saved}."
     native = int(native_positions(sam).shape[1]) * stride(sam)
-    note = (
-        f" Other programs run it at {native} pixels; the adapter learned at {trained_at}."
-        if native != trained_at
-        else ""
-    )
-    return f"Saved {saved}.{note}"
+    note = f" Other programs run it at {native} pixels; the adapter learned at {trained_at}."
+    return f"Saved {saved}.{note if native != trained_at else ''}"
 
 
 def _with_ending(path: Path, endings: tuple[str, ...]) -> Path:
