@@ -190,4 +190,4 @@ def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
     form = EverythingForm(True, Remembered("everything"))
     qtbot.addWidget(form)
     assert form.values()["points_per_side"] == 32
-    assert form.values()["pred_iou_thresh"] == 0.7
+    assert form.values()["pred_iou_thresh"] is None

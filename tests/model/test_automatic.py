@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
 
 from napari_sam_lora import Model
-from napari_sam_lora.model.automatic import EverythingConfig, everything, records_to_labels, without_small_regions
+from napari_sam_lora.model.automatic import (
+    EverythingConfig,
+    everything,
+    records_to_labels,
+    thresholds,
+    without_small_regions,
+)
 
 # Low thresholds, so that these tests do not depend on how sure of itself the bundled model is.
 FEW = EverythingConfig(points_per_side=12, pred_iou_thresh=0.2, stability_score_thresh=0.5)
@@ -42,11 +49,17 @@ def test_several_nuclei_are_found_with_the_thresholds_that_are_set_by_default(na
     assert _matched(labels, nuclei[1]) >= 3
 
 
+def test_thresholds_that_are_left_open_suit_the_model(nano: Model, tiny_sam: Sam) -> None:
+    assert thresholds(tiny_sam, EverythingConfig()) == (0.88, 0.95)  # segment-anything's own defaults
+    assert thresholds(nano.loaded.sam, EverythingConfig()) == (0.4, 0.7)
+    assert thresholds(tiny_sam, EverythingConfig(pred_iou_thresh=0.0, stability_score_thresh=0.5)) == (0.0, 0.5)
+
+
 def test_records_are_complete_and_the_best_comes_first(records: list[dict[str, Any]]) -> None:
     scores = [record["predicted_iou"] for record in records]
     assert len(scores) > 3
     assert scores == sorted(scores, reverse=True)
-    assert min(scores) >= FEW.pred_iou_thresh
+    assert min(scores) >= 0.2
     for record in records:
         mask = record["segmentation"]
         assert mask.shape == (256, 256)

@@ -21,8 +21,9 @@ class Parameter:
     words : str
         Its label.
     tip : str
-    default : int or float
-        The same as in `EverythingConfig`, which is not imported here because that imports torch.
+    default : int, float or None
+        None leaves it to the model. The same as in `EverythingConfig`, which is not imported here because that
+        imports torch.
     low, high, step : int or float
     is_basic : bool
         Whether it is shown at once.
@@ -31,7 +32,7 @@ class Parameter:
     name: str
     words: str
     tip: str
-    default: float
+    default: float | None
     low: float
     high: float
     step: float
@@ -67,8 +68,9 @@ PARAMETERS = (
     Parameter(
         "pred_iou_thresh",
         "Least score",
-        "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more.",
-        0.7,
+        "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more. "
+        "Automatic, one step below 0, takes what is usual for the model.",
+        None,
         0.0,
         1.0,
         0.05,
@@ -77,8 +79,9 @@ PARAMETERS = (
     Parameter(
         "stability_score_thresh",
         "Least stability",
-        "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more.",
-        0.8,
+        "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more. "
+        "Automatic, one step below 0, takes what is usual for the model.",
+        None,
         0.0,
         1.0,
         0.05,
@@ -190,7 +193,7 @@ class EverythingForm(QWidget):
 
     def values(self) -> dict[str, Any]:
         """By name."""
-        return {name: field.value() for name, field in self.fields.items()}
+        return {one.name: _value(self.fields[one.name], one) for one in self._parameters}
 
     def reset(self) -> None:
         """Back to what is usual."""
@@ -204,7 +207,11 @@ class EverythingForm(QWidget):
 
 def _field(parameter: Parameter) -> Any:
     field: Any = QSpinBox() if parameter.is_whole else QDoubleSpinBox()
-    field.setRange(parameter.low, parameter.high)
+    if parameter.default is None:
+        field.setRange(parameter.low - parameter.step, parameter.high)
+        field.setSpecialValueText("automatic")
+    else:
+        field.setRange(parameter.low, parameter.high)
     field.setSingleStep(parameter.step)
     field.setToolTip(parameter.tip)
     return field
@@ -214,4 +221,14 @@ def _set(field: Any, parameter: Parameter, value: Any) -> None:
     """What was remembered may be anything."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)
     number = value if usable and parameter.low <= value <= parameter.high else parameter.default
-    field.setValue(int(number) if parameter.is_whole else float(number))
+    if number is None:
+        field.setValue(field.minimum())
+    else:
+        field.setValue(int(number) if parameter.is_whole else float(number))
+
+
+def _value(field: Any, parameter: Parameter) -> float | None:
+    if parameter.default is None and field.value() < parameter.low:
+        return None
+    value: float = field.value()
+    return value

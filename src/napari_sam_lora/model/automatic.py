@@ -11,15 +11,20 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage as ndi
 from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
 from segment_anything.utils.amg import MaskData, batched_mask_to_box, mask_to_rle_pytorch, rle_to_mask
 from segment_anything.utils.transforms import ResizeLongestSide
 from skimage.segmentation import relabel_sequential
 from torchvision.ops.boxes import batched_nms  # type: ignore[import-untyped]
 
 from napari_sam_lora.images import resized_shape, to_rgb8
+from napari_sam_lora.model.nano import DensePromptEncoder
 from napari_sam_lora.model.predictor import Predictor
 
 Progress = Callable[[int, int], None]
+# Least predicted IoU and least stability; segment-anything's, and those with the best average precision on real images.
+_META_THRESHOLDS = (0.88, 0.95)
+_NANO_THRESHOLDS = (0.4, 0.7)
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,11 @@ class EverythingConfig:
         Clicks along each side of the plane.
     points_per_batch : int
         Clicks decoded at once.
-    pred_iou_thresh : float
-        Masks with a lower predicted IoU are dropped.
-    stability_score_thresh : float
-        Masks whose outline moves more with the threshold are dropped.
+    pred_iou_thresh : float, optional
+        Masks with a lower predicted IoU are dropped. By default a number that suits the model: segment-anything's 0.88
+        for Meta's architectures, 0.4 for sam_nano, which is less sure of itself.
+    stability_score_thresh : float, optional
+        Masks whose outline moves more with the threshold are dropped. By default likewise 0.95, and 0.7 for sam_nano.
     stability_score_offset : float
     box_nms_thresh : float
         Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.
@@ -53,8 +59,8 @@ class EverythingConfig:
 
     points_per_side: int = 32
     points_per_batch: int = 64
-    pred_iou_thresh: float = 0.7
-    stability_score_thresh: float = 0.8
+    pred_iou_thresh: float | None = None
+    stability_score_thresh: float | None = None
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.5
     crop_n_layers: int = 0
@@ -62,6 +68,14 @@ class EverythingConfig:
     crop_overlap_ratio: float = 512 / 1500
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
+
+
+def thresholds(sam: Sam, config: EverythingConfig) -> tuple[float, float]:
+    """Least predicted IoU and least stability of a configuration, chosen for the model where it leaves them open."""
+    usual = _NANO_THRESHOLDS if isinstance(sam.prompt_encoder, DensePromptEncoder) else _META_THRESHOLDS
+    given = (config.pred_iou_thresh, config.stability_score_thresh)
+    score, stability = (own if own is not None else other for own, other in zip(given, usual, strict=True))
+    return score, stability
 
 
 class _ResizeThin(ResizeLongestSide):
@@ -76,7 +90,10 @@ class _Generator(SamAutomaticMaskGenerator):
     """segment-anything's generator, reporting each batch of clicks."""
 
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
-        super().__init__(predictor.sam, **asdict(config) | {"min_mask_region_area": 0})  # otherwise it wants OpenCV
+        score, stability = thresholds(predictor.sam, config)
+        chosen = {"pred_iou_thresh": score, "stability_score_thresh": stability}
+        # With a smallest area it would want OpenCV.
+        super().__init__(predictor.sam, **asdict(config) | chosen | {"min_mask_region_area": 0})
         self.min_mask_region_area = config.min_mask_region_area
         self.predictor.transform = _ResizeThin(predictor.input_size)
         self._progress = progress
