@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.labels import LabelMeaning
 from napari_sam_lora.lora.adapted import predictor_for
@@ -20,6 +19,7 @@ from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
 from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
 from napari_sam_lora.model.checkpoints import LoadedModel, load
+from napari_sam_lora.model.device import pick_device
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
@@ -207,22 +207,13 @@ def load_model(
     return Model(loaded, preprocessing)
 
 
-def pick_device(device: str = "auto") -> torch.device:
-    """The device of a name; "auto" takes the fastest kind there is."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} cannot be used here; try 'auto' or 'cpu'.") from error
-    return chosen
-
-
 def iter_fine_tune(
-    model: Model, pairs: Pairs, config: TrainConfig | None = None, *, held_out: Sequence[str] = ()
+    model: Model,
+    pairs: Pairs,
+    config: TrainConfig | None = None,
+    *,
+    held_out: Sequence[str] = (),
+    start: Adapter | None = None,
 ) -> FineTuneRun:
     """Fine-tune step by step.
 
@@ -238,17 +229,25 @@ def iter_fine_tune(
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
+    start : Adapter, optional
+        Go on from this adapter and its layers. Training from the base model on all labels, the default, avoids
+        forgetting.
 
     Returns
     -------
     FineTuneRun
         An iterator of one report a step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
     """
-    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out)
+    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start)
 
 
 def fine_tune(
-    model: Model, pairs: Pairs, config: TrainConfig | None = None, *, held_out: Sequence[str] = ()
+    model: Model,
+    pairs: Pairs,
+    config: TrainConfig | None = None,
+    *,
+    held_out: Sequence[str] = (),
+    start: Adapter | None = None,
 ) -> tuple[Adapter, FineTuneReport]:
     """Fine-tune to the end; see `iter_fine_tune`.
 
@@ -259,7 +258,7 @@ def fine_tune(
     report : FineTuneReport
         ``verdict`` is "better", "not better" or "too few".
     """
-    run = iter_fine_tune(model, pairs, config, held_out=held_out)
+    run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start)
     for _ in run:
         pass
     return run.result()

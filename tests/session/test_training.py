@@ -121,7 +121,8 @@ def test_only_a_better_adapter_is_activated(
 
     asked: list[Any] = []
 
-    def iter_fine_tune(*_: Any, held_out: Any) -> Run:
+    def iter_fine_tune(*_: Any, held_out: Any, start: Any) -> Run:
+        assert start is None
         asked.append(held_out)
         return Run()
 

@@ -191,12 +191,14 @@ class Session(ContentSession):
         config: TrainConfig | None = None,
         include: Sequence[tuple[str, str]] | None = None,
         name: str = "adapter",
+        start: str = "",
     ) -> TrainingJob:
         """Fine-tune from the base model on a snapshot, in a thread of its own.
 
         Prompting, painting and committing go on meanwhile with the model as it is. At the end the adapter is added
         to `adapters` under this name, and activated only if it is better than the base model. What one run held
-        out, later runs of the session hold out too.
+        out, later runs of the session hold out too. Given the name of an adapter as ``start``, training goes on from
+        that one instead of the base model.
 
         Raises
         ------
@@ -215,7 +217,8 @@ class Session(ContentSession):
         def keep(adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
             return self._keep(name, adapter, report)
 
-        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._threads)
+        begun = self.adapters.get(start) if start else None
+        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._threads, begun)
         job.changed.connect(lambda event: emit_safely(self.training_changed, event))
         job.start()
         return job

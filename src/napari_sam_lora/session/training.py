@@ -107,6 +107,8 @@ class TrainingJob:
         whether it was activated.
     threads : int, optional
         Threads that torch may use for an operation.
+    start : Adapter, optional
+        Go on from it.
     """
 
     changed = Signal(object)
@@ -119,9 +121,11 @@ class TrainingJob:
         held_out: Sequence[str],
         keep: Callable[[Adapter, FineTuneReport], tuple[str, bool]],
         threads: int | None = None,
+        start: Adapter | None = None,
     ) -> None:
         self._model, self._planes, self._config = model, tuple(planes), config
         self._held_out, self._keep, self._threads = tuple(held_out), keep, threads
+        self._start = start
         self._asked = threading.Condition()
         self._paused = self._stopped = self._discarded = False
         self._event = TrainingEvent("preparing", "Reading the images and encoding them.")
@@ -189,7 +193,7 @@ class TrainingJob:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         config = self._config or TrainConfig()
-        run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out)
+        run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out, start=self._start)
         try:
             step: StepReport | None = None
             for step in run:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Prepared
-from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, tuned_blocks
+from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, set_adapter, tuned_blocks
 from napari_sam_lora.lora.layers import LowRank
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
@@ -50,6 +50,14 @@ class StepResult:
     loss: float
     learning_rate: float
     objects: int
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The adapter after a step."""
+
+    step: int
+    tensors: dict[str, Tensor]
 
 
 def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
@@ -204,6 +212,11 @@ class Trainer:
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.parameters.items()}
+
+    def begin_at(self, tensors: dict[str, Tensor]) -> None:
+        """Take the tensors of an adapter with the same layers, before the first step."""
+        set_adapter(self.tree, tensors)
+        self._good = self._copies()
 
     def backward(
         self, view: View, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()

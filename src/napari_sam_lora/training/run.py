@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -16,9 +15,10 @@ from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.training.beginning import begin_with
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.gate import decide
-from napari_sam_lora.training.loop import StepResult, Trainer, lora_config, prefix_cache
+from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
 from napari_sam_lora.training.memory import Thrift
 from napari_sam_lora.training.metrics import ObjectScore, score_objects, summarise
 from napari_sam_lora.training.monitor import Monitor, divide
@@ -39,14 +39,6 @@ __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
 MOST_JUDGED = 60
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """The adapter after a step."""
-
-    step: int
-    tensors: dict[str, Tensor]
-
-
 class FineTuneRun(Iterator[StepReport]):
     """A run that advances by one optimisation step each time it is asked for the next report.
 
@@ -62,6 +54,8 @@ class FineTuneRun(Iterator[StepReport]):
     preprocessing : Preprocessing
     held_out : sequence of str
         From an earlier report.
+    start : Adapter, optional
+        Go on from it, with its layers.
 
     Raises
     ------
@@ -76,8 +70,10 @@ class FineTuneRun(Iterator[StepReport]):
         config: TrainConfig,
         preprocessing: Preprocessing | None = None,
         held_out: Sequence[str] = (),
+        start: Adapter | None = None,
     ) -> None:
-        self._loaded, self._config = loaded, config
+        config, held_out = begin_with(start, loaded, config, held_out)
+        self._loaded, self._config, self._start = loaded, config, start
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
         stride = mask_stride(loaded.sam)
@@ -102,7 +98,7 @@ class FineTuneRun(Iterator[StepReport]):
             self._warnings.append("Too few objects are held out to stop early by them: all steps are run.")
         self._trainer: Trainer | None = None
         self._checker: Trainer | None = None
-        self._best: _State | None = None
+        self._best: State | None = None
         self._seen = 0
         self._stopped = self._discarded = self._ended = False
         self._begun = time.monotonic()
@@ -190,6 +186,8 @@ class FineTuneRun(Iterator[StepReport]):
     def _learn(self) -> Iterator[StepReport]:
         """Train the adapter that is returned, looking at held-out objects now and then."""
         trainer = self._trainer = self._new_trainer(self._train_objects)
+        if self._start is not None:
+            trainer.begin_at(self._start.tensors)
         if self._monitor is not None:
             self._curve.append((0, self._monitor.measure(self._loaded.sam)))
         for step in range(1, self._config.steps + 1):
@@ -228,7 +226,7 @@ class FineTuneRun(Iterator[StepReport]):
         best = max((value for step, value in self._curve if step), default=-1.0)
         self._curve.append((trainer.done, iou))
         if self._choosing and iou > best:
-            self._best = _State(trainer.done, trainer.tensors())
+            self._best = State(trainer.done, trainer.tensors())
         return iou
 
     def _lost_patience(self) -> bool:
@@ -238,11 +236,11 @@ class FineTuneRun(Iterator[StepReport]):
         since = sum(step > self._best.step for step, _ in self._curve)
         return since >= self._config.patience
 
-    def _final_state(self, trainer: Trainer) -> _State:
+    def _final_state(self, trainer: Trainer) -> State:
         """The best state seen, having a look at the present one first, or the present one if none may be chosen."""
         if self._choosing and trainer.done > self._curve[-1][0]:
             self._look(trainer)
-        return self._best or _State(trainer.done, trainer.tensors())
+        return self._best or State(trainer.done, trainer.tensors())
 
     def _report(self, result: StepResult, step: int, phase: str, looked: float | None = None) -> StepReport:
         self._seen += result.objects
