@@ -18,10 +18,21 @@ def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))
 
 
+def drawn_on(controller: Controller) -> Any:
+    """What prompts are drawn on: its ``points``, ``shapes`` and ``mask.layer``."""
+    return controller.drawing.layers
+
+
+def rows_of(controller: Controller) -> list[tuple[Any, ...]]:
+    """The prompts of the shown plane, object by object."""
+    assert controller.plane is not None
+    return list(controller.session.draft(controller.plane).rows().values())
+
+
 def add_point(controller: Controller, place: ArrayLike) -> None:
     """Click with the point tool at data coordinates."""
     controller.draw_with("point")
-    controller.drawing.layers.points.add(np.atleast_2d(place))  # type: ignore[union-attr]
+    drawn_on(controller).points.add(np.atleast_2d(place))
 
 
 def add_box(controller: Controller, box: tuple[float, ...], others: tuple[float, ...] = ()) -> None:
@@ -35,7 +46,7 @@ def add_shape(controller: Controller, vertices: ArrayLike, kind: str) -> None:
     """Draw a shape at data coordinates."""
     tool = {"rectangle": "box", "polygon": "lasso", "path": "scribble"}[kind]
     controller.draw_with(tool)  # type: ignore[arg-type]
-    controller.drawing.layers.shapes.add(np.asarray(vertices), shape_type=kind)  # type: ignore[union-attr]
+    drawn_on(controller).shapes.add(np.asarray(vertices), shape_type=kind)
 
 
 def click(viewer: Any, position: ArrayLike, modifiers: tuple[str, ...] = (), drag: float = 0) -> None:

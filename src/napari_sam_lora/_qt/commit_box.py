@@ -36,9 +36,7 @@ class CommitBox(QWidget):
         )
         self._add.setMinimumHeight(34)
         self._message = Words()
-        self._next = button(
-            "Next object", "Begin another object and keep this one (Shift-N)", controller.next_object
-        )
+        self._next = button("Next object", "Begin another object and keep this one (Shift-N)", controller.next_object)
         self._reset = button("Reset", "Remove the prompts of this plane (Shift-R)", controller.clear_prompts)
         self._undo = button("Undo", "Take back the last change of the labels (Ctrl-Z)", controller.undo)
         whole = column(self)
