@@ -9,7 +9,7 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Without gradients, attention over more tokens than this is computed in parts; a window of SAM has 196.
+# Attention over more tokens than this is computed in parts; a window of SAM has 196.
 _TOKENS_AT_ONCE = 1024
 # Rows of queries in a part: their bias takes 16 MB at 64 x 64 tokens.
 _ROWS_AT_ONCE = 16
@@ -20,7 +20,7 @@ class FusedAttention(nn.Module):
 
     The decomposed relative position (MViTv2, arXiv 2112.01526, eq. 4) becomes the additive bias. Over a whole plane
     that bias is large (0.8 GB for ViT-B at 1024 pixels), so without gradients it is made and used for a few rows of
-    queries of one head at a time. Parameters and their names are those of the layer that it stands for.
+    queries of one head at a time, and with gradients for one head at a time, again in the backward pass. Parameters and their names are those of the layer that it stands for.
 
     Parameters
     ----------
@@ -52,9 +52,11 @@ class FusedAttention(nn.Module):
         """Attention (b, heads, h * w, d) with the relative position as bias."""
         down = get_rel_pos(height, height, self.rel_pos_h)
         across = get_rel_pos(width, width, self.rel_pos_w)
-        if height * width <= _TOKENS_AT_ONCE or (torch.is_grad_enabled() and q.requires_grad):
-            bias = _relative_position(q, down, across)
-            return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if height * width <= _TOKENS_AT_ONCE:
+            return _attention(q, k, v, down, across)
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+            heads = zip(q.split(1, 1), k.split(1, 1), v.split(1, 1), strict=True)
+            return torch.cat([_recomputed_attention(*head, down, across) for head in heads], 1)
         out = torch.empty_like(q)
         for batch in range(q.shape[0]):
             for head in range(q.shape[1]):
@@ -68,6 +70,16 @@ class FusedAttention(nn.Module):
                         part, k[one], v[one], attn_mask=bias
                     )
         return out
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Attention (b, heads, h * w, d); see `_relative_position`."""
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=_relative_position(q, down, across))
+
+
+def _recomputed_attention(q: Tensor, k: Tensor, v: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """The same; bias and weights are made again for the gradients, head by head, instead of being kept."""
+    return checkpoint(_attention, q, k, v, down, across, use_reentrant=False, preserve_rng_state=False)
 
 
 def _relative_position(q: Tensor, down: Tensor, across: Tensor) -> Tensor:
