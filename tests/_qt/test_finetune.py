@@ -16,11 +16,24 @@ from napari_sam_lora import Adapter
 from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.controller import Controller, controller_of
 from napari_sam_lora._qt.finetune_panel import FinetunePanel
+from napari_sam_lora._qt.leaving import AFTER_MS
 from napari_sam_lora.cli import main
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import ArraySource, PlaneKey
 
-from .tuning import CHECKED, FAST, LONG, SOON_MS, at_first_step, finish, open_labelled, small_model, train, weights
+from .tuning import (
+    CHECKED,
+    FAST,
+    LONG,
+    SOON_MS,
+    at_first_step,
+    finish,
+    made_adapter,
+    open_labelled,
+    small_model,
+    train,
+    weights,
+)
 
 PLANE = PlaneKey.of("nuclei", 2)
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -183,6 +196,51 @@ def test_a_closed_panel_leaves_the_run_alone_and_a_new_one_shows_it(qtbot: Any, 
     assert not again.run.stop.isHidden()
     again.run.discard.click()
     assert finish(qtbot, again.desk).state == "discarded"
+
+
+@pytest.mark.parametrize(("answer", "state"), [("go on", "running"), ("stop", "ended"), ("discard", "discarded")])
+def test_a_panel_that_is_closed_during_a_run_asks_what_becomes_of_it(
+    qtbot: Any, controller: Controller, monkeypatch: pytest.MonkeyPatch, answer: str, state: str
+) -> None:
+    asked: list[int] = []
+
+    def ask(window: object) -> str:
+        asked.append(1)
+        return answer
+
+    monkeypatch.setattr("napari_sam_lora._qt.leaving.ask_what_becomes_of_training", ask)
+    panel = FinetunePanel(controller.viewer)
+    desk, window = panel.desk, controller.viewer.window
+    dock = window.add_dock_widget(panel)
+    desk.set_values(dict(LONG))
+    panel.run.start.click()
+    at_first_step(qtbot, desk, lambda: desk.leaving.look_after(panel))
+    qtbot.wait(2 * AFTER_MS)
+    assert asked == [], "it was hidden by another tab only"
+    desk.leaving.look_after(panel)
+    window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: asked == [1], timeout=SOON_MS)
+    if state == "running":
+        assert desk.is_running
+        controller.session.discard()
+    event = finish(qtbot, desk)
+    assert state in ("running", event.state)
+
+
+def test_training_can_go_on_from_an_adapter_that_was_chosen(qtbot: Any, panel: FinetunePanel) -> None:
+    begin = panel.form.begin
+    assert [begin.itemText(place) for place in range(begin.count())] == ["the base model"]
+    session = panel.controller.session
+    session.adapters.add(made_adapter(), "earlier")
+    session.adapters.add(made_adapter(1, "0" * 16, "vit_b"), "foreign")
+    assert [begin.itemText(place) for place in range(begin.count())] == ["the base model", "earlier"]
+    begin.setCurrentIndex(1)
+    begin.activated.emit(1)
+    event = train(qtbot, panel.controller, FAST | {"learning_rate": 1e-12})
+    assert event.state == "ended", event.message
+    assert session.adapters.get(event.adapter).info.lora == session.adapters.get("earlier").info.lora
+    session.remove_adapter("earlier")
+    assert panel.desk.begin_with == "", "an adapter that is gone cannot be begun with"
 
 
 @pytest.mark.parametrize("answer", [False, True])

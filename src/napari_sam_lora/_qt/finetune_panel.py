@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 
 from napari_sam_lora._qt.controller import controller_of
 from napari_sam_lora._qt.pieces import ScrollPanel
@@ -49,6 +49,11 @@ class FinetunePanel(ScrollPanel):
         super().showEvent(event)
         self.controller.attach(self)
         self.desk.measure()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
+        """A dock that is closed takes its panel away without telling it; a run may be going on."""
+        super().hideEvent(event)
+        self.desk.leaving.look_after(self)
 
     def _on_model(self) -> None:
         self._show_model()

@@ -17,6 +17,7 @@ from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.curve import Course
 from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.estimates import Speed, estimate_seconds, measure_speed
+from napari_sam_lora._qt.leaving import Leaving
 from napari_sam_lora._qt.training_set import TrainingPair, find_pairs
 from napari_sam_lora.session import CancelToken, TorchThread, TrainingEvent, TrainingPlane
 from napari_sam_lora.session.worker import plain_words
@@ -56,6 +57,8 @@ class TrainingDesk(QObject):
         Settings of `TrainConfig` that differ from its defaults.
     effort : str
         Which of `EFFORTS` they are; empty for settings of the user's own.
+    begin_with : str
+        Name of the adapter to go on from; empty for the base model.
     course : Course
     latest : TrainingEvent or None
         The last event of the run.
@@ -74,9 +77,8 @@ class TrainingDesk(QObject):
 
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
-        self._controller = controller
+        self._controller, self._images = controller, dict[str, str]()
         self._excluded: set[str] = set()
-        self._images: dict[str, str] = {}
         self._pairs: list[TrainingPair] | None = None
         self.effort = "standard"
         self.values: dict[str, Any] = dict(EFFORTS["standard"].values)
@@ -87,6 +89,7 @@ class TrainingDesk(QObject):
         self.speed: Speed | None = None
         self.pace = 1.0
         self._config: TrainConfig | None = None
+        self.begin_with = ""
         self._bar: Any = None
         self._thread = TorchThread("napari-sam-lora background")
         self._thread.progressed.connect(self._pass_on)
@@ -99,6 +102,7 @@ class TrainingDesk(QObject):
         controller.model_changed.connect(self._on_model)
         controller.training_changed.connect(self._on_training)
         controller.closed.connect(self.close)
+        self.leaving = Leaving(self, lambda: self.is_running, controller.session)
 
     # Training set
 
@@ -169,7 +173,7 @@ class TrainingDesk(QObject):
             self._controller.flush()
             self._count()
             config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
-            job = self._controller.session.start_training(config, include, free_name(name))
+            job = self._controller.session.start_training(config, include, free_name(name), self.begin_with)
             self.course, self.planes, self._config = Course(steps=config.steps), job.planes, config
             self._on_training(job.event)
 
@@ -208,6 +212,7 @@ class TrainingDesk(QObject):
         """End all work of the desk; what runs ends by itself soon."""
         for timer in (self._counting, self._showing):
             timer.stop()
+        self.leaving.forget()
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()

@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QButtonGroup, QFileDialog, QFormLayout, QMenu, QRadioButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_sam_lora._qt.adapters_table import is_foreign
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.estimates import estimate_seconds
@@ -42,6 +43,11 @@ class TrainingForm(QWidget):
         self._words = {name: Notice(effort.words) for name, effort in EFFORTS.items()}
         self._own = Notice("Settings of your own, see below.")
         self.meaning = chooser(MEANINGS, "What the numbers of your labels layers stand for.")
+        self.begin = chooser(
+            {"": "the base model"},
+            "Learning from the base model on all labels so far is best: going on from an adapter is shorter, but it "
+            "may forget, and its layers are those that it has.",
+        )
         self.editor: SettingsEditor | None = None
         self.advanced = QCollapsible("All settings")
         self.advanced.setDuration(0)
@@ -51,6 +57,7 @@ class TrainingForm(QWidget):
         self.files.setMenu(self._menu())
         self._lay_out()
         self._connect()
+        self._show_begin()
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -66,6 +73,7 @@ class TrainingForm(QWidget):
         layout.addWidget(self._own)
         form = QFormLayout()
         form.addRow("Labels", self.meaning)
+        form.addRow("Begin with", self.begin)
         layout.addLayout(form)
         layout.addWidget(self.advanced)
         layout.addWidget(self.files)
@@ -74,7 +82,10 @@ class TrainingForm(QWidget):
         for name, choice in self.efforts.items():
             choice.clicked.connect(partial(self._choose, name))
         self.meaning.activated.connect(self._on_meaning)
+        self.begin.activated.connect(self._on_begin)
         self.advanced.toggled.connect(self._on_expanded)
+        for signal in (self._controller.adapters_changed, self._controller.model_changed):
+            signal.connect(self._show_begin)
         self._desk.settings_changed.connect(self.refresh)
         self._desk.set_changed.connect(self._show_times)
 
@@ -90,6 +101,21 @@ class TrainingForm(QWidget):
         if self.editor is not None:
             self.editor.show_values(desk.values)
         self._show_times()
+
+    def _show_begin(self) -> None:
+        """The adapters of the loaded model."""
+        session = self._controller.session
+        names = [one.name for one in session.adapters.entries() if not is_foreign(one, session.model)]
+        if self._desk.begin_with not in names:
+            self._desk.begin_with = ""
+        self.begin.clear()
+        self.begin.addItem("the base model", "")
+        for name in names:
+            self.begin.addItem(name, name)
+        self.begin.setCurrentIndex(self.begin.findData(self._desk.begin_with))
+
+    def _on_begin(self, place: int) -> None:
+        self._desk.begin_with = str(self.begin.itemData(place))
 
     def _show_times(self) -> None:
         """Estimates need the model's speed, and torch, which is there by then."""
