@@ -88,7 +88,7 @@ class ToolBox(QWidget):
         if viewer is None:
             return
         own = [one for one in viewer.layers if isinstance(one, (Points, Shapes)) and not is_managed(one)]
-        self._source.set_layers(own, self._controller.drawing.source_layer, "this plugin's layers only")
+        self._source.set_layers(own, self._controller.drawing.source_layer, "SAM layers only")
         self._source.setEnabled(bool(own))
 
     def _on_tool(self, number: int) -> None:
