@@ -20,7 +20,8 @@ class FusedAttention(nn.Module):
 
     The decomposed relative position (MViTv2, arXiv 2112.01526, eq. 4) becomes the additive bias. Over a whole plane
     that bias is large (0.8 GB for ViT-B at 1024 pixels), so without gradients it is made and used for a few rows of
-    queries of one head at a time, and with gradients for one head at a time, again in the backward pass. Parameters and their names are those of the layer that it stands for.
+    queries of one head at a time, and with gradients for one head at a time, again in the backward pass. Parameters
+    and their names are those of the layer that it stands for.
 
     Parameters
     ----------
