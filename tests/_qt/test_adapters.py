@@ -148,7 +148,7 @@ def test_a_file_that_is_no_adapter_is_refused_in_words(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("napari_sam_lora._qt.training_desk.show_error", shown.append)
+    monkeypatch.setattr("napari_sam_lora._qt.background.show_error", shown.append)
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     panel.import_file(tmp_path / "x.safetensors")
     qtbot.waitUntil(lambda: len(shown) == 1, timeout=SOON_MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_labels_that_are_painted_or_added_appear_by_themselves(qtbot: Any, panel
     viewer.add_labels(np.ones((5, 5), np.int32), name="of nothing")
     qtbot.waitUntil(lambda: panel.table.table.rowCount() == 2)
     assert len(panel.desk.included()) == 1, "labels without an image cannot be learned from"
+
+
+def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: FinetunePanel) -> None:
+    session = panel.controller.session
+    (labels,) = session.labels.values()
+    painted = len(labels.records())
+    session.add_prompt(PLANE, "box", [0, 0, 12, 12])
+    preview = session.preview(PLANE).result(SOON_MS)
+    session.commit(replace(preview, masks=np.ones_like(preview.masks)), labels=next(iter(session.labels)))
+    assert len(labels.records()) == painted + 1
+    panel.table.checked.setChecked(True)
+    assert panel.desk.pairs()[0].objects == painted
+    assert len(np.unique(panel.desk.snapshot()[0].labels)) == painted + 1, "and the background"
+    (made,) = {record.id for record in labels.records() if record.origin == "prompted"}
+    labels.approve([made])
+    qtbot.waitUntil(lambda: panel.desk.pairs()[0].objects == painted + 1)
 
 
 def test_all_planes_of_labels_can_be_marked_as_complete(panel: FinetunePanel) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from napari.utils import progress
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 
+from napari_sam_lora._qt.background import Background
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.curve import Course
 from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.estimates import Speed, estimate_seconds, measure_speed
 from napari_sam_lora._qt.leaving import Leaving
 from napari_sam_lora._qt.training_set import TrainingPair, find_pairs
-from napari_sam_lora.session import CancelToken, TorchThread, TrainingEvent, TrainingPlane
-from napari_sam_lora.session.worker import plain_words
+from napari_sam_lora.session import TrainingEvent, TrainingPlane
 
 if TYPE_CHECKING:
     from napari_sam_lora.training.config import TrainConfig
@@ -37,7 +34,7 @@ def desk_of(controller: Controller) -> TrainingDesk:
     return found if isinstance(found, TrainingDesk) else TrainingDesk(controller)
 
 
-class TrainingDesk(QObject):
+class TrainingDesk(Background):
     """The training set that was chosen, the settings, and the course of the run.
 
     Signals
@@ -48,8 +45,6 @@ class TrainingDesk(QObject):
         The effort, `values` or the speed of the model.
     run_changed : ()
         Of the run, a few times a second at most, and at once when its state changes.
-    progressed : (object, int, int)
-        Key of `in_background`, what is done and what there is to do.
 
     Attributes
     ----------
@@ -59,6 +54,8 @@ class TrainingDesk(QObject):
         Which of `EFFORTS` they are; empty for settings of the user's own.
     begin_with : str
         Name of the adapter to go on from; empty for the base model.
+    only_checked : bool
+        Whether only objects that were painted or approved are learned from; see `choose_checked`.
     course : Course
     latest : TrainingEvent or None
         The last event of the run.
@@ -73,11 +70,10 @@ class TrainingDesk(QObject):
     set_changed = Signal()
     settings_changed = Signal()
     run_changed = Signal()
-    progressed = Signal(object, int, int)
 
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
-        self._controller, self._images = controller, dict[str, str]()
+        self._images: dict[str, str] = {}
         self._excluded: set[str] = set()
         self._pairs: list[TrainingPair] | None = None
         self.effort = "standard"
@@ -89,10 +85,8 @@ class TrainingDesk(QObject):
         self.speed: Speed | None = None
         self.pace = 1.0
         self._config: TrainConfig | None = None
-        self.begin_with = ""
+        self.begin_with, self.only_checked = "", False
         self._bar: Any = None
-        self._thread = TorchThread("napari-sam-lora background")
-        self._thread.progressed.connect(self._pass_on)
         self._counting, self._showing = self._timer(COUNT_AFTER_MS), self._timer(SHOW_EVERY_MS)
         self._counting.timeout.connect(self._count)
         self._showing.timeout.connect(self._show)
@@ -109,7 +103,7 @@ class TrainingDesk(QObject):
     def pairs(self) -> list[TrainingPair]:
         """Labels with their images, counted lately; those without an image too."""
         if self._pairs is None:
-            self._pairs = find_pairs(self._controller, self._images)
+            self._pairs = find_pairs(self._controller, self._images, self.only_checked)
         return self._pairs
 
     def is_included(self, pair: TrainingPair) -> bool:
@@ -129,6 +123,17 @@ class TrainingDesk(QObject):
         """These labels belong to this image."""
         self._images[labels] = image
         self._count()
+
+    def choose_checked(self, only_checked: bool) -> None:
+        """Learn only from objects that were painted, corrected or approved, or from all."""
+        self.only_checked = only_checked
+        self._count()
+
+    def snapshot(self) -> tuple[TrainingPlane, ...]:
+        """Copies of what would be trained on now."""
+        self._controller.flush()
+        include = [(pair.image, pair.labels) for pair in self.included()]
+        return self._controller.session.training_planes(include, self.only_checked)
 
     def mark_complete(self, labels: str, complete: bool) -> None:
         """All labelled planes of these labels are complete, or not."""
@@ -173,7 +178,9 @@ class TrainingDesk(QObject):
             self._controller.flush()
             self._count()
             config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
-            job = self._controller.session.start_training(config, include, free_name(name), self.begin_with)
+            job = self._controller.session.start_training(
+                config, include, free_name(name), self.begin_with, self.only_checked
+            )
             self.course, self.planes, self._config = Course(steps=config.steps), job.planes, config
             self._on_training(job.event)
 
@@ -181,32 +188,6 @@ class TrainingDesk(QObject):
     def meaning(self) -> str:
         """What labels meant in the run."""
         return "instances" if self._config is None else self._config.labels
-
-    def in_background(
-        self,
-        key: str,
-        function: Callable[[CancelToken], T],
-        done: Callable[[T], None],
-        owner: QObject,
-        failed: Callable[[], None] | None = None,
-    ) -> Future[T]:
-        """Run something apart from the session's own work; errors are shown. A newer one with the same key replaces it.
-
-        ``done`` is called on the GUI thread, after an error ``failed`` is; neither if Qt has deleted the owner.
-        """
-
-        def tell(error: BaseException) -> None:
-            show_error(plain_words(error))
-            if failed is not None and isalive(owner):
-                failed()
-
-        future = self._thread.submit(key, function)
-        self._controller.when_done(future, lambda result: done(result) if isalive(owner) else None, tell)
-        return future
-
-    def cancel(self, key: str) -> None:
-        """End what runs in the background under this key; nothing is called back."""
-        self._thread.cancel(key)
 
     def close(self) -> None:
         """End all work of the desk; what runs ends by itself soon."""
@@ -216,8 +197,7 @@ class TrainingDesk(QObject):
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
-        self._thread.progressed.disconnect(self._pass_on, missing_ok=True)
-        self._thread.close(0)
+        self.end_background()
 
     def measure(self) -> None:
         """Measure the speed of the loaded model, unless it is known or a run goes on; `settings_changed` follows."""
@@ -239,11 +219,6 @@ class TrainingDesk(QObject):
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
         return timer
-
-    def _pass_on(self, key: object, done: int, total: int) -> None:
-        """In the worker thread."""
-        if isalive(self):
-            self.progressed.emit(key, done, total)
 
     def _count_soon(self, *_: object) -> None:
         self._counting.start()

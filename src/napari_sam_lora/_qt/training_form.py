@@ -202,9 +202,7 @@ class TrainingForm(QWidget):
         with self._controller.told():
             planes: tuple[TrainingPlane, ...] = ()
             if with_data:
-                self._controller.flush()
-                include = [(pair.image, pair.labels) for pair in self._desk.included()]
-                planes = self._controller.session.training_planes(include)
+                planes = self._desk.snapshot()
             model = self._controller.session.model
             job = partial(write_settings, path=path, values=dict(self._desk.values), model=model, planes=planes)
             self._desk.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)

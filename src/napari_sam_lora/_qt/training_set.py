@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import fits
 from napari_sam_lora._qt.parts import count
-from napari_sam_lora.session import LabelSet
+from napari_sam_lora.session import LabelSet, ObjectRecord
 
 # Objects whose side is less than this in the model's input are hard for it to see.
 TINY = 8.0
@@ -60,7 +60,7 @@ class TrainingPair:
     ids: frozenset[int]
 
 
-def find_pairs(controller: Controller, chosen: Mapping[str, str]) -> list[TrainingPair]:
+def find_pairs(controller: Controller, chosen: Mapping[str, str], only_checked: bool) -> list[TrainingPair]:
     """The pairs of a viewer, in the order of its layer list; only those with labels.
 
     Parameters
@@ -68,24 +68,30 @@ def find_pairs(controller: Controller, chosen: Mapping[str, str]) -> list[Traini
     controller : Controller
     chosen : mapping of str to str
         Ids of images that the user chose, by those of labels.
+    only_checked : bool
+        Leave out objects that were neither painted nor approved.
     """
     found = []
     for layer in controller.label_layers(fitting=False):
         labels = controller.id_of(layer)
         known = controller.session.labels.get(labels)
         if known is not None:
-            pair = _describe(controller, layer, labels, known, chosen.get(labels, ""))
-            if pair.objects:
-                found.append(pair)
+            records = [one for one in known.records() if one.is_checked or not only_checked]
+            if records:
+                found.append(_describe(controller, layer, records, known, chosen.get(labels, "")))
     return found
 
 
-def _describe(controller: Controller, layer: Any, labels: str, known: LabelSet, chosen: str) -> TrainingPair:
+def _describe(
+    controller: Controller, layer: Any, records: Sequence[ObjectRecord], known: LabelSet, chosen: str
+) -> TrainingPair:
     images = {controller.id_of(one): one for one in controller.image_layers() if fits(layer, one)}
-    records = known.records()
+    labels = controller.id_of(layer)
     image = chosen if chosen in images else _likely_image(known, layer, images)
     shape = known.store.shape
-    planes = known.labelled_planes() if records else []  # looks at all planes, of a large image too
+    known.labelled_planes()  # looks at all planes, of a large image too
+    places = [plane for record in records for plane in known.where(record.id)]
+    planes = set(places)
     boxes = [known.stats(record.id).box[-2:] for record in records]
     sides = [np.sqrt((y.stop - y.start) * (x.stop - x.start)) / max(shape[-2:]) for y, x in boxes]
     in_use = {record.class_id for record in records}
@@ -96,8 +102,8 @@ def _describe(controller: Controller, layer: Any, labels: str, known: LabelSet, 
         labels_name=str(layer.name),
         images=tuple(images),
         planes=len(planes),
-        complete=len(known.complete_planes & set(planes)),
-        objects=known.outline_count(),
+        complete=len(known.complete_planes & planes),
+        objects=len(places),
         prompted=sum(bool(record.prompts) for record in records),
         spacing=tuple(float(side) for side in layer.scale[-2:]),
         sides=tuple(float(side) for side in sides),

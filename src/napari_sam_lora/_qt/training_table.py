@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QHeaderView,
@@ -37,6 +38,11 @@ TIPS = (
     "Tick it when everything in the labelled planes that should be labelled is. Partly labelled images are fine: what "
     "is not labelled is never taken for background.",
 )
+NOTHING = (
+    "No labels yet. Segment a few objects with the prompt widget or paint some with napari's labels tools; they appear "
+    "here by themselves."
+)
+NOTHING_CHECKED = "Nothing is painted or approved yet."
 MOST_SHOWN = 8
 NO_IMAGE = "No image has the size of these labels: open it to learn from them."
 SHOWN_SIDE = 1024  # without a model, input pixels are counted as for the original one
@@ -55,10 +61,14 @@ class TrainingTable(QWidget):
         super().__init__()
         self._controller, self._desk = controller, desk
         self.table = _table()
-        self.empty = Notice(
-            "No labels yet. Segment a few objects with the prompt widget or paint some with napari's labels tools; "
-            "they appear here by themselves."
+        self.empty = Notice()
+        self.checked = QCheckBox("Only what I painted or approved")
+        self.checked.setToolTip(
+            "Leaves out objects that are as the model left them. It learns nothing good from its own mistakes: correct "
+            "them, approve what is right, or tick this."
         )
+        self.checked.setChecked(desk.only_checked)
+        self.checked.toggled.connect(desk.choose_checked)
         self.cautions = Notice()
         self.strip = Strip(controller)
         self._show = action("Show", "Pictures of what will be learned from; click one to go there.", self._show_planes)
@@ -69,7 +79,7 @@ class TrainingTable(QWidget):
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.empty, self.table, self.cautions, row(self._show, self._add), self.strip):
+        for widget in (self.empty, self.table, self.checked, self.cautions, row(self._show, self._add), self.strip):
             layout.addWidget(widget)
         self._filling = False
         self.table.itemChanged.connect(self._on_item)
@@ -86,7 +96,7 @@ class TrainingTable(QWidget):
         self._filling = False
         self.table.setColumnHidden(1, all(len(pair.images) == 1 for pair in pairs))
         self.table.setVisible(bool(pairs))
-        self.empty.setVisible(not pairs)
+        self.empty.say("" if pairs else NOTHING_CHECKED if self._desk.only_checked else NOTHING)
         self._show.setEnabled(bool(self._desk.included()))
         self.strip.clear()
         self.table.updateGeometry()
@@ -148,9 +158,7 @@ class TrainingTable(QWidget):
 
     def _show_planes(self) -> None:
         with self._controller.told():
-            self._controller.flush()
-            include = [(pair.image, pair.labels) for pair in self._desk.included()]
-            planes = self._controller.session.training_planes(include)
+            planes = self._desk.snapshot()
             meaning = str(self._desk.values.get("labels", "instances"))
             places = np.linspace(0, len(planes) - 1, min(MOST_SHOWN, len(planes)), dtype=int)
             job = partial(show_planes, planes=[planes[one] for one in places], meaning=meaning)

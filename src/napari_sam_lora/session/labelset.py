@@ -76,9 +76,9 @@ class LabelSet(TrackedLabels):
         """Pixels of each object in all planes, in the order of the ids; quicker than `stats` of each."""
         return self._measure.areas()
 
-    def outline_count(self) -> int:
-        """Objects counted in every plane that they are in, as training counts them."""
-        return sum(len(self._measure.planes_of(label)) for label in self._measure.ids())
+    def where(self, label: int) -> list[PlaneKey]:
+        """The planes of the last two axes that an object is in."""
+        return self._measure.planes_of(label)
 
     def next_id(self) -> int:
         """The smallest id above all in use, those of objects that were painted over included."""

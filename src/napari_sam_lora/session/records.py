@@ -52,6 +52,11 @@ class ObjectRecord:
     prompts: Mapping[PlaneKey, tuple[StoredPrompts, ...]] = field(default_factory=lambda: MappingProxyType({}))
     adapter: str = ""
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether a person painted, corrected or approved it; others are as a model left them."""
+        return self.approved or self.origin == "painted"
+
 
 @dataclass(frozen=True)
 class ObjectClass:

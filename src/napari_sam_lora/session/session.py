@@ -170,13 +170,17 @@ class Session(ContentSession):
 
     # Training
 
-    def training_planes(self, include: Sequence[tuple[str, str]] | None = None) -> tuple[TrainingPlane, ...]:
+    def training_planes(
+        self, include: Sequence[tuple[str, str]] | None = None, only_checked: bool = False
+    ) -> tuple[TrainingPlane, ...]:
         """Copies of what would be trained on.
 
         Parameters
         ----------
         include : sequence of (image, labels), optional
             Ids of pairs of the same shape; by default every label image with the first image of its shape.
+        only_checked : bool
+            Leave out objects that are as a model left them: neither painted nor approved.
 
         Raises
         ------
@@ -184,7 +188,7 @@ class Session(ContentSession):
             If a pair is not of the same shape.
         """
         pairs = self._default_pairs() if include is None else include
-        return tuple(plane for image, labels in pairs for plane in self._snapshot(image, labels))
+        return tuple(plane for image, labels in pairs for plane in self._snapshot(image, labels, only_checked))
 
     def start_training(
         self,
@@ -192,6 +196,7 @@ class Session(ContentSession):
         include: Sequence[tuple[str, str]] | None = None,
         name: str = "adapter",
         start: str = "",
+        only_checked: bool = False,
     ) -> TrainingJob:
         """Fine-tune from the base model on a snapshot, in a thread of its own.
 
@@ -210,7 +215,7 @@ class Session(ContentSession):
         model = self._need_model()
         if self._training is not None and not self._training.event.is_final:
             raise TrainingError("A training is going on already: stop or discard it first.")
-        planes = self.training_planes(include)
+        planes = self.training_planes(include, only_checked)
         if not planes:
             raise TrainingError("There is nothing to learn from: label a few objects first.")
 
@@ -269,14 +274,16 @@ class Session(ContentSession):
                 pairs.append((image, labels))
         return pairs
 
-    def _snapshot(self, image: str, labels: str) -> list[TrainingPlane]:
+    def _snapshot(self, image: str, labels: str, only_checked: bool) -> list[TrainingPlane]:
         source, chosen = self._need_image(image), self._need_labels(labels)
         if source.shape != chosen.store.shape:
             raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
         records = chosen.records()
+        unchecked = [one.id for one in records if only_checked and not one.is_checked]
         planes = []
         for plane in chosen.labelled_planes(image):
             drawn = chosen.drawn_in(plane)
+            drawn[np.isin(drawn, unchecked)] = 0
             if drawn.any():
                 given = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
                 complete = plane.on("") in chosen.complete_planes
