@@ -3,7 +3,7 @@
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
 Those on labelled sets (zero_shot, learning, everything) need folders, see `benchmarks.sets`, and are left out without.
-Each runs in a process of its own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
+``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SPEED = ("encoder", "lora_step", "prompt")
+SPEED = ("encoder", "lora_step", "prompt", "viewer")
 QUALITY = ("zero_shot", "learning", "everything")
 # These write their figures too.
 WRITING = ("learning", "everything")

@@ -1,0 +1,131 @@
+"""The viewer while it works: from a prompt to its visible mask, and pauses of the window while a plane is encoded.
+
+    python -m benchmarks.viewer [--runs 15] [--input-size 1024]        # on a screen, or under xvfb-run
+
+A real napari window with the prompt panel. Masks: a click is added to the points layer, and the time runs until the
+preview is drawn in its layer, on an encoded plane, with the bundled model and with ViT-B (random weights). Pauses: gaps
+of a timer of 10 ms while ViT-B encodes planes that it has not seen, the viewer otherwise idle. The rate of the worker
+is that of encoding other such planes on the main thread, divided by that in the worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication
+
+from benchmarks.workers import random_checkpoint, seconds
+from napari_sam_lora._qt.controller import Controller, controller_of
+from napari_sam_lora.session import ArraySource, PlaneKey
+
+SIDE, PLANES, TICK_MS, PATIENCE = 512, 8, 10, 600.0
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    """Let the window live until a condition holds; it sleeps between events, so nothing spins beside the worker."""
+    end = time.monotonic() + PATIENCE
+    loop, timer = QEventLoop(), QTimer()
+    timer.timeout.connect(lambda: loop.quit() if condition() or time.monotonic() > end else None)
+    timer.start(2)
+    loop.exec()
+    timer.stop()
+    if not condition():
+        raise TimeoutError("The window did not get where it should.")
+
+
+def _prompt_to_mask(controller: Controller, runs: int) -> float:
+    """Median seconds from a click to its mask in the preview layer; the plane is encoded first."""
+    rng = np.random.default_rng(0)
+    controller.draw_with("point")
+    layers: Any = controller.drawing.layers
+    times = []
+    for number in range(runs + 2):
+        controller.clear_prompts()
+        _wait(lambda: not controller.previews.is_waiting)
+        began = time.perf_counter()
+        layers.points.add(np.array([[0, *rng.uniform(50, SIDE - 50, 2)]]))
+        _wait(lambda: not controller.previews.is_waiting)
+        if number > 1:  # the first ones encode and allocate
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _gaps_while_encoding(controller: Controller, planes: list[PlaneKey]) -> tuple[list[float], float]:
+    """Gaps in ms between ticks, and the seconds that the worker took for each plane."""
+    gaps: list[float] = []
+    last = time.perf_counter()
+
+    def tick() -> None:
+        nonlocal last
+        now = time.perf_counter()
+        gaps.append((now - last) * 1000)
+        last = now
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(TICK_MS)
+    began = time.perf_counter()
+    controller.session.embed(planes)
+    _wait(lambda: not controller.session.is_busy)
+    passed = (time.perf_counter() - began) / len(planes)
+    timer.stop()
+    return gaps, passed
+
+
+def _measure(runs: int, input_size: int) -> None:
+    viewer = napari.Viewer()
+    controller = controller_of(viewer)
+    viewer.window.add_plugin_dock_widget("napari-sam-lora", "Prompt and segment")
+    stack = np.random.default_rng(0).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
+    viewer.add_image(stack, name="planes")
+    print("| | |\n|---|---|")
+    _load(controller, "sam_nano", None)
+    print(f"| prompt to visible mask, sam_nano | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        _load(controller, random_checkpoint(Path(folder)), input_size)
+    print(f"| prompt to visible mask, ViT-B | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
+    controller.session.cancel("embed")
+    _wait(lambda: not controller.session.is_busy)
+    model: Any = controller.session.model
+    others = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE), np.uint8)
+    on_main = statistics.median(seconds(partial(model.encode, plane)) for plane in others)
+    fresh = np.random.default_rng(2).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
+    controller.session.add_image("fresh", ArraySource(fresh))
+    gaps, in_worker = _gaps_while_encoding(controller, [PlaneKey.of("fresh", 3, (z,)) for z in range(3)])
+    print(f"| pauses of the window while ViT-B encodes, 95 % below | {np.percentile(gaps, 95):.0f} ms |")
+    print(f"| the longest | {max(gaps):.0f} ms |")
+    print(f"| encoding, main thread / worker | {on_main:.2f} s / {in_worker:.2f} s |")
+    print(f"| rate of the worker | {on_main / in_worker:.2f} |", flush=True)
+    controller.close()
+    viewer.close()
+
+
+def _load(controller: Controller, name: str | Path, input_size: int | None) -> None:
+    future = controller.session.load_model(name, "cpu", input_size)
+    _wait(future.done)
+    future.result()
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--input-size", type=int, default=1024, help="of ViT-B")
+    options = parser.parse_args()
+    application = QApplication.instance() or QApplication([])
+    _measure(options.runs, options.input_size)
+    application.quit()
+
+
+if __name__ == "__main__":
+    main()
