@@ -3,7 +3,8 @@
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
 Those on labelled sets (zero_shot, learning, everything) need folders, see `benchmarks.sets`, and are left out without.
-``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
+``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its own; its
+options, at their defaults here, are those of ``python -m benchmarks.NAME``.
 """
 
 from __future__ import annotations
