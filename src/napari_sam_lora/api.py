@@ -20,6 +20,7 @@ from napari_sam_lora.model.allocator import keep_freed_memory
 from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
 from napari_sam_lora.model.checkpoints import LoadedModel, load
 from napari_sam_lora.model.device import pick_device
+from napari_sam_lora.model.embedding_files import EmbeddingFiles
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
@@ -41,12 +42,16 @@ class Model:
         Its weights are never changed.
     preprocessing : Preprocessing, optional
         Intensity window while no adapter is active; an adapter brings its own.
+    cache : EmbeddingCache, optional
+        Where its embeddings are kept.
     """
 
-    def __init__(self, loaded: LoadedModel, preprocessing: Preprocessing | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, preprocessing: Preprocessing | None = None, cache: EmbeddingCache | None = None
+    ) -> None:
         self.loaded = loaded
         self.preprocessing = preprocessing or Preprocessing()
-        self._cache = EmbeddingCache()
+        self._cache = EmbeddingCache() if cache is None else cache  # an empty one is false
         self._base = predictor_for(loaded, cache=self._cache, preprocessing=self.preprocessing)
         self._active: tuple[Adapter, Predictor] | None = None
 
@@ -120,10 +125,7 @@ class Model:
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
     ) -> list[dict[str, Any]]:
-        """Segment all objects of a plane without prompts, as segment-anything's records; see `everything`.
-
-        The masks may overlap, and each comes with its scores.
-        """
+        """Like `segment_everything`, as segment-anything's scored records; masks may overlap. See `everything`."""
         return everything(self.predictor, image, config, progress)
 
     def activate(self, adapter: Adapter) -> None:
@@ -176,6 +178,7 @@ def load_model(
     device: str = "auto",
     preprocessing: Preprocessing | None = None,
     input_size: int | None = None,
+    embeddings_folder: str | Path | None = None,
 ) -> Model:
     """Load a model.
 
@@ -190,6 +193,8 @@ def load_model(
     input_size : int, optional
         Side of the square model input in pixels, by default the one that the model was trained at: 1024, and 256 for
         sam_nano. Half of it costs less than a quarter of the time and shows less detail.
+    embeddings_folder : str or Path, optional
+        Where embeddings are kept for later sessions, up to 4 GiB; by default they are in memory only.
 
     Raises
     ------
@@ -204,7 +209,8 @@ def load_model(
     loaded = load(name, chosen)
     if input_size is not None:
         loaded = replace(loaded, sam=at_input_size(loaded.sam, input_size))
-    return Model(loaded, preprocessing)
+    files = None if embeddings_folder is None else EmbeddingFiles(embeddings_folder, chosen)
+    return Model(loaded, preprocessing, EmbeddingCache(files=files))
 
 
 def iter_fine_tune(
@@ -230,8 +236,7 @@ def iter_fine_tune(
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
     start : Adapter, optional
-        Go on from this adapter and its layers. Training from the base model on all labels, the default, avoids
-        forgetting.
+        Go on from this adapter and its layers. The default, training from the base model, avoids forgetting.
 
     Returns
     -------
@@ -284,13 +289,12 @@ def evaluate(
     list of Evaluation
         One for each adapter, in order.
     """
-    sam = model.loaded.sam
     copied = [(np.asarray(pair[0]), np.asarray(pair[1])) for pair in pairs]
     evaluations = []
     for adapter in adapters:
         with model.adapted(adapter):
             predictor = model.predictor
-            planes = snapshot(copied, predictor.input_size, mask_stride(sam), predictor.preprocessing, labels)
+            planes = snapshot(copied, predictor.input_size, mask_stride(predictor.sam), predictor.preprocessing, labels)
             scores = score_objects(predictor, planes, list_objects(planes))
             evaluations.append(Evaluation(adapter, summarise(scores), tuple(scores)))
     return evaluations

@@ -12,7 +12,7 @@ import platformdirs
 
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.model.allocator import OPT_OUT
-from napari_sam_lora.model.download import CACHE_VARIABLE
+from napari_sam_lora.model.download import CACHE_VARIABLE, cache_folder
 from napari_sam_lora.model.registry import MODELS
 
 PLUGIN = "napari-sam-lora"
@@ -33,6 +33,8 @@ class Preferences:
         Where checkpoints and embeddings are kept; empty for the user's cache directory.
     autosave : bool
         Whether prompts, objects and adapters are saved while working.
+    keep_embeddings : bool
+        Whether embeddings are kept on disk, so that a later session need not encode again.
     keep_allocator : bool
         Leave the memory allocator of the system alone; slower on a CPU under Linux.
     """
@@ -41,6 +43,7 @@ class Preferences:
     device: str = "auto"
     cache_folder: str = ""
     autosave: bool = True
+    keep_embeddings: bool = False
     keep_allocator: bool = False
 
 
@@ -86,6 +89,11 @@ def apply_preferences(chosen: Preferences) -> None:
         os.environ.setdefault(CACHE_VARIABLE, chosen.cache_folder)
     if chosen.keep_allocator:
         os.environ.setdefault(OPT_OUT, "1")
+
+
+def embeddings_folder() -> Path | None:
+    """Where embeddings are kept on disk; None if the user has not asked for it."""
+    return cache_folder() / "embeddings" if preferences().keep_embeddings else None
 
 
 class Remembered:

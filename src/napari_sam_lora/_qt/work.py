@@ -9,7 +9,7 @@ from typing import Any
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_lora._qt.settings import preferences
+from napari_sam_lora._qt.settings import embeddings_folder, preferences
 from napari_sam_lora._qt.workers import ProgressBars, Relay
 from napari_sam_lora.session import Session
 
@@ -57,7 +57,7 @@ class Work(QObject):
 
     def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> None:
         """Load a model in the background."""
-        future = self._session.load_model(name, device, input_size)
+        future = self._session.load_model(name, device, input_size, embeddings_folder())
         self.loading = str(name)
         self._loading = future
         future.add_done_callback(lambda done: self._relay.post(lambda: self._loaded(done)))

@@ -1,4 +1,4 @@
-"""Embeddings in memory, keyed by what they were computed from, so that a stale hit cannot happen."""
+"""Embeddings in memory and, if set, on disk, keyed by what they were computed from: a stale hit cannot happen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from threading import Lock
 from torch import Tensor
 
 from napari_sam_lora.images import Prepared
+from napari_sam_lora.model.embedding_files import EmbeddingFiles
 
 DEFAULT_BUDGET = 512 * 2**20
 
@@ -45,21 +46,24 @@ class EmbeddingCache:
     ----------
     budget : int
         Bytes.
+    files : EmbeddingFiles, optional
+        Where embeddings are kept on disk as well, and looked for before they are computed.
     """
 
-    def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, budget: int = DEFAULT_BUDGET, files: EmbeddingFiles | None = None) -> None:
         self.budget = budget
+        self.files = files
         self._held: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
         self._lock = Lock()
 
     def get(self, prepared: Prepared, weights_key: str, encode: Callable[[], Tensor]) -> Embedding:
-        """The embedding of these pixels under these weights, computed by ``encode`` if it is not held."""
+        """The embedding of these pixels under these weights, computed by ``encode`` if it is not kept."""
         key = (prepared.key, weights_key)
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        made = Embedding(encode(), prepared, weights_key)
+        made = Embedding(self._read_or_encode(key, encode), prepared, weights_key)
         with self._lock:
             self._held[key] = made
             while len(self._held) > 1 and self._size() > self.budget:
@@ -70,9 +74,18 @@ class EmbeddingCache:
         return len(self._held)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what is in memory; files stay."""
         with self._lock:
             self._held.clear()
+
+    def _read_or_encode(self, key: tuple[str, str], encode: Callable[[], Tensor]) -> Tensor:
+        if self.files is None:
+            return encode()
+        tensor = self.files.read(key)
+        if tensor is None:
+            tensor = encode()
+            self.files.write(key, tensor)
+        return tensor
 
     def _size(self) -> int:
         return sum(entry.tensor.numel() * entry.tensor.element_size() for entry in self._held.values())

@@ -44,12 +44,19 @@ class ModelSession:
         self._worker.busy_changed.connect(lambda busy: emit_safely(self.busy_changed, busy))
         self._worker.progressed.connect(lambda key, done, total: emit_safely(self.progressed, key, done, total))
 
-    def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> Future[Model]:
+    def load_model(
+        self,
+        name: str | Path,
+        device: str = "auto",
+        input_size: int | None = None,
+        embeddings_folder: Path | None = None,
+    ) -> Future[Model]:
         """Load a model in the worker, fetching it first if need be; prompts and labels stay.
 
-        If it fails, the present model stays. An active adapter is deactivated if it belongs to another base.
+        If it fails, the present model stays. An active adapter is deactivated if it belongs to another base. Given a
+        folder, embeddings are kept there as well, for later sessions.
         """
-        return self._submit(Priority.PROMPT, ("model",), self._load, name, device, input_size)
+        return self._submit(Priority.PROMPT, ("model",), self._load, name, device, input_size, embeddings_folder)
 
     @property
     def model(self) -> Model | None:
@@ -117,7 +124,9 @@ class ModelSession:
         """Whether the worker has something to do."""
         return self._worker.is_busy
 
-    def _load(self, token: CancelToken, name: str | Path, device: str, input_size: int | None) -> Model:
+    def _load(
+        self, token: CancelToken, name: str | Path, device: str, input_size: int | None, embeddings_folder: Path | None
+    ) -> Model:
         from napari_sam_lora.api import load_model  # noqa: PLC0415
         from napari_sam_lora.model.download import model_path  # noqa: PLC0415
         from napari_sam_lora.model.registry import MODELS  # noqa: PLC0415
@@ -125,7 +134,7 @@ class ModelSession:
         if str(name) in MODELS:
             model_path(MODELS[str(name)], token.progress)
         token.check()
-        model = load_model(name, device, input_size=input_size)
+        model = load_model(name, device, input_size=input_size, embeddings_folder=embeddings_folder)
         token.check()
         self._model = model
         active = self._active
