@@ -20,8 +20,9 @@ from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora._qt.workers import Relay
 from napari_sam_lora.labels import LabelledObject
 from napari_sam_lora.session import Session
-from tests._qt.conftest import WAIT_MS, MakeController
-from tests._qt.helpers import add_box, add_point
+
+from .conftest import WAIT_MS, MakeController
+from .helpers import add_box, add_point
 
 Settle = Callable[[Controller], None]
 

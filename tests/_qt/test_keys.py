@@ -15,8 +15,9 @@ from napari_sam_lora._qt import keys
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora.labels import LabelledObject
-from tests._qt.conftest import WAIT_MS
-from tests._qt.helpers import add_box, add_point, drawn_on
+
+from .conftest import WAIT_MS
+from .helpers import add_box, add_point, drawn_on
 
 
 def press(viewer: Any, key: str) -> None:

@@ -18,8 +18,9 @@ from napari_sam_lora._qt.layers import is_managed
 from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import PlaneKey
-from tests._qt.conftest import WAIT_MS, MakeController
-from tests._qt.helpers import click
+
+from .conftest import WAIT_MS, MakeController
+from .helpers import click
 
 OPERATIONS = 300
 SIDE = 96

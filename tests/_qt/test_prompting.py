@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
-from tests._qt.helpers import add_box, add_point, add_shape, click, drawn_on, iou, rows_of
+
+from .helpers import add_box, add_point, add_shape, click, drawn_on, iou, rows_of
 
 Nuclei = tuple[NDArray[Any], NDArray[Any]]
 Settle = Callable[[Controller], None]

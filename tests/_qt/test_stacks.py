@@ -15,8 +15,9 @@ from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import LabelledObject
 from napari_sam_lora.session import PlaneKey
-from tests._qt.conftest import MakeController
-from tests._qt.helpers import add_box, add_point, add_shape, drawn_on, iou, rows_of
+
+from .conftest import MakeController
+from .helpers import add_box, add_point, add_shape, drawn_on, iou, rows_of
 
 Settle = Callable[[Controller], None]
 TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
