@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_sam_lora import Prompts, load_model
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session import PlaneKey, Session
 
 from .tuning import SOON_MS, made_adapter, open_labelled, small_model
 
@@ -169,3 +169,16 @@ def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
     found = merged.segment(merged.encode(nuclei[0]), Prompts(boxes=[BOX]))
     assert np.array_equal(found.masks, wanted.masks)
     assert found.scores == pytest.approx(wanted.scores, abs=1e-3)
+
+
+def test_the_folder_of_adapters_is_read_in_the_background(qtbot: Any, viewer: Any, tmp_path: Path) -> None:
+    made_adapter().save(tmp_path / "kept.safetensors")
+    controller = Controller(viewer, QApplication.instance(), Session(small_model(), adapters_folder=tmp_path))
+    panel = AdaptersPanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    assert panel.table.rowCount() == 0
+    assert "Reading" in panel.empty.text()
+    qtbot.waitUntil(lambda: panel.table.rowCount() == 1, timeout=SOON_MS)
+    assert _cell(panel, 0, 0).text() == "kept"
+    assert panel.empty.isHidden()
+    controller.close()

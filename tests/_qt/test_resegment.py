@@ -75,8 +75,7 @@ def test_prompts_are_replayed_with_the_adapter_and_taken_back_in_one_step(
     _open(qtbot, panel, box.replay)
     assert np.array_equal(_pixels(panel), before), "nothing is changed before it was seen"
     assert "SAM old and new" in panel.controller.viewer.layers
-    count = len(box.review._changes)
-    assert box.review.apply.text() == f"Change {count} object{'s' if count > 1 else ''}"
+    assert box.review.apply.text() == f"Take {len(box.review._changes)} new"
     box.review.apply.click()
     assert not np.array_equal(_pixels(panel), before)
     assert "SAM old and new" not in panel.controller.viewer.layers

@@ -29,6 +29,9 @@ ADAPTER_FILES = "Adapters (*.safetensors)"
 CHECKPOINT_FILES = "SAM checkpoints (*.pth *.pt *.safetensors)"
 
 
+NOTHING = "No adapters yet: label about ten objects and use the fine-tune widget, or import a file."
+
+
 class AdaptersPanel(ScrollPanel):
     """Adapters of this computer, and what can be done with them.
 
@@ -42,8 +45,8 @@ class AdaptersPanel(ScrollPanel):
         self.controller = controller_of(napari_viewer)
         self.desk = desk_of(self.controller)
         self.state = Notice()
-        self.empty = Notice("No adapters yet: label about ten objects and use the fine-tune widget, or import a file.")
-        self.table = AdaptersTable(self.controller)
+        self.empty = Notice()
+        self.table = AdaptersTable(self.controller, self.desk)
         self.about = Notice()
         self.use = action("Use", "Segment with the selected adapter from now on.", self._use)
         tip = "Switch between the base model and the adapter, on the prompts that are shown (Shift-M)."
@@ -79,10 +82,10 @@ class AdaptersPanel(ScrollPanel):
     def refresh(self) -> None:
         """Show which adapter is in use, and what can be done."""
         session, entry = self.controller.session, self.table.entry
-        entries = session.adapters.entries()
+        entries = self.desk.adapters()
         in_use = f"the adapter “{session.active}”" if session.active else "the base model, without an adapter"
         self.state.say(f"Segmenting with {in_use}.")
-        self.empty.setVisible(not entries)
+        self.empty.say("" if entries else NOTHING if session.adapters.is_read else "Reading the adapters…")
         foreign = entry is not None and is_foreign(entry, session.model)
         lines = [] if entry is None else described(entry)
         if foreign and entry is not None:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count
+from napari_sam_lora._qt.training_desk import TrainingDesk
 from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.session import AdapterEntry
 
@@ -33,13 +34,14 @@ class AdaptersTable(QTableWidget):
     Parameters
     ----------
     controller : Controller
+    desk : TrainingDesk
     """
 
     chosen = Signal()
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, desk: TrainingDesk) -> None:
         super().__init__(0, len(COLUMNS))
-        self._controller = controller
+        self._controller, self._desk = controller, desk
         self._filling = False
         self._set_up()
         self.itemSelectionChanged.connect(self._on_selection)
@@ -53,7 +55,7 @@ class AdaptersTable(QTableWidget):
     def entry(self) -> AdapterEntry | None:
         """The one that is selected."""
         name = self._selected()
-        return next((one for one in self._controller.session.adapters.entries() if one.name == name), None)
+        return next((one for one in self._desk.adapters() if one.name == name), None)
 
     def choose(self, name: str) -> None:
         """Select the adapter of this name."""
@@ -65,7 +67,7 @@ class AdaptersTable(QTableWidget):
     def refresh(self, *_: object) -> None:
         """Show the list as it is now; the selection stays."""
         session, chosen = self._controller.session, self._selected()
-        entries = session.adapters.entries()
+        entries = self._desk.adapters()
         self._filling = True
         self.setRowCount(len(entries))
         for number, entry in enumerate(entries):

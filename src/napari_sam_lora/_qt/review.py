@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.examples import place
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.preview_layer import PreviewLayer
 from napari_sam_lora._qt.widgets import Notice, action
 from napari_sam_lora.session import Proposal, ProposedChange
@@ -54,8 +54,8 @@ class Review(QWidget):
             action("Tick all", "Take every new one.", lambda: self._tick(True)),
             action("Tick none", "Keep every old one.", lambda: self._tick(False)),
         )
-        self.apply = action("Change", "Make the changes that are ticked, as one step.", self._apply)
-        self.refuse = action("Keep all as they are", "Forget what was proposed.", self.close_review)
+        self.apply = action("Take", "Make the changes that are ticked, as one step.", self._apply)
+        self.refuse = action("Keep all old", "Forget what was proposed.", self.close_review)
         self.undo = action("Take it back", "Take back what was changed, in one go.", self._undo)
         self._open_parts = [
             self.about,
@@ -114,7 +114,7 @@ class Review(QWidget):
             self.take.blockSignals(True)
             self.take.setChecked(self._accepted[self._at])
             self.take.blockSignals(False)
-            self.apply.setText(f"Change {count(sum(self._accepted), 'object')}")
+            self.apply.setText(f"Take {sum(self._accepted)} new")
             self.apply.setEnabled(any(self._accepted))
             self.back.setEnabled(self._at > 0)
             self.forward.setEnabled(self._at + 1 < len(self._changes))

@@ -43,7 +43,7 @@ class RunBox(QWidget):
         self.state = Notice()
         self.pause = action("Pause", "Wait after the present step; press again to go on.", self._pause)
         self.stop = action(
-            "Stop, keep the best", "End after the present step, and check what was learned so far.", self._stop
+            "Stop, keep best", "End after the present step, and check what was learned so far.", self._stop
         )
         self.discard = action("Discard", "End after the present step and forget what was learned.", self._discard)
         self._buttons = row(self.pause, self.stop, self.discard)

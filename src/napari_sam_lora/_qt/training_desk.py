@@ -17,7 +17,7 @@ from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.estimates import Speed, estimate_seconds, measure_speed
 from napari_sam_lora._qt.leaving import Leaving
 from napari_sam_lora._qt.training_set import TrainingPair, find_pairs
-from napari_sam_lora.session import TrainingEvent, TrainingPlane
+from napari_sam_lora.session import AdapterEntry, TrainingEvent, TrainingPlane
 
 if TYPE_CHECKING:
     from napari_sam_lora.training.config import TrainConfig
@@ -74,6 +74,7 @@ class TrainingDesk(Background):
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
         self._images: dict[str, str] = {}
+        self._reads_adapters = False
         self._excluded: set[str] = set()
         self._pairs: list[TrainingPair] | None = None
         self.effort = "standard"
@@ -142,6 +143,17 @@ class TrainingDesk(Background):
             for plane in known.labelled_planes():
                 known.mark_complete(plane, complete)
             self._count()
+
+    def adapters(self) -> tuple[AdapterEntry, ...]:
+        """The adapters; none while the folder is being read, after which ``adapters_changed`` follows."""
+        library = self._controller.session.adapters
+        if library.is_read:
+            return library.entries()
+        if not self._reads_adapters:
+            self._reads_adapters = True
+            told = self._controller.adapters_changed
+            self.in_background("library", lambda token: library.entries(), lambda _: told.emit(), self)
+        return ()
 
     # Settings
 

@@ -20,9 +20,9 @@ from napari_sam_lora._qt.widgets import Notice, action, chooser, duration
 from napari_sam_lora.session import CancelToken, TrainingPlane
 
 MEANINGS = {
-    "instances": "Every number is one object",
-    "classes": "Every number is a class",
-    "mask": "All that is labelled is one object",
+    "instances": "One number, one object",
+    "classes": "One number, one class",
+    "mask": "All is one object",
 }
 FILES = "Settings (*.yaml *.yml)"
 
@@ -105,7 +105,7 @@ class TrainingForm(QWidget):
     def _show_begin(self) -> None:
         """The adapters of the loaded model."""
         session = self._controller.session
-        names = [one.name for one in session.adapters.entries() if not is_foreign(one, session.model)]
+        names = [one.name for one in self._desk.adapters() if not is_foreign(one, session.model)]
         if self._desk.begin_with not in names:
             self._desk.begin_with = ""
         self.begin.clear()

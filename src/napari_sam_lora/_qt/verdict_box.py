@@ -18,9 +18,9 @@ from napari_sam_lora.labels import LABEL_MEANINGS, LabelMeaning, separate_object
 from napari_sam_lora.session import TrainingEvent
 
 FIGURES = (
-    ("box_iou", "IoU with a box", "{:.3f}", 1),
-    ("click_iou", "IoU with one click", "{:.3f}", 1),
-    ("clicks_to_good", "Clicks to IoU 0.8", "{:.1f}", -1),
+    ("box_iou", "IoU, box", "{:.3f}", 1),
+    ("click_iou", "IoU, one click", "{:.3f}", 1),
+    ("clicks_to_good", "Clicks to 0.8", "{:.1f}", -1),
 )
 TITLES = {
     "better": "Better than without it",

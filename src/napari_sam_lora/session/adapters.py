@@ -79,6 +79,11 @@ class AdapterLibrary:
         self._lock = RLock()
         self._is_read = folder is None or not any(folder.glob("*.safetensors"))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the folder was read. Until then looking at the list takes time and imports torch."""
+        return self._is_read
+
     def entries(self) -> tuple[AdapterEntry, ...]:
         """All adapters, the newest first."""
         with self._lock:
