@@ -129,6 +129,14 @@ def test_an_image_with_most_of_the_objects_is_trained_on(crowded: int) -> None:
     assert 0 < len(split.test) <= 6
 
 
+def test_no_more_than_the_share_of_the_images_is_held_out_if_they_have_objects_enough() -> None:
+    for crowded in range(4):
+        planes = _planes(*(_pair(seed, GRID if seed == crowded else GRID[:5]) for seed in range(4)))
+        split = split_objects(list_objects(planes), 0.25)
+        assert len({ref.plane for ref in split.test}) == 1
+        assert len(split.test) == 5
+
+
 def test_of_two_uneven_images_the_smaller_one_is_held_out() -> None:
     for crowded in (0, 1):
         planes = _planes(*(_pair(seed, GRID if seed == crowded else GRID[:2]) for seed in range(2)))

@@ -180,7 +180,8 @@ def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence
 
     The order in which units are held out depends on their content alone, and units in ``held_out`` come first, so
     an object that was held out stays so when labels are added. A unit with so many objects that more than twice the
-    share would be held out is left to train on.
+    share would be held out is left to train on; and no more than the share of the units is held out if they have
+    `FEWEST_HELD_OUT` objects, because an adapter needs to see different images.
 
     Parameters
     ----------
@@ -201,7 +202,9 @@ def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence
     count = 0
     for unit in units if share > 0 else ():
         too_many = count + sizes[unit] > 2 * share * len(objects)
-        enough = count >= share * len(objects)
+        enough = count >= share * len(objects) or (
+            len(chosen) >= max(1, round(share * len(units))) and count >= FEWEST_HELD_OUT
+        )
         if len(chosen) < len(units) - 1 and (unit in earlier or not (enough or too_many)):
             chosen.add(unit)
             count += sizes[unit]
