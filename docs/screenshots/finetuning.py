@@ -1,0 +1,159 @@
+"""Pictures of fine-tuning: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/finetuning.py``.
+
+Tells the whole story in one window and writes ``docs/images/tune_*.png``: what the base model makes of clicks, the
+corrections, the run, the verdict, and the same clicks segmented again. Prints how long it took, and how long the window
+did not answer meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from window import Window
+
+from napari_sam_lora._qt.adapters_panel import AdaptersPanel
+from napari_sam_lora._qt.finetune_panel import FinetunePanel
+from napari_sam_lora.io.samples import nuclei_pair
+from napari_sam_lora.labels import click_at_centre, find_objects
+
+IMAGES = (4, 5, 7, 8)  # of the ten sample images; objects of the first two are labelled
+OBJECTS = 8  # labelled in each of them
+CLICKED = 12  # in each of the others
+EVERY_MS = 10
+
+
+class Gaps:
+    """How long the window does not answer: the gaps of a timer."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._timer = QTimer()
+        self._timer.setInterval(EVERY_MS)
+        self._timer.timeout.connect(self._note)
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._timer.start()
+
+    def stop(self) -> str:
+        """The 95th percentile and the longest, in words."""
+        self._timer.stop()
+        gaps = 1000 * np.diff(self._times)
+        return f"p95 {np.percentile(gaps, 95):.0f} ms, longest {gaps.max():.0f} ms"
+
+    def _note(self) -> None:
+        self._times.append(time.perf_counter())
+
+
+def tell(theme: str = "dark", prefix: str = "tune", effort: str = "quick") -> None:
+    """The story."""
+    window = Window(theme)
+    controller, viewer = window.controller, window.viewer
+    pairs = [nuclei_pair(number) for number in IMAGES]
+    viewer.add_image(np.stack([pair[0] for pair in pairs]), name="nuclei")
+    controller.ensure_model()
+    window.wait(lambda: controller.session.model is not None)
+    controller.make_target()
+    click_on(window, [pair[1] for pair in pairs])
+    viewer.dims.set_point(0, 2)
+    window.save(f"{prefix}_1_base")
+    correct(window, [pair[1] for pair in pairs])
+    viewer.dims.set_point(0, 0)
+
+    _, tuning = viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels", tabify=True)
+    assert isinstance(tuning, FinetunePanel)
+    tuning.parentWidget().raise_()
+    tuning.desk.measure()
+    window.wait(lambda: tuning.desk.speed is not None)
+    tuning.form.efforts[effort].click()
+    tuning.table.checked.setChecked(True)
+    window.save(f"{prefix}_2_labels")
+    train(window, tuning, prefix)
+    again(window, prefix)
+    window.close()
+
+
+def click_on(window: Window, truths: list[np.ndarray]) -> None:
+    """One click on each of the largest nuclei of every plane, added to the labels."""
+    controller = window.controller
+    controller.drawing.set_batch(True)
+    for number, truth in enumerate(truths):
+        window.viewer.dims.set_point(0, number)
+        most = OBJECTS if number < 2 else CLICKED
+        largest = sorted(find_objects(truth), key=lambda one: -one.area)[:most]
+        window.click(*((number, *click_at_centre(truth == one.label)) for one in largest))
+        window.settle()
+        controller.commit()
+        window.wait(lambda number=number: bool(controller.target_layer.data[number].any()))
+    controller.drawing.set_batch(False)
+
+
+def correct(window: Window, truths: list[np.ndarray]) -> None:
+    """Paint the objects of the first two planes as they should be."""
+    layer = window.controller.target_layer
+    for number, truth in enumerate(truths[:2]):
+        window.viewer.dims.set_point(0, number)
+        for label in np.unique(layer.data[number])[1:]:
+            there = layer.data[number] == label
+            wanted = truth == np.bincount(truth[there & (truth > 0)]).argmax()
+            for pixels, value in ((there & ~wanted, 0), (wanted & (layer.data[number] == 0), label)):
+                places = np.nonzero(pixels)
+                layer.data_setitem((np.full(len(places[0]), number), *places), value)
+        window.controller.flush()
+
+
+def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
+    """A run, photographed in the middle and at its end."""
+    gaps, begun = Gaps(), time.perf_counter()
+    tuning.run.start.click()
+    gaps.start()
+    half = tuning.desk.config().steps // 2
+    window.wait(lambda: (step := tuning.desk.latest.step) is not None and step.step >= half)
+    answers = gaps.stop()
+    scroll(window, tuning)
+    window.save(f"{prefix}_3_run")
+    window.wait(lambda: tuning.desk.latest.is_final)
+    event = tuning.desk.latest
+    print(f"{event.state} after {time.perf_counter() - begun:.1f} s, in use: {event.activated}. {event.message}")
+    print(f"The window while training: {answers}.")
+    window.wait(lambda: len(tuning.verdict.examples.buttons) > 0)
+    scroll(window, tuning)
+    window.save(f"{prefix}_4_verdict")
+    if not event.activated:
+        window.controller.session.activate(event.adapter)
+
+
+def scroll(window: Window, panel: FinetunePanel) -> None:
+    """To the end of a panel."""
+    from qtpy.QtWidgets import QScrollArea  # noqa: PLC0415
+
+    window._live()
+    for area in panel.findChildren(QScrollArea):
+        bar = area.verticalScrollBar()
+        if area.widget() is not None and area.widget().isAncestorOf(panel.verdict):
+            bar.setValue(bar.maximum())
+
+
+def again(window: Window, prefix: str) -> None:
+    """The clicks of the third plane with the adapter: looked through, and changed."""
+    _, adapters = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Adapters", tabify=True)
+    assert isinstance(adapters, AdaptersPanel)
+    adapters.parentWidget().raise_()
+    window.viewer.dims.set_point(0, 2)
+    adapters.resegment.replay.click()
+    window.wait(lambda: adapters.resegment.review.is_open)
+    window.save(f"{prefix}_5_review")
+    adapters.resegment.review.apply.click()
+    window.viewer.reset_view()
+    window.save(f"{prefix}_6_again")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:  # no adapters of the user's in the pictures
+        os.environ["NAPARI_SAM_LORA_CACHE"] = folder
+        tell(*sys.argv[1:])
