@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_sam_lora import Prompts, load_model
+from napari_sam_lora import Adapter, Prompts, load_model
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.session import PlaneKey, Session
@@ -171,14 +172,24 @@ def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
     assert found.scores == pytest.approx(wanted.scores, abs=1e-3)
 
 
-def test_the_folder_of_adapters_is_read_in_the_background(qtbot: Any, viewer: Any, tmp_path: Path) -> None:
+def test_the_folder_of_adapters_is_read_in_the_background(
+    qtbot: Any, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made_adapter().save(tmp_path / "kept.safetensors")
+    readers: list[threading.Thread] = []
+    load = Adapter.load
+
+    def noted(path: Path) -> Adapter:
+        readers.append(threading.current_thread())
+        return load(path)
+
+    monkeypatch.setattr(Adapter, "load", noted)
     controller = Controller(viewer, QApplication.instance(), Session(small_model(), adapters_folder=tmp_path))
     panel = AdaptersPanel(viewer)
     viewer.window.add_dock_widget(panel)
-    assert panel.table.rowCount() == 0
-    assert "Reading" in panel.empty.text()
     qtbot.waitUntil(lambda: panel.table.rowCount() == 1, timeout=SOON_MS)
+    assert len(readers) == 1
+    assert readers[0] is not threading.main_thread()
     assert _cell(panel, 0, 0).text() == "kept"
     assert panel.empty.isHidden()
     controller.close()
