@@ -31,6 +31,7 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def page(request: pytest.FixtureRequest) -> Any:
     """napari's own settings of this plugin, in a folder of the test's."""
     napari_settings = pytest.importorskip("napari.settings")
+    # Supported from 0.7 on: without napari's page the preferences come from a file, which `no_page` tests everywhere.
     if not hasattr(napari_settings, "get_plugin_settings"):
         pytest.skip("napari before 0.9")
     request.getfixturevalue("plugin_settings")

@@ -205,6 +205,7 @@ sys.exit(cli.main(sys.argv[3:]))
 """
 
 
+# Python's signal module has no SIGKILL on Windows, so the way the process ended could not be checked there.
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
 @pytest.mark.parametrize("place", ["writing", "between steps"])
 def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
@@ -226,6 +227,7 @@ def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
     assert Adapter.load(out).info.lora.rank == 4
 
 
+# Python's signal module has no SIGKILL on Windows, so the way the process ended could not be checked there.
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
 def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whole(
     adapter_file: Path, labelled: Path, tmp_path: Path

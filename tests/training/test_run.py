@@ -11,39 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, StepReport, TrainConfig, evaluate, load_model
+from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig, evaluate
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
+from napari_sam_lora.training.run import FineTuneRun
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-FAST = TrainConfig(mode="decoder", steps=3, objects=2, views=2, corrections=0)
-
-
-@pytest.fixture(scope="module")
-def small() -> Model:
-    return load_model("sam_nano", device="cpu", input_size=128)
-
-
-@pytest.fixture
-def quarters(nuclei: Pair) -> list[Pair]:
-    """Four parts of the image of nuclei, each with its own objects."""
-    image, labels = nuclei
-    corners = [(y, x) for y in (0, 128) for x in (0, 128)]
-    return [(image[y : y + 128, x : x + 128], labels[y : y + 128, x : x + 128]) for y, x in corners]
-
-
-def _only(pair: Pair, count: int) -> Pair:
-    """The pair with its largest objects alone."""
-    image, labels = pair
-    ids, areas = np.unique(labels[labels > 0], return_counts=True)
-    return image, np.where(np.isin(labels, ids[np.argsort(-areas)[:count]]), labels, 0)
-
-
-def _finish(run: FineTuneRun) -> tuple[list[StepReport], Adapter, FineTuneReport]:
-    reports = list(run)
-    return reports, *run.result()
+from .runs import FAST, Pair, finish, only
 
 
 @pytest.fixture
@@ -75,7 +48,7 @@ def test_reports_count_the_steps(small: Model, quarters: list[Pair]) -> None:
 
 def test_figures_are_those_of_the_held_out_image(small: Model, quarters: list[Pair]) -> None:
     config = replace(FAST, learning_rate=0.02, check_every=0)
-    _, adapter, report = _finish(FineTuneRun(small.loaded, quarters[:2], config))
+    _, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
     (held,) = {score.plane for score in report.base_objects}
     base, adapted = evaluate(Model(small.loaded), [quarters[held]], [None, adapter])
     assert report.base.count >= 5
@@ -91,7 +64,7 @@ def test_figures_are_those_of_the_held_out_image(small: Model, quarters: list[Pa
 def test_the_adapter_says_what_it_is(small: Model, quarters: list[Pair], tmp_path: Path) -> None:
     preprocessing = Preprocessing(window=(0.0, 200.0))
     config = replace(FAST, rank=3)
-    _, adapter, report = _finish(FineTuneRun(small.loaded, quarters[:2], config, preprocessing))
+    _, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config, preprocessing))
     info = adapter.info
     assert (info.base_name, info.base_hash) == ("sam_nano", small.loaded.weights_hash)
     assert (info.mode, info.input_size, info.lora.rank) == ("decoder", 128, 3)
@@ -152,7 +125,7 @@ def test_a_run_without_a_step_has_no_result(small: Model, quarters: list[Pair]) 
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_few_objects_are_cross_validated(small: Model, quarters: list[Pair], count: int) -> None:
-    reports, adapter, report = _finish(FineTuneRun(small.loaded, [_only(quarters[0], count)], FAST))
+    reports, adapter, report = finish(FineTuneRun(small.loaded, [only(quarters[0], count)], FAST))
     phases = [phase for phase in ("train", "check 1 of 3", "check 2 of 3", "check 3 of 3") for _ in range(3)]
     assert [one.phase for one in reports] == phases
     assert [one.step for one in reports] == list(range(1, 13))
@@ -161,26 +134,26 @@ def test_few_objects_are_cross_validated(small: Model, quarters: list[Pair], cou
     assert report.cross_validated
     assert report.train_count == count
     assert report.base.count == report.adapted.count == count
-    labels = np.unique(_only(quarters[0], count)[1])[1:]
+    labels = np.unique(only(quarters[0], count)[1])[1:]
     assert sorted(score.label for score in report.base_objects) == labels.tolist()
     assert [s.label for s in report.base_objects] == [s.label for s in report.adapted_objects]
     assert report.losses == tuple(one.loss for one in reports[:3])
     assert report.verdict in ("better", "not better")
     assert adapter.info.metrics["cross_validated"] is True
-    (base,) = evaluate(Model(small.loaded), [_only(quarters[0], count)])
+    (base,) = evaluate(Model(small.loaded), [only(quarters[0], count)])
     assert sorted(report.base_objects, key=lambda s: s.label) == sorted(base.objects, key=lambda s: s.label)
 
 
 def test_the_cross_validated_adapter_is_the_one_that_learned_from_all(small: Model, quarters: list[Pair]) -> None:
-    pair = _only(quarters[0], 4)
-    _, checked, _ = _finish(FineTuneRun(small.loaded, [pair], FAST))
-    _, unchecked, report = _finish(FineTuneRun(small.loaded, [pair], replace(FAST, validation_share=0.0)))
+    pair = only(quarters[0], 4)
+    _, checked, _ = finish(FineTuneRun(small.loaded, [pair], FAST))
+    _, unchecked, report = finish(FineTuneRun(small.loaded, [pair], replace(FAST, validation_share=0.0)))
     assert report.train_count == 4
     assert all(torch.equal(unchecked.tensors[name], value) for name, value in checked.tensors.items())
 
 
 def test_a_run_stopped_while_it_is_checked_keeps_the_whole_adapter(small: Model, quarters: list[Pair]) -> None:
-    run = FineTuneRun(small.loaded, [_only(quarters[0], 4)], FAST)
+    run = FineTuneRun(small.loaded, [only(quarters[0], 4)], FAST)
     assert [next(run).phase for _ in range(4)][-1] == "check 1 of 3"
     run.stop()
     adapter, report = run.result()
@@ -193,7 +166,7 @@ def test_a_run_stopped_while_it_is_checked_keeps_the_whole_adapter(small: Model,
 def test_fewer_than_three_objects_give_an_adapter_without_a_judgement(
     small: Model, quarters: list[Pair], tmp_path: Path, count: int
 ) -> None:
-    reports, adapter, report = _finish(FineTuneRun(small.loaded, [_only(quarters[0], count)], FAST))
+    reports, adapter, report = finish(FineTuneRun(small.loaded, [only(quarters[0], count)], FAST))
     assert {one.phase for one in reports} == {"train"}
     assert report.verdict == "too few"
     assert report.train_count >= 1
@@ -203,7 +176,7 @@ def test_fewer_than_three_objects_give_an_adapter_without_a_judgement(
 
 def test_nothing_is_checked_if_nothing_is_to_be_held_out(small: Model, quarters: list[Pair], tmp_path: Path) -> None:
     config = replace(FAST, validation_share=0.0, steps=1)
-    reports, adapter, report = _finish(FineTuneRun(small.loaded, quarters, config))
+    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters, config))
     assert len(reports) == 1
     assert report.verdict == "too few"
     assert report.base.count == 0
@@ -214,10 +187,10 @@ def test_nothing_is_checked_if_nothing_is_to_be_held_out(small: Model, quarters:
 
 def test_what_was_held_out_is_held_out_again(small: Model, quarters: list[Pair]) -> None:
     config = replace(FAST, steps=1, check_every=0)  # all held-out objects are judged, none chooses a state
-    _, _, first = _finish(FineTuneRun(small.loaded, quarters[:2], config))
+    _, _, first = finish(FineTuneRun(small.loaded, quarters[:2], config))
     (held,) = {score.plane for score in first.base_objects}
     more = [quarters[2], quarters[3], quarters[held], quarters[1 - held]]
-    _, _, second = _finish(FineTuneRun(small.loaded, more, config, held_out=first.held_out))
+    _, _, second = finish(FineTuneRun(small.loaded, more, config, held_out=first.held_out))
     assert set(first.held_out) <= set(second.held_out)
     again = [score for score in second.base_objects if score.plane == 2]
     assert [replace(score, plane=held) for score in again] == list(first.base_objects)
@@ -250,7 +223,7 @@ def test_arrays_may_change_while_a_run_goes_on(small: Model, quarters: list[Pair
             for image, labels in pairs:
                 image[:] = 0
                 labels[:] = 1
-        results.append(_finish(run)[1:])
+        results.append(finish(run)[1:])
     (adapter, report), (other, other_report) = results
     assert adapter.key == other.key
     assert report.base_objects == other_report.base_objects
@@ -258,7 +231,7 @@ def test_arrays_may_change_while_a_run_goes_on(small: Model, quarters: list[Pair
 
 def test_a_decoder_run_encodes_a_view_once(small: Model, quarters: list[Pair], encoder_runs: list[int]) -> None:
     config = replace(FAST, views=1)
-    _, _, report = _finish(FineTuneRun(small.loaded, [_only(quarters[0], 3)], config))
+    _, _, report = finish(FineTuneRun(small.loaded, [only(quarters[0], 3)], config))
     assert report.cross_validated
     # once for the four adapters that are trained, once for the judging of base and adapted models
     assert len(encoder_runs) == 2

@@ -10,46 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from napari_sam_lora import Adapter, Model, StepReport, TrainConfig, load_model
+from napari_sam_lora import Model, TrainConfig
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.training.loop import StepResult, Trainer
 from napari_sam_lora.training.monitor import Monitor
-from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
+from napari_sam_lora.training.run import FineTuneRun
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-FAST = TrainConfig(mode="decoder", steps=3, objects=2, views=2, corrections=0)
-
-
-@pytest.fixture(scope="module")
-def small() -> Model:
-    return load_model("sam_nano", device="cpu", input_size=128)
-
-
-@pytest.fixture
-def quarters(nuclei: Pair) -> list[Pair]:
-    """Four parts of the image of nuclei, each with its own objects."""
-    image, labels = nuclei
-    corners = [(y, x) for y in (0, 128) for x in (0, 128)]
-    return [(image[y : y + 128, x : x + 128], labels[y : y + 128, x : x + 128]) for y, x in corners]
-
-
-def _only(pair: Pair, count: int) -> Pair:
-    """The pair with its largest objects alone."""
-    image, labels = pair
-    ids, areas = np.unique(labels[labels > 0], return_counts=True)
-    return image, np.where(np.isin(labels, ids[np.argsort(-areas)[:count]]), labels, 0)
-
-
-def _finish(run: FineTuneRun) -> tuple[list[StepReport], Adapter, FineTuneReport]:
-    reports = list(run)
-    return reports, *run.result()
+from .runs import FAST, Pair, finish, only
 
 
 def test_the_held_out_curve_is_reported_while_it_grows(small: Model, quarters: list[Pair]) -> None:
     config = replace(FAST, steps=5, check_every=2)
-    reports, _, report = _finish(FineTuneRun(small.loaded, quarters[:2], config))
+    reports, _, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
     looked = [(one.step, one.held_out_iou) for one in reports if one.held_out_iou is not None]
     assert [step for step, _ in looked] == [2, 4, 5]
     assert report.curve[0] == (0, reports[0].base_iou)
@@ -59,7 +32,7 @@ def test_the_held_out_curve_is_reported_while_it_grows(small: Model, quarters: l
 
 
 def test_no_looks_are_taken_if_none_are_wanted(small: Model, quarters: list[Pair]) -> None:
-    reports, _, report = _finish(FineTuneRun(small.loaded, quarters[:2], replace(FAST, check_every=0)))
+    reports, _, report = finish(FineTuneRun(small.loaded, quarters[:2], replace(FAST, check_every=0)))
     assert {(one.held_out_iou, one.base_iou) for one in reports} == {(None, None)}
     assert report.curve == ()
     assert report.best_step == 3
@@ -94,7 +67,7 @@ def test_the_best_state_is_kept_and_judged_by_other_objects(
 def test_a_run_without_gain_ends_early(small: Model, quarters: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     _with_curve(monkeypatch, [0.5, 0.6, 0.7, 0.7, 0.65, 0.9])
     config = replace(FAST, steps=50, check_every=1, patience=2)
-    reports, adapter, report = _finish(FineTuneRun(small.loaded, quarters[:2], config))
+    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
     assert len(reports) == len(report.losses) == 4
     assert report.best_step == 2
     assert report.warnings == ()
@@ -103,7 +76,7 @@ def test_a_run_without_gain_ends_early(small: Model, quarters: list[Pair], monke
 
 def test_too_few_held_out_objects_do_not_stop_a_run(small: Model, quarters: list[Pair]) -> None:
     config = replace(FAST, check_every=1, patience=1)
-    _, _, report = _finish(FineTuneRun(small.loaded, [_only(quarters[0], 3)], config))
+    _, _, report = finish(FineTuneRun(small.loaded, [only(quarters[0], 3)], config))
     assert len(report.losses) == 3
     assert any("stop early" in warning for warning in report.warnings)
 
@@ -183,7 +156,7 @@ def test_images_without_labels_are_left_out_with_a_warning(small: Model, quarter
     empty = quarters[1][0], np.zeros((128, 128), np.uint8)
     run = FineTuneRun(small.loaded, [quarters[0], empty], FAST)
     assert any("Image 1" in warning for warning in run.warnings)
-    _, adapter, report = _finish(run)
+    _, adapter, report = finish(run)
     assert any("Image 1" in warning for warning in report.warnings)
     assert adapter.info.training["images"] == 1
 
@@ -197,7 +170,7 @@ def test_trouble_with_memory_is_said(small: Model, quarters: list[Pair], monkeyp
         return backward(self, *arguments)
 
     monkeypatch.setattr(Trainer, "backward", guarded)
-    run = FineTuneRun(small.loaded, [_only(quarters[0], 4)], FAST)
+    run = FineTuneRun(small.loaded, [only(quarters[0], 4)], FAST)
     list(run)
     assert run.warnings == ("Memory ran out; training goes on decoding 1 object at once.",)
     assert run.result()[1].warnings == run.warnings
@@ -206,7 +179,7 @@ def test_trouble_with_memory_is_said(small: Model, quarters: list[Pair], monkeyp
 def test_classes_are_trained_on_part_by_part_and_remembered(small: Model, quarters: list[Pair]) -> None:
     image, labels = quarters[0]
     semantic = np.where(labels > 0, 1 + labels % 3, 0)
-    _, adapter, report = _finish(FineTuneRun(small.loaded, [(image, semantic)], replace(FAST, labels="classes")))
+    _, adapter, report = finish(FineTuneRun(small.loaded, [(image, semantic)], replace(FAST, labels="classes")))
     assert adapter.info.training["classes"] == [1, 2, 3]
     assert report.base.count >= 3
     assert {score.class_id for score in report.base_objects} <= {1, 2, 3}
@@ -214,7 +187,7 @@ def test_classes_are_trained_on_part_by_part_and_remembered(small: Model, quarte
 
 def test_masks_are_one_object_an_image(small: Model, quarters: list[Pair]) -> None:
     pairs = [(image, 255 * (labels > 0)) for image, labels in quarters]
-    _, _, report = _finish(FineTuneRun(small.loaded, pairs, replace(FAST, labels="mask", steps=1)))
+    _, _, report = finish(FineTuneRun(small.loaded, pairs, replace(FAST, labels="mask", steps=1)))
     assert report.train_count == report.base.count == 4
     assert report.cross_validated
 
@@ -227,6 +200,6 @@ def test_an_adapter_that_learned_wrong_labels_is_refused(small: Model, quarters:
     # to the model an object is now what lies half an image away
     pairs[1 - held] = image, np.roll(labels, (37, 53), (0, 1))
     config = TrainConfig(mode="late", steps=40, objects=6, views=1, learning_rate=5e-3)
-    _, _, report = _finish(FineTuneRun(small.loaded, pairs, config))
+    _, _, report = finish(FineTuneRun(small.loaded, pairs, config))
     assert {score.plane for score in report.base_objects} == {held}
     assert report.verdict == "not better"

@@ -1,0 +1,25 @@
+"""What the tests of whole runs share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora import Adapter, StepReport, TrainConfig
+from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+FAST = TrainConfig(mode="decoder", steps=3, objects=2, views=2, corrections=0)
+
+
+def only(pair: Pair, count: int) -> Pair:
+    """The pair with its largest objects alone."""
+    image, labels = pair
+    ids, areas = np.unique(labels[labels > 0], return_counts=True)
+    return image, np.where(np.isin(labels, ids[np.argsort(-areas)[:count]]), labels, 0)
+
+
+def finish(run: FineTuneRun) -> tuple[list[StepReport], Adapter, FineTuneReport]:
+    """Go on to the end."""
+    reports = list(run)
+    return reports, *run.result()
