@@ -69,7 +69,7 @@ PARAMETERS = (
         "pred_iou_thresh",
         "Least score",
         "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more. "
-        "Automatic, one step below 0, takes what is usual for the model.",
+        "Auto, one step below 0, takes what is usual for the model.",
         None,
         0.0,
         1.0,
@@ -80,7 +80,7 @@ PARAMETERS = (
         "stability_score_thresh",
         "Least stability",
         "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more. "
-        "Automatic, one step below 0, takes what is usual for the model.",
+        "Auto, one step below 0, takes what is usual for the model.",
         None,
         0.0,
         1.0,
@@ -209,7 +209,7 @@ def _field(parameter: Parameter) -> Any:
     field: Any = QSpinBox() if parameter.is_whole else QDoubleSpinBox()
     if parameter.default is None:
         field.setRange(parameter.low - parameter.step, parameter.high)
-        field.setSpecialValueText("automatic")
+        field.setSpecialValueText("auto")
     else:
         field.setRange(parameter.low, parameter.high)
     field.setSingleStep(parameter.step)
