@@ -17,6 +17,7 @@ from napari_sam_lora._qt.geometry import (
 )
 from napari_sam_lora._qt.layer_book import LayerBook
 from napari_sam_lora._qt.layers import fits
+from napari_sam_lora._qt.opening import placement_metadata
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Session
 
@@ -94,7 +95,9 @@ class Choices(QObject):
             ) from error
         layers = self._viewer.layers
         active = layers.selection.active
-        made = self._viewer.add_labels(data, name=f"{image.name} labels", **transform_of(image))
+        made = self._viewer.add_labels(
+            data, name=f"{image.name} labels", **transform_of(image), **placement_metadata(image)
+        )
         layers.move(layers.index(made), layers.index(image) + 1)  # below the prompts
         layers.selection.active = active
         self.choose_target(made)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.tiff_errors import damage_raises
 from napari_sam_lora.labels import check_labels
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -183,7 +184,7 @@ def _picture_as_labels(path: Path) -> NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], str]:
-    with tifffile.TiffFile(path) as file:
+    with damage_raises(), tifffile.TiffFile(path) as file:
         series = file.series[0]
         return series.asarray(), "" if "Q" in series.axes else series.axes
 

@@ -1,0 +1,158 @@
+"""NIfTI volumes: read with their place in space, and labels written exactly where their image lies."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.files import atomic_path
+from napari_sam_lora.io.medical import need
+from napari_sam_lora.io.output import id_type
+from napari_sam_lora.io.placement import Placement, layer_affine, placement_of, world_to_ras
+
+ENDINGS = (".nii", ".nii.gz")
+_LABEL_INTENT = 1002
+_LARGEST_SIDE = 32767  # of NIfTI-1; longer sides need NIfTI-2
+_SPACE = {"meter": "m", "mm": "mm", "micron": "um"}
+_SPACE_NAMES = {
+    "meter": ("m", "meter"),
+    "mm": ("mm", "millimeter"),
+    "micron": ("um", "µm", "micrometer", "micron"),
+}
+_TIME = {"sec": "s", "msec": "ms", "usec": "us"}
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiVolume:
+    """A NIfTI file.
+
+    Attributes
+    ----------
+    data : array (..., z, y, x)
+        A view of the stored values, scaled if the file says so, in native byte order.
+    placement : Placement
+        Of its last three axes.
+    steps : tuple of float
+        Spacing along the axes before z.
+    units : tuple of str
+        Of all axes.
+    is_labels : bool
+        Whether the file says that it holds labels.
+    """
+
+    data: NDArray[Any]
+    placement: Placement
+    steps: tuple[float, ...]
+    units: tuple[str, ...]
+    is_labels: bool
+
+
+def read_nifti(path: str | Path) -> NiftiVolume:
+    """Read a NIfTI volume (.nii, .nii.gz) of two to five axes.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or nibabel is not installed.
+    """
+    source = Path(path)
+    nibabel = need("nibabel", source.name)
+    if not source.is_file():
+        raise InputError(f"There is no file {source}.")
+    try:
+        image = nibabel.load(source)
+        stored = np.asarray(image.dataobj)
+    except Exception as error:  # nibabel and zlib raise whatever they like on a damaged file
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise InputError(f"{source.name} cannot be read: {text or type(error).__name__}. It may be damaged.") from error
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    if stored.dtype.fields is not None:  # colours, as in DTI maps
+        stored = np.stack([stored[name] for name in ("R", "G", "B")], -1).mean(-1).round().astype(np.uint8)
+    stored = stored.reshape(stored.shape + (1,) * (3 - stored.ndim))
+    header = image.header
+    space, time = header.get_xyzt_units() if hasattr(header, "get_xyzt_units") else ("mm", "sec")
+    placement = Placement.of(image.affine, stored.shape[:3], _SPACE.get(space, "mm"), bytes(header.binaryblock).hex())
+    more = stored.ndim - 3
+    zooms = [float(step) or 1.0 for step in header.get_zooms()[3 : 3 + more]]
+    units = ("",) * max(0, more - 1) + (_TIME.get(time, ""),) * (more > 0) + (placement.unit,) * 3
+    intent = int(header.get("intent_code", 0)) == _LABEL_INTENT
+    return NiftiVolume(placement.show(stored), placement, tuple(zooms[::-1]), units, intent)
+
+
+def write_nifti(
+    path: str | Path, labels: NDArray[np.integer[Any]], attributes: Mapping[str, Any] | None = None
+) -> Path:
+    """Write labels as NIfTI, atomically, in the smallest type that holds their ids.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .nii or .nii.gz.
+    labels : int (y, x), (z, y, x) or (t, z, y, x)
+    attributes : mapping, optional
+        Of their napari layer. If its metadata holds the placement that `read_layers` gives, and the layer was not
+        moved, the file has the voxel order and the affine of the image that was read, to the bit; otherwise the affine
+        is that of the layer.
+
+    Returns
+    -------
+    Path
+    """
+    target, given = Path(path), attributes or {}
+    nibabel = need("nibabel", target.name)
+    if not target.name.lower().endswith(ENDINGS):
+        raise InputError(f"A NIfTI file ends in .nii or .nii.gz, unlike {target.name}.")
+    if labels.ndim < 2 or 0 in labels.shape:
+        raise InputError(f"There are no voxels to write: the labels are {labels.shape}.")
+    placed = labels.reshape((1,) * (3 - labels.ndim) + labels.shape)
+    kept = placement_of(given)
+    header = _header(nibabel, kept) if kept is not None and kept.shown_shape == placed.shape[-3:] else None
+    if kept is not None and kept.shown_shape == placed.shape[-3:]:
+        stored, affine = kept.store(placed), np.asarray(kept.affine)
+    else:
+        stored, affine = placed.T, world_to_ras(layer_affine(given, 3))
+    values = stored.astype(id_type(labels))
+    kind = nibabel.Nifti1Image if max(stored.shape) <= _LARGEST_SIDE else nibabel.Nifti2Image
+    image = kind(values, None if header is not None else affine, header, dtype=values.dtype)
+    _describe(image, affine, given, is_new=header is None)
+    opener = gzip.open if target.name.lower().endswith(".gz") else open
+    with atomic_path(target) as temporary, opener(temporary, "wb") as stream:
+        image.to_stream(stream)
+    return target
+
+
+def _header(nibabel: Any, placement: Placement) -> Any:
+    """The header of the file that the image was read from; None if it was no NIfTI-1."""
+    try:
+        header = nibabel.Nifti1Header(bytes.fromhex(placement.header), check=False)
+        header = header.as_byteswapped("<")
+        header.set_data_shape(placement.shape)
+    except Exception:  # not a header, or of NIfTI-2: the affine says all that matters
+        return None
+    header["cal_min"] = header["cal_max"] = 0
+    return header if np.array_equal(header.get_best_affine(), np.asarray(placement.affine)) else None
+
+
+def _describe(image: Any, affine: NDArray[np.float64], attributes: Mapping[str, Any], is_new: bool) -> None:
+    """Say that these are labels, and what an axis is."""
+    header = image.header
+    header.set_slope_inter(1, 0)
+    header.set_intent("label")
+    more = image.ndim - 3
+    units = [str(unit) for unit in attributes.get("units") or ()]
+    if is_new:
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1, strip_shears=True)
+        space = next((code for code, names in _SPACE_NAMES.items() if units and units[-1] in names), "unknown")
+        header.set_xyzt_units(space, "sec" if more else None)
+    scale = np.atleast_1d(attributes.get("scale", ()))
+    if more and len(scale) >= image.ndim:
+        steps = [abs(float(step)) for step in scale[-4 : -4 - more : -1]]
+        header.set_zooms((*header.get_zooms()[:3], *steps))

@@ -1,0 +1,124 @@
+"""What all writers of labels share: types that hold ids, pixel sizes, and files that may not be replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+
+_MICROMETRES = {
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "micron": 1.0,
+    "micrometer": 1.0,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "centimeter": 1e4,
+    "m": 1e6,
+    "meter": 1e6,
+    "inch": 25400.0,
+}
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Size of a pixel along z, y and x.
+
+    Attributes
+    ----------
+    sides : tuple of float
+        z, y, x; z is 1 where there is none.
+    unit : str
+        Such as "µm" or "mm"; empty or "pixel" if it is not known.
+    """
+
+    sides: tuple[float, float, float]
+    unit: str = ""
+
+    @classmethod
+    def of_layer(cls, attributes: Mapping[str, Any]) -> PixelSize:
+        """Of the ``scale`` and ``units`` of a napari layer; (z, y, x) are its last axes."""
+        scale = [abs(float(step)) for step in np.atleast_1d(attributes.get("scale", ()))]
+        sides = [1.0] * (3 - len(scale)) + scale[-3:]
+        units = [str(unit) for unit in attributes.get("units") or ()]
+        unit = units[-1] if units and len(set(units[-2:])) == 1 else ""
+        return cls((sides[0], sides[1], sides[2]), "" if unit in ("pixel", "px") else _short(unit))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether these are lengths, not counts of pixels."""
+        return self.unit in _MICROMETRES
+
+    @property
+    def micrometres(self) -> tuple[float, float, float]:
+        """The same in µm; as it is if the unit is not known."""
+        factor = _MICROMETRES.get(self.unit, 1.0)
+        return tuple(side * factor for side in self.sides)  # type: ignore[return-value]
+
+
+def _short(unit: str) -> str:
+    return {"micrometer": "µm", "micron": "µm", "um": "µm", "millimeter": "mm", "nanometer": "nm", "meter": "m"}.get(
+        unit, unit
+    )
+
+
+def id_type(labels: NDArray[np.integer[Any]]) -> np.dtype[Any]:
+    """The smallest unsigned type that holds all ids of labels.
+
+    Raises
+    ------
+    InputError
+        If an id is negative, or larger than 32 bits hold.
+    """
+    if labels.dtype.kind not in "biu":
+        raise InputError(f"Labels are whole numbers, not {labels.dtype}.")
+    if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
+        raise InputError("Labels must not be negative.")
+    largest = int(labels.max(initial=0))
+    if largest >= 2**32:
+        raise InputError(f"Files hold ids up to {2**32 - 1}, not {largest}; renumber the labels first.")
+    return np.dtype(np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.uint32)
+
+
+def check_free(paths: Iterable[str | Path], overwrite: bool = False) -> None:
+    """Make sure that no file is replaced that was not meant to be.
+
+    Raises
+    ------
+    InputError
+        If one exists and ``overwrite`` is not given, or is a folder.
+    """
+    for path in map(Path, paths):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file.")
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already: choose another name, or say that it may be replaced.")
+
+
+def set_aside(path: str | Path) -> Path | None:
+    """Rename a file that is in the way to ``NAME (previous).ENDING``; returns where it is, None if there was none."""
+    target = Path(path)
+    if not target.exists():
+        return None
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file.")
+    bare, dot, ending = target.name.partition(".") if not target.name.startswith(".") else (target.name, "", "")
+    number = 1
+    while True:
+        words = "previous" if number == 1 else f"previous {number}"
+        place = target.with_name(f"{bare} ({words}){dot}{ending}")
+        if not place.exists():
+            os.replace(target, place)
+            return place
+        number += 1
