@@ -16,7 +16,7 @@ from napari_sam_lora.errors import InputError
 
 from .conftest import Run
 
-COMMANDS = ("demo", "models", "segment", "train", "evaluate", "adapter")
+COMMANDS = ("demo", "models", "segment", "train", "evaluate", "adapter", "export")
 
 
 def test_the_version_is_told(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from napari_sam_lora.api import Model
 from napari_sam_lora.cli import segment
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.model.automatic import EverythingConfig
 
 from .conftest import Run, plane
@@ -221,16 +222,16 @@ def test_an_adapter_brings_its_base_model_and_input_size(
 def test_ctrl_c_keeps_what_is_whole_and_leaves_nothing_else(
     images: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path, labels: NDArray[np.int64]) -> Path:
+    def interrupted(path: Path, labels: NDArray[np.int64], *rest: Any, **options: Any) -> list[Path]:
         if path.name == "cell_2.tif":
             monkeypatch.setattr(tifffile, "imwrite", _half)
-        return write_labels(path, labels)
+        return save_labels(path, labels, *rest, **options)
 
     def _half(path: Path, *_: object, **__: object) -> None:
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segment, "write_labels", interrupted)
+    monkeypatch.setattr(segment, "save_labels", interrupted)
     prompts = _boxes(tmp_path / "b.csv", ("cell_1", "cell_2"))
     ended = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
     assert ended.code == 130

@@ -24,6 +24,11 @@ def affine(spacing: ArrayLike = (0.7, 0.8, 2.5), angles: ArrayLike = (0, 0, 0), 
     return matrix
 
 
+def load(path: Path) -> Any:
+    """A NIfTI file, as nibabel gives it."""
+    return nibabel.load(path)
+
+
 def write_volume(path: Path, data: NDArray[Any], matrix: Any, big_endian: bool = False) -> Path:
     """A NIfTI file."""
     image = nibabel.Nifti1Image(data, matrix, dtype=data.dtype)

@@ -9,14 +9,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from napari_sam_lora.cli import adapter, demo, evaluate, models, segment, train
+from napari_sam_lora.cli import adapter, demo, evaluate, export, models, segment, train
 from napari_sam_lora.cli.console import Console
 from napari_sam_lora.cli.parser import build_parser
 from napari_sam_lora.errors import SamLoraError
 
 USER_ERROR = 1
 INTERRUPTED = 130
-COMMANDS = (demo, models, segment, train, evaluate, adapter)
+COMMANDS = (demo, models, segment, train, evaluate, adapter, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,8 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import name_some
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, stem
 from napari_sam_lora.io.prompt_files import PlanePrompts, PromptFile, read_prompts
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.volumes import attributes_of
+from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.labels import add_masks
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", type=Path, metavar="FILE", help="segment with this adapter")
     parser.add_argument(
         "--axes", metavar="TEXT", help="axes of TIFF, NIfTI and .npy files that do not say it: ZYX, CYX"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("tif", "ome.tif", "nii.gz", "nii"),
+        default="tif",
+        help="kind of the label files (default: tif); all keep pixel size, and NIfTI the place of the image",
     )
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace label files that exist")
@@ -66,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     images = find_images(options.images)
     if prompts:
         images = _prompted(images, prompts, console)
-    targets = _targets(images, options.output)
+    targets = _targets(images, options.output, options.format)
     if options.skip_existing:
         targets = {image: target for image, target in targets.items() if not target.exists()}
         console.say(f"{len(images) - len(targets)} of {len(images)} images have a label file already.")
@@ -115,11 +122,11 @@ def _prompted(images: list[Path], prompts: PromptFile, console: Console) -> list
     return kept
 
 
-def _targets(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
+def _targets(images: Sequence[Path], folder: Path, kind: str) -> dict[Path, Path]:
     """The label file of each image."""
     targets: dict[Path, Path] = {}
     for image in images:
-        target = folder / f"{stem(image)}.tif"
+        target = folder / f"{stem(image)}.{kind}"
         rival = next((other for other, known in targets.items() if known == target), None)
         if rival is not None:
             raise InputError(f"{rival} and {image} would both be written to {target}; segment them to two folders.")
@@ -207,7 +214,7 @@ def _segment_all(segmenter: _Segmenter, targets: dict[Path, Path], console: Cons
             bar.set_description(f"{image.name} ({number} of {len(targets)})", refresh=False)
             try:
                 labels = segmenter.labels(image, bar)
-                write_labels(target, labels)
+                save_labels(target, labels, attributes_of(image), overwrite=True)
                 found = len(np.unique(labels[labels > 0]))
                 objects += found
                 console.say(f"{target}: {found} objects")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from napari_sam_lora.io.placement import Placement
 
 ENDINGS = (".dcm", ".dicom")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_FIRST_FILES = 500  # looked at to tell whether a folder holds DICOM; a folder may be huge
 _EVEN = 0.05  # share of the slice distance by which distances may differ
 
 
@@ -73,6 +75,11 @@ def is_dicom(path: Path) -> bool:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether there is a DICOM file among the first files of a folder and of the folders in it."""
+    return any(path.is_file() and is_dicom(path) for path in islice(folder.rglob("*"), _FIRST_FILES))
 
 
 def list_dicom(folder: Path) -> list[Path]:

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.dicom import ENDINGS as DICOM_ENDINGS
+from napari_sam_lora.io.dicom import holds_dicom, read_dicom
+from napari_sam_lora.io.nifti import ENDINGS as NIFTI_ENDINGS
+from napari_sam_lora.io.nifti import read_nifti
 from napari_sam_lora.io.tiff_errors import damage_raises
 from napari_sam_lora.labels import check_labels
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFFS = (".tif", ".tiff")
-_NIFTIS = (".nii", ".nii.gz")
-ENDINGS = (*_PICTURES, *_TIFFS, *_NIFTIS, ".npy")
+ENDINGS = (*_PICTURES, *_TIFFS, *NIFTI_ENDINGS, ".npy")
 # A last axis of unknown meaning that is not longer than this holds channels.
 _MOST_CHANNELS = 4
 _CHANNEL_AXES = "CS"
@@ -71,20 +74,28 @@ def ending(path: Path) -> str:
 
 def stem(path: Path) -> str:
     """File name without its ending; ``cell.nii.gz`` and ``cell.ome.tif`` are both ``cell``."""
+    if path.is_dir():
+        return path.name
     bare = path.name[: len(path.name) - len(ending(path) or path.suffix)]
     return bare[:-4] if bare.lower().endswith(".ome") else bare
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Images of a folder (not of those in it), sorted by name; hidden files are left out."""
+    """Images of a folder (not of those in it), sorted by name; hidden files are left out.
+
+    A folder of DICOM slices and nothing else is itself the image.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if ending(path) and path.name[0] != "." and path.is_file())
+        found = sorted(path for path in folder.iterdir() if ending(path) and path.name[0] != "." and path.is_file())
+        return found or ([folder] if holds_dicom(folder) else [])
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
 
 
 def read_image(path: Path, axes: str | None = None) -> ImageFile:
-    """Read PNG, JPEG, BMP, TIFF, NIfTI or a NumPy array.
+    """Read PNG, JPEG, BMP, TIFF, NIfTI, a NumPy array, or a DICOM series (a folder of slices, or one file).
+
+    Planes of medical volumes are axial, as in the viewer, whatever the order of voxels in the file.
 
     Parameters
     ----------
@@ -103,6 +114,8 @@ def read_image(path: Path, axes: str | None = None) -> ImageFile:
     InputError
         If there is no such file, or it cannot be read, or the axes do not fit.
     """
+    if path.is_dir() or path.suffix.lower() in DICOM_ENDINGS:
+        return _read_dicom(path)
     return _arrange(path, *_read(path, _picture_as_image, axes))
 
 
@@ -152,9 +165,11 @@ def _read(path: Path, picture: Callable[[Path], NDArray[Any]], axes: str | None)
         if kind in _PICTURES:
             data = picture(path)
             return data, "YXS"[: data.ndim]
-        data, found = {".npy": _read_npy, **dict.fromkeys(_TIFFS, _read_tiff), **dict.fromkeys(_NIFTIS, _read_nifti)}[
-            kind
-        ](path)
+        data, found = {
+            ".npy": _read_npy,
+            **dict.fromkeys(_TIFFS, _read_tiff),
+            **dict.fromkeys(NIFTI_ENDINGS, _read_nifti),
+        }[kind](path)
     except (InputError, KeyboardInterrupt):
         raise
     except Exception as error:  # decoders raise whatever they like on a damaged file
@@ -194,13 +209,17 @@ def _read_npy(path: Path) -> tuple[NDArray[Any], str]:
 
 
 def _read_nifti(path: Path) -> tuple[NDArray[Any], str]:
-    try:
-        import nibabel  # noqa: PLC0415  an optional dependency
-    except ImportError as error:
-        raise InputError(f"{path.name}: NIfTI files need nibabel: pip install 'napari-sam-lora[medical]'.") from error
-    image = nibabel.nifti1.load(path)
-    data = np.asarray(image.dataobj).T  # x runs fastest in a NIfTI file: (x, y, z) becomes (z, y, x)
+    data = read_nifti(path).data
     return data, "TZYX"[-data.ndim :] if data.ndim <= 4 else ""
+
+
+def _read_dicom(path: Path) -> ImageFile:
+    series = read_dicom(path)
+    if len(series) > 1:
+        names = ", ".join(repr(one.name) for one in series)
+        raise InputError(f"{path} holds {len(series)} series ({names}): put each into a folder of its own.")
+    data = series[0].data
+    return _arrange(path, data, "TZYX"[-data.ndim :])
 
 
 def _guess_axes(shape: tuple[int, ...], path: Path) -> str:

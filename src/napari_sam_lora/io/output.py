@@ -53,6 +53,8 @@ class PixelSize:
         sides = [1.0] * (3 - len(scale)) + scale[-3:]
         units = [str(unit) for unit in attributes.get("units") or ()]
         unit = units[-1] if units and len(set(units[-2:])) == 1 else ""
+        if len(units) > 2 and units[-3] != unit:  # a time step, or the number of an image
+            sides[0] = 1.0
         return cls((sides[0], sides[1], sides[2]), "" if unit in ("pixel", "px") else _short(unit))
 
     @property

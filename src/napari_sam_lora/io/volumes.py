@@ -12,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.dicom import list_dicom, read_dicom
+from napari_sam_lora.io.dicom import ENDINGS as DICOM_ENDINGS
+from napari_sam_lora.io.dicom import holds_dicom, read_dicom
 from napari_sam_lora.io.images import ending, stem
 from napari_sam_lora.io.nifti import ENDINGS as NIFTI_ENDINGS
 from napari_sam_lora.io.nifti import read_nifti
@@ -50,6 +51,22 @@ def read_layers(path: str | Path) -> list[LayerData]:
     if source.is_dir() or not ending(source):
         return _dicom_layers(source)
     return _nifti_layers(source) if source.name.lower().endswith(NIFTI_ENDINGS) else _tiff_layers(source)
+
+
+def attributes_of(path: Path) -> dict[str, Any]:
+    """Pixel size, units and place of an image file, as attributes of a layer; empty if it says nothing of them."""
+    if ending(path) in (".tif", ".tiff"):
+        try:
+            with tifffile.TiffFile(path) as file:
+                sizes = pixel_sizes(file)
+        except Exception:  # whoever reads its pixels will say what is wrong
+            return {}
+        known = [sizes.get(axis, (1.0, "")) for axis in "ZYX"]
+        return {"scale": [size for size, _ in known], "units": [unit for _, unit in known]} if sizes else {}
+    if not path.is_dir() and not path.name.lower().endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)):
+        return {}
+    names = ("scale", "translate", "affine", "units", "metadata")
+    return {name: value for name, value in read_layers(path)[0][1].items() if name in names}
 
 
 def _nifti_layers(path: Path) -> list[LayerData]:
@@ -201,9 +218,9 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
 
 def _is_ours(path: Path) -> bool:
     if path.is_dir():
-        return bool(list_dicom(path))
+        return holds_dicom(path)
     name = path.name.lower()
-    return name.endswith((*NIFTI_ENDINGS, ".dcm", ".dicom")) or has_pixel_size(path)
+    return name.endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)) or has_pixel_size(path)
 
 
 def _read_all(path: Any) -> list[LayerData]:

@@ -1,0 +1,133 @@
+"""Labels to files: one call for all formats, and the writers that napari calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.coco_writing import CocoPlane, Outline, write_coco
+from napari_sam_lora.io.images import stem
+from napari_sam_lora.io.nifti import write_nifti
+from napari_sam_lora.io.output import PixelSize, check_free, id_type, set_aside
+from napari_sam_lora.io.png import plane_paths, write_png
+from napari_sam_lora.io.tables import ObjectInfo, write_object_table
+from napari_sam_lora.io.tiff import write_labels
+
+FORMATS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".nii", ".nii.gz", ".png", ".json", ".csv")
+
+
+def save_labels(
+    path: str | Path,
+    labels: NDArray[np.integer[Any]],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    known: Mapping[int, ObjectInfo] | None = None,
+    image: str = "",
+    outline: Outline = "auto",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write labels in the format that the ending says.
+
+    Parameters
+    ----------
+    path : path-like
+        .tif (with what Fiji needs), .ome.tif, .nii, .nii.gz, .png (of a stack one file a plane), .json (COCO) or .csv
+        (the table of objects).
+    labels : int (..., y, x)
+    attributes : mapping, optional
+        ``scale``, ``units``, ``translate``, ``affine``, … and ``metadata`` of a napari layer, as `read_layers` gives
+        them.
+    known : mapping of int to ObjectInfo, optional
+        What is known of objects, for COCO and the table.
+    image : str
+        Name of the image file, for COCO; by default that of the labels, ending in .png.
+    outline : str
+        See `write_coco`.
+    overwrite : bool
+        Whether a file that exists may be replaced.
+
+    Returns
+    -------
+    list of Path
+        The files that were written. Each is whole or not there.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown, a file exists, or the format cannot hold the labels.
+    """
+    target, given = Path(path), attributes or {}
+    name = target.name.lower()
+    if not name.endswith(FORMATS):
+        raise InputError(f"{target.name} is of no known kind; labels are written to {', '.join(FORMATS)}.")
+    id_type(labels)
+    check_free(_files(target, labels.shape), overwrite)
+    if name.endswith((".tif", ".tiff")):
+        return [write_labels(target, labels, PixelSize.of_layer(given))]
+    if name.endswith((".nii", ".nii.gz")):
+        return [write_nifti(target, np.asarray(labels), given)]
+    if name.endswith(".png"):
+        return write_png(target, labels, overwrite)
+    if name.endswith(".json"):
+        return [_write_coco(target, labels, known or {}, image, outline)]
+    return [write_object_table(target, np.asarray(labels), PixelSize.of_layer(given), known)]
+
+
+def _files(target: Path, shape: tuple[int, ...]) -> list[Path]:
+    return plane_paths(target, shape) if target.suffix.lower() == ".png" else [target]
+
+
+def _write_coco(
+    target: Path, labels: NDArray[np.integer[Any]], known: Mapping[int, ObjectInfo], image: str, outline: Outline
+) -> Path:
+    wanted = Path(image or f"{stem(target)}.png")
+    names = [wanted] if labels.ndim == 2 else plane_paths(wanted, labels.shape)
+    classes = {label: info.class_id for label, info in known.items() if info.class_id}
+    scores = {label: info.score for label, info in known.items()}
+    planes = (
+        CocoPlane(name.name, np.asarray(labels[index]), classes, scores)
+        for name, index in zip(names, np.ndindex(*labels.shape[:-2]), strict=True)
+    )
+    called = {info.class_id: info.class_name for info in known.values() if info.class_id and info.class_name}
+    return write_coco(target, planes, called, outline)
+
+
+def _written_by_napari(path: str, data: Any, attributes: Mapping[str, Any], endings: tuple[str, ...]) -> list[str]:
+    """Write a layer that napari saves; a file in the way is kept under another name, and this is told."""
+    target = Path(path)
+    if not target.name.lower().endswith(endings):
+        target = target.with_name(target.name + endings[0])
+    labels = data[0] if isinstance(data, (list, tuple)) or attributes.get("multiscale") else data
+    moved = [(file, aside) for file in _files(target, labels.shape) if (aside := set_aside(file)) is not None]
+    try:
+        written = save_labels(target, labels, attributes, image=f"{attributes.get('name') or stem(target)}.png")
+    except BaseException:
+        for file, aside in moved:
+            if not file.exists():
+                aside.rename(file)
+        raise
+    if moved:
+        kept = ", ".join(aside.name for _, aside in moved[:3]) + (" and so on" if len(moved) > 3 else "")
+        warnings.warn(f"The file that was there before is kept as {kept}.", stacklevel=2)
+    return [str(file) for file in written]
+
+
+def _napari_writer(*endings: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
+    def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+        return _written_by_napari(path, data, attributes, endings)
+
+    return write
+
+
+layer_to_tiff = _napari_writer(".tif", ".tiff")
+layer_to_ome_tiff = _napari_writer(".ome.tif", ".ome.tiff")
+layer_to_nifti = _napari_writer(".nii.gz", ".nii")
+layer_to_png = _napari_writer(".png")
+layer_to_coco = _napari_writer(".json")
+layer_to_table = _napari_writer(".csv")
