@@ -22,7 +22,7 @@ def test_names_are_the_keys_and_files_do_not_collide() -> None:
 @pytest.mark.parametrize("info", MODELS.values(), ids=MODELS)
 def test_every_model_says_what_a_user_must_know(info: ModelInfo) -> None:
     assert info.licence in {"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "MIT"}
-    assert info.family in {"nano", "vit_b", "vit_l", "vit_h"}
+    assert info.family in {"nano", "vit_t", "vit_b", "vit_l", "vit_h"}
     assert info.source
     assert info.description.endswith(".")
     assert info.megabytes > 0

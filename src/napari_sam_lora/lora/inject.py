@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.lora.layers import QKV_PARTS, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
+from napari_sam_lora.model.mobile import WindowAttention
 from napari_sam_lora.model.sharing import share
 
 Mode = Literal["decoder", "late", "full"]
@@ -134,12 +135,13 @@ def _wrap_block(block: nn.Module, config: LoRAConfig) -> None:
     mlp: Any = block.mlp
     parts = [name for name in config.targets if name in QKV_PARTS]
     if parts:
-        attention.qkv = LoRAQKV(attention.qkv, *settings, parts, config.dropout)
+        groups = attention.num_heads if isinstance(attention, WindowAttention) else 1
+        attention.qkv = LoRAQKV(attention.qkv, *settings, parts, config.dropout, groups)
     if "proj" in config.targets:
         attention.proj = LoRALinear(attention.proj, *settings, config.dropout)
     if "mlp" in config.targets:
-        mlp.lin1 = LoRALinear(mlp.lin1, *settings, config.dropout)
-        mlp.lin2 = LoRALinear(mlp.lin2, *settings, config.dropout)
+        for name in ("fc1", "fc2") if isinstance(attention, WindowAttention) else ("lin1", "lin2"):
+            setattr(mlp, name, LoRALinear(getattr(mlp, name), *settings, config.dropout))
 
 
 def adapter_parameters(tree: Sam) -> dict[str, nn.Parameter]:

@@ -88,6 +88,8 @@ class LoRAQKV(nn.Module):
         See `LowRank`.
     targets : sequence of str
         Among "q", "k", "v".
+    groups : int
+        The channels are q, k and v of a group of heads, then those of the next; TinyViT has a group for each head.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class LoRAQKV(nn.Module):
         alpha: float,
         targets: Sequence[str] = ("q", "v"),
         dropout: float = 0.0,
+        groups: int = 1,
     ) -> None:
         super().__init__()
+        self.groups = groups
         if not targets or not set(targets) <= set(QKV_PARTS):
             raise ValueError(f"Targets are some of {QKV_PARTS}, not {tuple(targets)}.")
         self.base_layer = base_layer
@@ -109,17 +113,18 @@ class LoRAQKV(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., 3 d)."""
-        parts = list(self.base_layer(x).chunk(3, dim=-1))
+        grouped = self.base_layer(x).unflatten(-1, (self.groups, 3, -1))
+        parts = list(grouped.unbind(-2))
         for index, part in enumerate(QKV_PARTS):
             if part in self.lora:
-                parts[index] = parts[index] + self.lora[part](x)
-        return torch.cat(parts, dim=-1)
+                parts[index] = parts[index] + self.lora[part](x).unflatten(-1, (self.groups, -1))
+        return torch.stack(parts, dim=-2).flatten(-3)
 
     def merged_weight(self) -> Tensor:
         """The weight (3 d, d) of one linear layer that computes the same."""
-        parts = list(self.base_layer.weight.chunk(3))
+        parts = list(self.base_layer.weight.unflatten(0, (self.groups, 3, -1)).unbind(1))
         for index, part in enumerate(QKV_PARTS):
             if part in self.lora:
                 low_rank: LowRank = self.lora[part]  # type: ignore[assignment]
-                parts[index] = parts[index] + low_rank.delta()
-        return torch.cat(parts)
+                parts[index] = parts[index] + low_rank.delta().unflatten(0, (self.groups, -1))
+        return torch.stack(parts, dim=1).flatten(0, 2)

@@ -19,12 +19,16 @@ from torch import Tensor
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.download import Progress, model_path
 from napari_sam_lora.model.encoder import fuse_attention
+from napari_sam_lora.model.mobile import build_mobile_sam
 from napari_sam_lora.model.nano import build_sam_nano
 from napari_sam_lora.model.registry import MODELS
 
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.blocks.0.norm1.weight"
+# Of MobileSAM, whose encoder is a TinyViT: the width of its last stage.
+_TINY_KEY = "image_encoder.layers.3.blocks.0.attn.norm.weight"
+_TINY_WIDTH = 320
 # What torch's unpickler stumbles over, besides its own error, in a file that is something else.
 _NOT_A_CHECKPOINT = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
 _WRAPPERS = ("model_state", "model", "state_dict", "sam")
@@ -108,10 +112,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def family_of(state: Mapping[str, Tensor]) -> str:
     """Recognise the family from the width of the image encoder."""
-    shape = state[_WIDTH_KEY].shape
+    key = _WIDTH_KEY if _WIDTH_KEY in state else _TINY_KEY
+    shape = state[key].shape
     if len(shape) != 1:
-        raise CheckpointError(f"This is not a checkpoint of SAM: {_WIDTH_KEY} has no width.")
+        raise CheckpointError(f"This is not a checkpoint of SAM: {key} has no width.")
     width = shape[0]
+    if key == _TINY_KEY:
+        if width != _TINY_WIDTH:
+            raise CheckpointError(f"SAM with a TinyViT of width {width} is not known; MobileSAM's has {_TINY_WIDTH}.")
+        return "vit_t"
     if width not in _FAMILY_BY_WIDTH:
         raise CheckpointError(f"SAM with encoder width {width} is not known; known are {_FAMILY_BY_WIDTH}.")
     return _FAMILY_BY_WIDTH[width]
@@ -128,7 +137,8 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
 
 
 def _build(family: str) -> Sam:
-    return build_sam_nano() if family == "nano" else sam_model_registry[family]()
+    builders = {"nano": build_sam_nano, "vit_t": build_mobile_sam} | sam_model_registry
+    return builders[family]()
 
 
 def _unwrap(content: Any) -> dict[str, Tensor] | None:
@@ -136,7 +146,7 @@ def _unwrap(content: Any) -> dict[str, Tensor] | None:
     if not isinstance(content, Mapping):
         return None
     for prefix in ("", "sam.", "module."):
-        if isinstance(content.get(prefix + _WIDTH_KEY), Tensor):
+        if any(isinstance(content.get(prefix + key), Tensor) for key in (_WIDTH_KEY, _TINY_KEY)):
             named = {str(key)[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)}
             return {key: value for key, value in named.items() if isinstance(value, Tensor)}
     for key in _WRAPPERS:

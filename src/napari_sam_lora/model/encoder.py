@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as functional
 from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from napari_sam_lora.model.mobile import TinyViT
+
+Encoder: TypeAlias = ImageEncoderViT | TinyViT
 
 # Attention over more tokens than this is computed in parts; a window of SAM has 196.
 _TOKENS_AT_ONCE = 1024
@@ -99,19 +107,19 @@ def _relative_position(q: Tensor, down: Tensor, across: Tensor) -> Tensor:
     return (vertical[..., :, None] + horizontal[..., None, :]).flatten(4).flatten(2, 3)
 
 
-def fuse_attention(encoder: ImageEncoderViT) -> None:
+def fuse_attention(encoder: Encoder) -> None:
     """Replace the attention of every block, in place; keys of the state dict stay."""
     for block in encoder.blocks:
         if isinstance(block.attn, Attention):
             block.attn = FusedAttention(block.attn)
 
 
-def block_count(encoder: ImageEncoderViT) -> int:
+def block_count(encoder: Encoder) -> int:
     """Number of transformer blocks."""
     return len(encoder.blocks)
 
 
-def prefix(encoder: ImageEncoderViT, x: Tensor, split: int) -> Tensor:
+def prefix(encoder: Encoder, x: Tensor, split: int) -> Tensor:
     """Run the encoder up to block ``split``, which is not run.
 
     Parameters
@@ -126,27 +134,40 @@ def prefix(encoder: ImageEncoderViT, x: Tensor, split: int) -> Tensor:
     Tensor
         Tokens (b, h, w, d), or the embedding (b, c, h, w) if the neck was run.
     """
-    x = encoder.patch_embed(x)
-    if encoder.pos_embed is not None:
-        x = x + encoder.pos_embed
-    for block in encoder.blocks[:split]:
-        x = block(x)
+    x = _stem(encoder, x)
+    for step in _steps(encoder)[:split]:
+        x = step(x)
     return _neck(encoder, x) if split > block_count(encoder) else x
 
 
-def suffix(encoder: ImageEncoderViT, x: Tensor, split: int, recompute: bool = False) -> Tensor:
+def suffix(encoder: Encoder, x: Tensor, split: int, recompute: bool = False) -> Tensor:
     """Run what `prefix` with the same ``split`` left out; returns the embedding (b, c, h, w).
 
     With ``recompute`` the activations inside a block are computed again for the gradients, instead of being kept.
     """
     if split > block_count(encoder):
         return x
-    for block in encoder.blocks[split:]:
-        x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+    for step in _steps(encoder)[split:]:
+        x = checkpoint(step, x, use_reentrant=False) if recompute else step(x)
     return _neck(encoder, x)
 
 
-def _neck(encoder: ImageEncoderViT, x: Tensor) -> Tensor:
+def _stem(encoder: Encoder, x: Tensor) -> Tensor:
+    """Pixels to the tokens (b, h, w, d) of the first block."""
+    if isinstance(encoder, TinyViT):
+        return encoder.stem(x)
+    x = encoder.patch_embed(x)
+    return x if encoder.pos_embed is None else x + encoder.pos_embed
+
+
+def _steps(encoder: Encoder) -> list[Callable[[Tensor], Tensor]]:
+    """What follows one after the other: a block each, with what leads to the next."""
+    if isinstance(encoder, TinyViT):
+        return [partial(encoder.step, index) for index in range(len(encoder.blocks))]
+    return list(encoder.blocks)
+
+
+def _neck(encoder: Encoder, x: Tensor) -> Tensor:
     return encoder.neck(x.permute(0, 3, 1, 2))
 
 
