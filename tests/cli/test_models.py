@@ -64,7 +64,7 @@ def test_the_list_is_there_for_programs_too(run: Run) -> None:
     assert [model["name"] for model in listed] == list(MODELS)
     assert listed[0]["here"] is True
     assert listed[1]["here"] is False
-    assert listed[1]["url"] == MODELS["vit_b"].url
+    assert listed[1]["url"] == MODELS["vit_t"].url
 
 
 def test_a_model_is_fetched_once_and_then_is_here(served: ModelInfo, run: Run) -> None:
@@ -108,7 +108,7 @@ def test_ctrl_c_in_a_download_leaves_nothing(served: ModelInfo, run: Run, monkey
 def test_unknown_models_are_named_before_any_is_fetched(run: Run) -> None:
     ended = run("models", "fetch", "vit_b", "vit_x", "vit_y")
     assert ended.code == 1
-    assert "no model named vit_x, vit_y; named models: sam_nano, vit_b" in ended.message
+    assert "no model named vit_x, vit_y; named models: sam_nano, vit_t, vit_b" in ended.message
     assert not list(cache_folder().glob("*"))
 
 
