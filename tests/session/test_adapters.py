@@ -86,6 +86,7 @@ def test_an_adapter_is_exported_and_imported(
 ) -> None:
     library.add(adapter, "a")
     path = library.export("a", tmp_path / "shared: nuclei.safetensors")
+    assert path.with_suffix(".md").read_text("utf-8").startswith("# shared: nuclei")
     assert library.import_file(path, small.loaded) == "shared_ nuclei"
     assert library.get("shared_ nuclei").key == adapter.key
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from napari_sam_lora.cli import adapter_export
 from napari_sam_lora.cli.console import Console, check_output, to_json
 from napari_sam_lora.cli.loading import base_name, open_model
 from napari_sam_lora.cli.settings import ModelSettings
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     merged.add_argument("--output", type=Path, required=True, metavar="PATH", help="ends in .pth, .pt or .safetensors")
     merged.add_argument("--model", metavar="TEXT", help="the base model, if it has no registered name: its path")
     merged.set_defaults(run=run_merge)
-    for action in (imported, merged):
+    exported = adapter_export.add_actions(actions)
+    for action in (imported, merged, *exported):
         action.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
 
 

@@ -61,7 +61,7 @@ class FusedAttention(nn.Module):
         """Attention (b, heads, h * w, d) with the relative position as bias."""
         down = get_rel_pos(height, height, self.rel_pos_h)
         across = get_rel_pos(width, width, self.rel_pos_w)
-        if height * width <= _TOKENS_AT_ONCE:
+        if height * width <= _TOKENS_AT_ONCE or torch.onnx.is_in_onnx_export():  # a graph has no use for parts
             return _attention(q, k, v, down, across)
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
             heads = zip(q.split(1, 1), k.split(1, 1), v.split(1, 1), strict=True)
