@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import AdapterError
-from napari_sam_lora.lora.interop import import_sam_lora
+from napari_sam_lora.lora.interop import import_adapter
 
 RANK, WIDTH, BLOCKS = 2, 128, 6
 
@@ -52,7 +52,7 @@ def test_an_imported_adapter_computes_what_its_own_project_computes(
     chosen = tuple(range(BLOCKS)) if blocks is None else blocks
     tensors = _tensors(len(chosen))
     save_file(tensors, tmp_path / "lora.safetensors")
-    adapter = import_sam_lora(tmp_path / "lora.safetensors", nano.loaded, blocks)
+    adapter = import_adapter(tmp_path / "lora.safetensors", nano.loaded, blocks)
 
     with nano.adapted(adapter):
         ours = nano.predictor.sam.image_encoder(pixels)
@@ -72,7 +72,7 @@ def test_an_imported_adapter_computes_what_its_own_project_computes(
 
 def test_an_imported_adapter_is_saved_and_loaded_as_one_of_ours(nano: Model, tmp_path: Path) -> None:
     save_file(_tensors(BLOCKS), tmp_path / "lora.safetensors")
-    adapter = import_sam_lora(tmp_path / "lora.safetensors", nano.loaded)
+    adapter = import_adapter(tmp_path / "lora.safetensors", nano.loaded)
     again = Adapter.load(adapter.save(tmp_path / "ours.safetensors"))
     assert again.key == adapter.key
     assert again.info == adapter.info
@@ -115,21 +115,21 @@ def _broken(change: str) -> dict[str, Tensor]:
 def test_a_file_that_does_not_fit_is_refused(nano: Model, tmp_path: Path, change: str, message: str) -> None:
     save_file(_broken(change), tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match=message):
-        import_sam_lora(tmp_path / "lora.safetensors", nano.loaded)
+        import_adapter(tmp_path / "lora.safetensors", nano.loaded)
 
 
 @pytest.mark.parametrize("blocks", [(0,), (4, 1), (1, 6), (-1, 2), (3, 3)])
 def test_blocks_that_do_not_fit_the_file_are_refused(nano: Model, tmp_path: Path, blocks: tuple[int, ...]) -> None:
     save_file(_tensors(2), tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match="block"):
-        import_sam_lora(tmp_path / "lora.safetensors", nano.loaded, blocks)
+        import_adapter(tmp_path / "lora.safetensors", nano.loaded, blocks)
 
 
 def test_a_missing_or_truncated_file_is_refused(nano: Model, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     with pytest.raises(AdapterError, match="no file"):
-        import_sam_lora(path, nano.loaded)
+        import_adapter(path, nano.loaded)
     save_file(_tensors(BLOCKS), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(AdapterError, match="damaged"):
-        import_sam_lora(path, nano.loaded)
+        import_adapter(path, nano.loaded)

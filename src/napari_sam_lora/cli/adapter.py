@@ -1,4 +1,7 @@
-"""Show what an adapter file says, import one of Sam_LoRA, or merge one into a full SAM checkpoint."""
+"""Show what an adapter file says, import one of another project, merge one into a SAM checkpoint, or hand it on.
+
+It is handed on with a card, or as ONNX files.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--json", action="store_true", help="as JSON, complete")
     shown.set_defaults(run=run_info)
 
-    imported = actions.add_parser("import", help="convert an adapter in the layout of Sam_LoRA (.safetensors)")
+    imported = actions.add_parser("import", help="convert an adapter of another project (.safetensors, .pth)")
     imported.add_argument("file", type=Path)
     imported.add_argument("--model", required=True, metavar="TEXT", help="the base model that it was trained on")
     imported.add_argument("--output", type=Path, required=True, metavar="PATH", help="the new .safetensors file")
     imported.add_argument(
         "--blocks", type=int, nargs="+", metavar="N", help="the adapted encoder blocks, from 0, if not all of them"
     )
+    imported.add_argument("--alpha", type=float, metavar="X", help="for LoRA-ViT, whose files do not hold it")
     imported.set_defaults(run=run_import)
 
     merged = actions.add_parser("merge", help="write base model and adapter as one plain SAM checkpoint")
@@ -72,14 +76,14 @@ def _lines(values: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def run_import(options: argparse.Namespace, console: Console) -> None:
-    """Convert an adapter of Sam_LoRA."""
+    """Convert an adapter of another project."""
     _check_ending(options.output, (".safetensors",))
     check_output([options.output], options.overwrite)
     _check_other(options)
-    from napari_sam_lora.lora.interop import import_sam_lora  # noqa: PLC0415
+    from napari_sam_lora.lora.interop import import_adapter  # noqa: PLC0415
 
     model = open_model(ModelSettings(options.model, "cpu"), None, console)
-    adapter = import_sam_lora(options.file, model.loaded, options.blocks)
+    adapter = import_adapter(options.file, model.loaded, options.blocks, options.alpha)
     adapter.save(options.output)
     lora = adapter.info.lora
     console.say(f"{options.output}: rank {lora.rank} in {len(lora.blocks)} encoder blocks of {model.name}.")

@@ -2,108 +2,203 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+import torch.nn.functional as functional
+from segment_anything.modeling import Sam
 from torch import Tensor
 
 from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
-from napari_sam_lora.lora.inject import LoRAConfig
+from napari_sam_lora.lora.inject import LoRAConfig, TuneDecoder, adapter_parameters, attach
+from napari_sam_lora.lora.layers import QKV_PARTS
+from napari_sam_lora.lora.layouts import Foreign, Pair, read_foreign
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.encoder import block_count
 
-_PAIR_NAME = re.compile(r"w_([ab])_(\d+)")
+_SAME = 1e-5  # largest difference of weights that are the same but for rounding
 
 
-def import_sam_lora(path: str | Path, loaded: LoadedModel, blocks: Sequence[int] | None = None) -> Adapter:
-    """Read an adapter in the layout of Sam_LoRA (MathieuNlp) and of JamesQFreeman's LoRA for SAM.
+class UnknownBlocksError(AdapterError):
+    """The file does not say which encoder blocks were adapted: ask, and import it with ``blocks``.
 
-    Such a file holds ``w_a_NNN`` (r, d) and ``w_b_NNN`` (d, r), float32: number 2 i is the query, number 2 i + 1 the
-    value of the i-th adapted encoder block. They are added with scale 1. The file does not say which weights it was
-    trained on.
+    Attributes
+    ----------
+    adapted, count : int
+        How many blocks it adapts, and how many there are.
+    """
+
+    def __init__(self, message: str, adapted: int, count: int) -> None:
+        super().__init__(message)
+        self.adapted, self.count = adapted, count
+
+
+def import_adapter(
+    path: str | Path, loaded: LoadedModel, blocks: Sequence[int] | None = None, alpha: float | None = None
+) -> Adapter:
+    """Read an adapter of another project.
+
+    Known are the layouts of Sam_LoRA (MathieuNlp) and JamesQFreeman's LoRA for SAM, LoRA-ViT, SAMed, finetune-SAM,
+    Medical-SAM-Adapter and micro-sam; see `napari_sam_lora.lora.layouts`. Files that hold the base weights too are
+    compared with the base model; tuned weights of the mask decoder are taken over.
 
     Parameters
     ----------
     path : path-like
-        A .safetensors file.
+        .safetensors, .pth or .pt.
     loaded : LoadedModel
         The base model that it was trained on.
     blocks : sequence of int, optional
-        The encoder blocks that were adapted, if not all of them were.
+        The encoder blocks that were adapted, for files that do not say it and adapt not all.
+    alpha : float, optional
+        For LoRA-ViT, whose files do not hold it.
 
     Returns
     -------
     Adapter
-        It computes what the wrapper of those projects computes.
+        It computes what the wrapper of that project computes.
 
     Raises
     ------
+    UnknownBlocksError
+        If the file does not say which blocks were adapted.
     AdapterError
-        If the file is damaged, of another layout, or does not fit the base model.
+        If the file is damaged, of no known layout, or does not fit the base model.
     """
     source = Path(path)
-    try:
-        held = load_file(source)
-    except FileNotFoundError as error:
-        raise AdapterError(f"There is no file {source}.") from error
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{source.name} is damaged or not a .safetensors file: {error}") from error
-    pairs = _pairs(held, source.name)
-    chosen = _blocks(len(pairs) // 2, block_count(loaded.sam.image_encoder), blocks, source.name)
-    rank, width = pairs[0][0].shape
-    expected = loaded.sam.image_encoder.blocks[0].attn.proj.in_features
-    if width != expected:
-        raise AdapterError(
-            f"{source.name} was trained on an encoder of width {width}; {loaded.name} has {expected}. "
-            "768 is ViT-B, 1024 ViT-L, 1280 ViT-H: load that model first."
-        )
-    tensors: dict[str, Tensor] = {}
-    for number, (a, b) in enumerate(pairs):
-        name = f"image_encoder.blocks.{chosen[number // 2]}.attn.qkv.lora.{'qv'[number % 2]}"
-        tensors |= {f"{name}.a": a.float(), f"{name}.b": b.float()}
+    foreign = read_foreign(source, alpha)
+    chosen = _blocks(foreign, block_count(loaded.sam.image_encoder), blocks, source.name)
+    _check_shapes(foreign, loaded, source.name)
+    _check_base(foreign, loaded, source.name)
+    tuned = _tuned_decoder(foreign, loaded, source.name)
+    config = _config(foreign, chosen, tuned)
     info = AdapterInfo(
         base_name=loaded.name,
         base_hash=loaded.weights_hash,
-        lora=LoRAConfig(chosen, rank, float(rank), ("q", "v"), "none"),
-        mode="full",
+        lora=config,
+        mode="full" if chosen else "decoder",
         input_size=int(loaded.sam.image_encoder.img_size),
-        training={"imported_from": source.name, "layout": "Sam_LoRA"},
+        training={"imported_from": source.name, "layout": foreign.layout},
     )
-    return Adapter(tensors, info)
+    return Adapter(_tensors(foreign, config, loaded.sam, tuned), info)
 
 
-def _pairs(held: Mapping[str, Tensor], name: str) -> list[tuple[Tensor, Tensor]]:
-    """The (A, B) of each adapted projection, in order."""
-    found: dict[str, dict[int, Tensor]] = {"a": {}, "b": {}}
-    for key, value in held.items():
-        match = _PAIR_NAME.fullmatch(key)
-        if match is None:
-            raise AdapterError(f"{name} is not in the layout of Sam_LoRA: it holds {key!r}.")
-        found[match[1]][int(match[2])] = value
-    count = len(found["a"])
-    if not count or count % 2 or any(sorted(part) != list(range(count)) for part in found.values()):
-        raise AdapterError(f"{name} is not in the layout of Sam_LoRA: its w_a and w_b are not pairs of q and v.")
-    pairs = [(found["a"][number], found["b"][number]) for number in range(count)]
-    shape = pairs[0][0].shape
-    if len(shape) != 2 or any(a.shape != shape or b.shape != shape[::-1] for a, b in pairs):
-        raise AdapterError(f"{name} is damaged: its w_a should all be (rank, width) and its w_b (width, rank).")
-    return pairs
-
-
-def _blocks(adapted: int, count: int, blocks: Sequence[int] | None, name: str) -> tuple[int, ...]:
-    if blocks is None:
+def _blocks(foreign: Foreign, count: int, blocks: Sequence[int] | None, name: str) -> tuple[int, ...]:
+    adapted = len(foreign.encoder)
+    if foreign.blocks is not None:
+        chosen = foreign.blocks
+        if blocks is not None and tuple(blocks) != chosen:
+            raise AdapterError(f"{name} says itself that it adapts the encoder blocks {list(chosen)}.")
+    elif blocks is None:
         if adapted != count:
-            raise AdapterError(
-                f"{name} adapts {adapted} of the {count} encoder blocks and does not say which: name them (blocks)."
+            raise UnknownBlocksError(
+                f"{name} adapts {adapted} of the {count} encoder blocks and does not say which: name them (blocks).",
+                adapted,
+                count,
             )
-        return tuple(range(count))
-    chosen = tuple(blocks)
+        chosen = tuple(range(count))
+    else:
+        chosen = tuple(blocks)
     if len(chosen) != adapted or list(chosen) != sorted(set(chosen)):
         raise AdapterError(f"{name} adapts {adapted} encoder blocks: name as many, in rising order.")
-    if chosen[0] < 0 or chosen[-1] >= count:
+    if chosen and (chosen[0] < 0 or chosen[-1] >= count):
         raise AdapterError(f"The encoder blocks are 0 to {count - 1}; there is no {chosen[-1]}.")
     return chosen
+
+
+def _check_shapes(foreign: Foreign, loaded: LoadedModel, name: str) -> None:
+    if not foreign.encoder:
+        return
+    first = next(iter(foreign.encoder[0].values()))[0].shape
+    parts = [pair for block in foreign.encoder for pair in block.values()]
+    if len(first) != 2 or any(a.shape != first or b.shape != first[::-1] for a, b in parts):
+        raise AdapterError(f"{name} is damaged: its A should all be (rank, width) and its B (width, rank).")
+    if any(block.keys() != foreign.encoder[0].keys() for block in foreign.encoder):
+        raise AdapterError(f"{name} adapts other projections in one encoder block than in another.")
+    expected = loaded.sam.image_encoder.blocks[0].attn.proj.in_features
+    if first[1] != expected:
+        raise AdapterError(
+            f"{name} was trained on an encoder of width {first[1]}; {loaded.name} has {expected}. "
+            "768 is ViT-B, 1024 ViT-L, 1280 ViT-H: load that model first."
+        )
+
+
+def _check_base(foreign: Foreign, loaded: LoadedModel, name: str) -> None:
+    """Refuse weights of another encoder; what was tuned in the prompt encoder cannot be taken over."""
+    base = loaded.sam.state_dict()
+    for key, value in foreign.weights.items():
+        if key.startswith("mask_decoder.") or key not in base or "pos_embed" in key or "rel_pos" in key:
+            continue
+        same = base[key].shape == value.shape and _is_same(base[key].cpu(), value)
+        if not same and key.startswith("image_encoder."):
+            raise AdapterError(
+                f"{name} was trained on other weights than those of {loaded.name} ({key} differs): load its base model."
+            )
+        if not same:
+            warnings.warn(f"{name} has a tuned prompt encoder, which is left out.", stacklevel=4)
+            return
+
+
+def _tuned_decoder(foreign: Foreign, loaded: LoadedModel, name: str) -> dict[str, Tensor]:
+    """Weights of the mask decoder that differ from the base's, all of them; empty if none does."""
+    base = {f"mask_decoder.{key}": value.cpu() for key, value in loaded.sam.mask_decoder.named_parameters()}
+    given = {key: value for key, value in foreign.weights.items() if key in base}
+    if any(value.shape != base[key].shape for key, value in given.items()):
+        tokens = foreign.weights.get("mask_decoder.mask_tokens.weight")
+        count = "" if tokens is None else f" for {len(tokens) - 1} classes"
+        warnings.warn(
+            f"{name} has a mask decoder{count} of another shape than SAM's, which is left out; the adapted encoder is "
+            "imported.",
+            stacklevel=4,
+        )
+        return {}
+    if all(_is_same(base[key], value) for key, value in given.items()):
+        return {}
+    if foreign.decoder:
+        raise AdapterError(f"{name} has low-rank layers in the mask decoder and tuned weights besides: merge it there.")
+    return base | given
+
+
+def _config(foreign: Foreign, blocks: tuple[int, ...], tuned: dict[str, Tensor]) -> LoRAConfig:
+    pairs = [pair for block in foreign.encoder for pair in block.values()] + list(foreign.decoder.values())
+    rank = max((a.shape[0] for a, _ in pairs), default=1)
+    targets = tuple(part for part in QKV_PARTS if foreign.encoder and part in foreign.encoder[0]) or ("q", "v")
+    decoder: TuneDecoder = "all" if tuned else "lora" if foreign.decoder else "none"
+    if decoder == "none" and not blocks:
+        raise AdapterError("The file changes nothing.")
+    return LoRAConfig(blocks, rank, float(rank), targets, decoder)
+
+
+def _tensors(foreign: Foreign, config: LoRAConfig, sam: Sam, tuned: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {key: value.float().clone() for key, value in tuned.items()}
+    for block, parts in zip(config.blocks, foreign.encoder, strict=True):
+        for part, pair in parts.items():
+            tensors |= _named(f"image_encoder.blocks.{block}.attn.qkv.lora.{part}", pair, config.rank)
+    if config.tune_decoder != "lora":
+        return tensors
+    for layer, pair in foreign.decoder.items():
+        tensors |= _named(f"{layer}.lora", pair, config.rank)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = adapter_parameters(attach(sam, config))
+    odd = sorted(tensors.keys() - expected.keys())
+    if odd or any(expected[key].shape != value.shape for key, value in tensors.items()):
+        raise AdapterError(f"The low-rank layers of the mask decoder do not fit SAM's: {odd[0] if odd else 'shapes'}.")
+    # Layers that were not adapted there start as new ones do, adding nothing.
+    return {key: value.detach().cpu().clone() for key, value in expected.items()} | tensors
+
+
+def _named(name: str, pair: Pair, rank: int) -> dict[str, Tensor]:
+    a, b = (value.float() for value in pair)
+    more = rank - a.shape[0]
+    return {
+        f"{name}.a": functional.pad(a, (0, 0, 0, more)).contiguous(),
+        f"{name}.b": functional.pad(b, (0, more)).contiguous(),
+    }
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.float(), b.float(), rtol=_SAME, atol=_SAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -147,8 +148,15 @@ class AdapterLibrary:
             self._store(name, _with_note(self.get(name), note))
         emit_safely(self.changed)
 
-    def import_file(self, path: Path, loaded: LoadedModel) -> str:
-        """Add an adapter file: ours, or Sam_LoRA's for the loaded base model; returns its name.
+    def import_file(
+        self, path: Path, loaded: LoadedModel, blocks: Sequence[int] | None = None, alpha: float | None = None
+    ) -> str:
+        """Add an adapter file: ours, or that of another project for the loaded base model; returns its name.
+
+        Parameters
+        ----------
+        blocks, alpha : optional
+            What some files of other projects do not say; see `import_adapter`.
 
         Raises
         ------
@@ -158,14 +166,16 @@ class AdapterLibrary:
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
-        from napari_sam_lora.lora.interop import import_sam_lora  # noqa: PLC0415
+        from napari_sam_lora.lora.interop import import_adapter  # noqa: PLC0415
 
-        try:
-            with safe_open(path, framework="pt") as file:
-                ours = "adapter" in (file.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise AdapterError(f"{path.name} cannot be read as a .safetensors file: {error}") from error
-        adapter = Adapter.load(path) if ours else import_sam_lora(path, loaded)
+        ours = False
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt") as file:
+                    ours = "adapter" in (file.metadata() or {})
+            except (SafetensorError, OSError) as error:
+                raise AdapterError(f"{path.name} cannot be read as a .safetensors file: {error}") from error
+        adapter = Adapter.load(path) if ours else import_adapter(path, loaded, blocks, alpha)
         return self.add(adapter, re.sub(r"[^\w .()+-]", "_", path.stem).strip(" .") or "adapter")
 
     def export(self, name: str, path: Path) -> Path:
