@@ -65,6 +65,11 @@ class ContentSession(ModelSession):
         """By id."""
         return MappingProxyType(self._labels)
 
+    @property
+    def drafts(self) -> Mapping[PlaneKey, Draft]:
+        """The prompts being drawn, by plane."""
+        return MappingProxyType(self._drafts)
+
     def add_image(self, image: str, source: ImageSource) -> None:
         """Add an image under an id that does not change when a layer is renamed; replaces one with the same id.
 

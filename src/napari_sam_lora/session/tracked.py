@@ -36,6 +36,25 @@ class TrackedLabels:
         self._clock = clock or count().__next__
         self._known: OrderedDict[PlaneKey, Pixels] = OrderedDict()
         self._edited: set[PlaneKey] = set()
+        self._changed: set[PlaneKey] = set()
+
+    # For a project
+
+    def take_changes(self) -> frozenset[PlaneKey]:
+        """Planes whose pixels have changed since the last call, in any view; their ``image`` is empty."""
+        taken, self._changed = frozenset(self._changed), set()
+        return taken
+
+    @property
+    def all_records(self) -> Mapping[int, ObjectRecord]:
+        """Records by id, of objects too that are not in the pixels at present."""
+        return self._meta.records
+
+    def restore(self, records: Iterable[ObjectRecord], complete: Iterable[PlaneKey] = ()) -> None:
+        """Take over what a project knew of the objects; not an edit that can be undone."""
+        known = MappingProxyType({record.id: record for record in records})
+        self._meta = replace(self._meta, records=known, complete=frozenset(complete))
+        self.objects_changed.emit()
 
     def watch(self, plane: PlaneKey) -> None:
         """Remember the plane as it is; call it when a plane is shown, so that `note_painted` can compare."""
@@ -60,6 +79,7 @@ class TrackedLabels:
         present = self.store.read(key)
         known = self._known.get(key)
         change = None if known is None else Change.between(key, known, present)
+        self._changed.add(key)
         if known is None:
             self._measure.touch(key)
         self._remember(key, present)
@@ -169,6 +189,7 @@ class TrackedLabels:
 
     def _reread(self, changes: Iterable[Change]) -> None:
         for change in changes:
+            self._changed.add(change.plane)
             pixels = self.store.read(change.plane)
             self._measure.update(change.plane, change.ids(), change.mask(change.plane.shape(self.store.shape)), pixels)
             self._remember(change.plane, pixels)

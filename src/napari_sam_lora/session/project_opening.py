@@ -1,0 +1,184 @@
+"""Opening a project: what it holds, what became of its images, and bringing a session back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import AdapterError, InputError
+from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.project_files import read_manifest, read_objects, read_planes
+from napari_sam_lora.session.project_images import FoundImage, ImageReference, find_image
+from napari_sam_lora.session.project_records import (
+    Plain,
+    classes_from_plain,
+    plane_from_plain,
+    record_from_plain,
+    row_from_plain,
+)
+from napari_sam_lora.session.stores import ArrayStore, LabelStore
+
+if TYPE_CHECKING:
+    from napari_sam_lora.session.session import Session
+
+MakeStore = Callable[["ProjectLabels"], LabelStore]
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectLabels:
+    """A label image of a project.
+
+    Attributes
+    ----------
+    id : str
+    data : int array
+    layer : dict
+        What a viewer kept with it.
+    objects : dict
+        Plain values of its classes and records.
+    """
+
+    id: str
+    data: NDArray[Any]
+    layer: Plain
+    objects: Plain
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """A project that was read.
+
+    Attributes
+    ----------
+    folder : Path
+    manifest : dict
+        As it stands in ``project.json``.
+    images : tuple of FoundImage
+        With what to ask about those that moved, changed or are missing.
+    labels : tuple of ProjectLabels
+    problems : tuple of str
+        What could not be read, in plain words.
+    """
+
+    folder: Path
+    manifest: Plain
+    images: tuple[FoundImage, ...]
+    labels: tuple[ProjectLabels, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What to ask about images before labels are laid on them."""
+        return tuple(one.question for one in self.images if one.question)
+
+
+def open_project(folder: Path, also: Iterable[Path] = ()) -> Project:
+    """Read a project; nothing is changed.
+
+    Parameters
+    ----------
+    folder : Path
+    also : iterable of Path
+        Folders in which to look for images that moved.
+
+    Raises
+    ------
+    InputError
+        If it is no project, or its manifest is damaged. A damaged plane is a problem of the result instead.
+    """
+    manifest = read_manifest(folder)
+    also = tuple(also)
+    problems: list[str] = []
+    labels = []
+    for entry in manifest["labels"]:
+        data, unread = read_planes(folder, entry)
+        problems += unread
+        try:
+            objects = read_objects(folder, entry)
+        except InputError as error:
+            problems.append(str(error))
+            objects = {"classes": [], "complete": [], "objects": []}
+        labels.append(ProjectLabels(entry["id"], data, entry.get("layer", {}), objects))
+    images = tuple(find_image(ImageReference.from_plain(one), folder, also) for one in manifest["images"])
+    return Project(folder, manifest, images, tuple(labels), tuple(problems))
+
+
+def restore(
+    project: Project, session: Session, make_store: MakeStore | None = None, renamed: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """Bring labels, objects, prompts, adapters and settings of a project into a session.
+
+    Add the images first, under their ids. The model is not loaded here: load ``manifest["model"]`` and then activate
+    ``manifest["active"]``.
+
+    Parameters
+    ----------
+    project : Project
+    session : Session
+    make_store : callable, optional
+        Makes the store of a label image; an `ArrayStore` by default.
+    renamed : mapping of str to str, optional
+        New ids of images that could not keep theirs.
+
+    Returns
+    -------
+    tuple of str
+        What could not be brought back, in plain words.
+    """
+    problems = list(project.problems)
+    names = dict(renamed or {})
+    for one in project.labels:
+        store = make_store(one) if make_store is not None else ArrayStore(one.data)
+        labels = session.labels.get(one.id)
+        if labels is None or labels.store is not store:
+            labels = session.add_labels(one.id, store, classes_from_plain(one.objects["classes"]))
+        records = [record_from_plain(_renamed(values, names)) for values in one.objects["objects"]]
+        labels.restore(records, [plane_from_plain(plane) for plane in one.objects["complete"]])
+    session.batch = bool(project.manifest.get("batch", False))
+    problems += _restore_adapters(project, session)
+    for draft in project.manifest.get("drafts", ()):
+        plane = plane_from_plain(draft["plane"])
+        problems += _restore_draft(session, plane.on(names.get(plane.image, plane.image)), draft)
+    if project.manifest.get("target") in session.labels:
+        session.target = project.manifest["target"]
+    return tuple(problems)
+
+
+def _restore_adapters(project: Project, session: Session) -> list[str]:
+    """Add the adapters that the session does not have; a name that is taken by another gets a number."""
+    from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415  imports torch
+
+    problems = []
+    there = {entry.name for entry in session.adapters.entries()} if project.manifest["adapters"] else set()
+    for name, key in project.manifest["adapters"].items():
+        if name in there and session.adapters.get(name).key == key:
+            continue
+        try:
+            session.adapters.add(Adapter.load(project.folder / "adapters" / f"{name}.safetensors"), name)
+        except (AdapterError, OSError) as error:
+            problems.append(f"The adapter {name!r} could not be read: {error}")
+    return problems
+
+
+def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]:
+    source = session.images.get(plane.image)
+    if source is None or not plane.is_in(source.shape):
+        return [f"Prompts that were being drawn on {plane.image!r} are left out: the image is not open."]
+    for row in draft["rows"].values():
+        session.draft(plane).put_back(row_from_plain(row))
+    session.draft_changed.emit(plane)
+    return []
+
+
+def _renamed(values: Plain, names: Mapping[str, str]) -> Plain:
+    if not names:
+        return values
+    prompts = [
+        one | {"plane": one["plane"] | {"image": names.get(one["plane"]["image"], one["plane"]["image"])}}
+        for one in values["prompts"]
+    ]
+    return values | {"prompts": prompts}
