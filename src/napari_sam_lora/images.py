@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "spine": (-75.0, 175.0),
     "stroke": (20.0, 60.0),
 }
+# A window that is fixed for the parts of a plane is found from about so many of its pixels.
+_MOST_LOOKED_AT = 2**22
 
 
 @dataclass(frozen=True)
@@ -175,16 +177,40 @@ def _window(plane: NDArray[Any], preprocessing: Preprocessing) -> NDArray[np.uin
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(plane.shape, np.uint8)
-    if preprocessing.window is not None:
-        low, high = preprocessing.window
-    elif plane.dtype == bool:
-        low, high = 0.0, 1.0
-    else:
-        low, high = np.percentile(values if finite.all() else values[finite], preprocessing.percentiles)
-        if high <= low:  # the object fills less than the percentiles leave out
-            low, high = values[finite].min(), values[finite].max()
+    low, high = _limits(values[finite], plane.dtype, preprocessing)
     if high <= low:
         return np.zeros(plane.shape, np.uint8)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     scaled = np.clip((values - low) / (high - low), 0, 1) * 255
     return np.asarray(np.rint(scaled), np.uint8)
+
+
+def _limits(finite: NDArray[Any], dtype: np.dtype[Any], preprocessing: Preprocessing) -> tuple[float, float]:
+    """Intensities shown as black and white, from the finite values of a plane."""
+    if preprocessing.window is not None:
+        return preprocessing.window
+    if dtype == bool:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, preprocessing.percentiles)
+    if high <= low:  # the object fills less than the percentiles leave out
+        low, high = finite.min(), finite.max()
+    return float(low), float(high)
+
+
+def fixed_window(image: ArrayLike, preprocessing: Preprocessing | None = None) -> Preprocessing:
+    """The preprocessing with the intensity window of this plane, for parts of it to be shown as in the whole.
+
+    Of a large plane every so many pixels are looked at.
+    """
+    preprocessing = preprocessing or Preprocessing()
+    plane = _as_plane(image, preprocessing.channel)
+    as_it_is = plane.shape[-1] == 3 and plane.dtype == np.uint8
+    if preprocessing.window is not None or as_it_is:
+        return preprocessing
+    step = int(np.ceil(np.sqrt(plane[..., 0].size / _MOST_LOOKED_AT)))
+    values = plane[::step, ::step]
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not finite.size:
+        return preprocessing
+    low, high = _limits(finite, plane.dtype, preprocessing)
+    return replace(preprocessing, window=(low, high if high > low else low + 1))

@@ -1,0 +1,147 @@
+"""Which part of a large plane is shown to the model, at which scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_sam_lora.errors import InputError
+
+Box = tuple[float, float, float, float]
+# An object longer than this share of a tile is looked for in larger tiles, which show what is around it.
+LONGEST_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class TilingConfig:
+    """How large planes are cut into tiles.
+
+    Attributes
+    ----------
+    tile_size : int, optional
+        Side of the smallest tiles, in pixels of the plane; by default that of the model input, so that the smallest
+        objects are seen as they are. 0 shows planes of any size as a whole.
+    tile_overlap : float
+        Share of its side that a tile has in common with the next one.
+    tile_above : float
+        Planes whose longest side is at most so many times that of the smallest tiles are shown as a whole.
+    """
+
+    tile_size: int | None = None
+    tile_overlap: float = 0.5
+    tile_above: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.tile_size is not None and self.tile_size != 0 and self.tile_size < 16:
+            raise InputError(f"Tiles have at least 16 pixels a side, or 0 for none, not {self.tile_size}.")
+        if not 0 <= self.tile_overlap <= 0.75:
+            raise InputError(f"The overlap of tiles lies between 0 and 0.75, not at {self.tile_overlap}.")
+        if not self.tile_above >= 1:
+            raise InputError("Planes are not cut into tiles unless they are larger than one: give 1 or more.")
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """A rectangle of a plane, half-open."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x)."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """What to index a plane with."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def cuts(self, box: Box, plane: tuple[int, int]) -> bool:
+        """Whether a box, in pixels of the plane, reaches an edge of the tile that is not one of the plane."""
+        y0, x0, y1, x1 = box
+        inner = (self.y0 > 0 and y0 <= self.y0, self.x0 > 0 and x0 <= self.x0)
+        outer = (self.y1 < plane[0] and y1 >= self.y1, self.x1 < plane[1] and x1 >= self.x1)
+        return any(inner) or any(outer)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Tiles of one size.
+
+    Attributes
+    ----------
+    side : int
+        Of each tile; a plane that is narrower has narrower tiles.
+    shape : tuple of int
+        (y, x) of the plane.
+    overlap : float
+    """
+
+    side: int
+    shape: tuple[int, int]
+    overlap: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one tile, the plane."""
+        return self.side >= max(self.shape)
+
+    def tiles(self) -> list[Tile]:
+        """All tiles, row by row; together they cover the plane."""
+        rows, columns = (starts(length, self.side, self.overlap) for length in self.shape)
+        return [self._tile(y, x) for y in rows for x in columns]
+
+    def around(self, box: Box) -> Tile:
+        """The tile in whose middle a box lies best."""
+        corners = []
+        for axis, length in enumerate(self.shape):
+            middle = (box[axis] + box[axis + 2]) / 2
+            places = starts(length, self.side, self.overlap)
+            corners.append(min(places, key=lambda start, at=middle: abs(start + self.side / 2 - at)))  # type: ignore[misc]
+        return self._tile(*corners)
+
+    def _tile(self, y: int, x: int) -> Tile:
+        return Tile(y, x, min(y + self.side, self.shape[0]), min(x + self.side, self.shape[1]))
+
+
+def starts(length: int, side: int, overlap: float) -> list[int]:
+    """Where tiles begin along an axis: evenly spaced, with at least the overlap, which is a share of the side."""
+    if length <= side:
+        return [0]
+    count = int(np.ceil((length - side) / max(1.0, side * (1 - overlap)))) + 1
+    return [int(start) for start in np.rint(np.linspace(0, length - side, count))]
+
+
+def pyramid(shape: tuple[int, int], input_size: int, config: TilingConfig | None = None) -> list[Level]:
+    """Levels of tiles, each twice as large as those before; the last is the whole plane.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (y, x) of the plane.
+    input_size : int
+        Of the model.
+    config : TilingConfig, optional
+    """
+    config = config or TilingConfig()
+    side, longest = config.tile_size if config.tile_size is not None else input_size, max(shape)
+    levels = []
+    if side and longest > config.tile_above * side:
+        while side < longest:
+            levels.append(Level(side, shape, config.tile_overlap))
+            side *= 2
+    return [*levels, Level(longest, shape, 0.0)]
+
+
+def level_for(levels: list[Level], box: Box) -> int:
+    """Position of the first level whose tiles show an object of this box with something around it."""
+    longest = max(box[2] - box[0], box[3] - box[1])
+    for place, level in enumerate(levels):
+        fits = longest <= level.side * LONGEST_SHARE and not level.around(box).cuts(box, level.shape)
+        if level.is_whole or fits:
+            return place
+    return len(levels) - 1
