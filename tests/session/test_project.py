@@ -274,6 +274,28 @@ def test_adapters_and_the_active_one_come_along(small: Model, adapter: Adapter, 
     again.close(SOON)
 
 
+def test_a_viewer_that_closes_does_not_empty_its_project(session: Session, tmp_path: Path) -> None:
+    session.add_labels("more", ArrayStore(np.ones(SHAPE, np.uint8)))
+    session.target = "cells/1"
+    saver = ProjectSaver(session, tmp_path / "p", delay=1000)
+    _commit(session, 2, 3, 12, 20)
+    for name in list(session.labels):
+        session.remove_labels(name)
+    saver.tick()
+    saver.close(SOON)
+    project = open_project(tmp_path / "p")
+    assert {one.id for one in project.labels} == {"cells/1", "more"}
+    assert project.labels[0].data.any()
+
+
+def test_a_label_image_that_was_removed_is_not_brought_back(session: Session, saver: ProjectSaver) -> None:
+    session.add_labels("more", ArrayStore(np.ones(SHAPE, np.uint8)))
+    session.remove_labels("more")
+    saver.save()
+    assert saver.flush(SOON)
+    assert {one.id for one in open_project(saver.folder).labels} == {"cells/1"}
+
+
 def test_a_damaged_plane_is_told_and_the_others_are_there(session: Session, saver: ProjectSaver) -> None:
     _commit(session, 2, 3, 12, 20)
     _commit(session, 2, 3, 12, 20, plane=PLANE.neighbour(1))

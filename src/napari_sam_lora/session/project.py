@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +96,7 @@ class ProjectSaver:
         self._thread = start_thread(self._run, "napari-sam-lora project")
         for signal in self._signals:
             signal.connect(self._note)
+        session.labels_changed.connect(self._on_labels)
         session.training_changed.connect(self._on_training)
         self.tick()
 
@@ -104,20 +105,25 @@ class ProjectSaver:
         session = self._session
         return (
             session.images_changed,
-            session.labels_changed,
             session.draft_changed,
             session.model_changed,
             session.active_changed,
         )
 
     def tick(self) -> None:
-        """Take a snapshot if something has changed and the last one is long enough ago. On the owner's thread."""
-        if self._is_dirty and time.monotonic() - self._last >= self._delay:
+        """Take a snapshot if something has changed and the last one is long enough ago. On the owner's thread.
+
+        Not if all labels are gone: the viewer is being closed, or the user will say so with `save`.
+        """
+        if self._is_dirty and not self._lost_all and time.monotonic() - self._last >= self._delay:
             self.save()
 
     def save(self) -> None:
         """Take a snapshot now, and write it in the background. On the owner's thread."""
-        snapshot = take_snapshot(self._session, self._follow_labels(), self.folder, self._extras, self._history)
+        self._take(self._follow_labels())
+
+    def _take(self, fresh: Collection[str]) -> None:
+        snapshot = take_snapshot(self._session, self._seen, fresh, self.folder, self._extras, self._history)
         self._is_dirty, self._last = False, time.monotonic()
         with self._waiting.changed:
             for earlier in (self._waiting.snapshot, self._waiting.failed):
@@ -127,7 +133,7 @@ class ProjectSaver:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Save what has changed and wait until it is on disk; False if that takes longer or fails."""
-        if self._is_dirty:
+        if self._is_dirty and not self._lost_all:
             self.save()
         waiting = self._waiting
         with waiting.changed:
@@ -139,6 +145,7 @@ class ProjectSaver:
         done = self.flush(timeout)
         for signal in self._signals:
             signal.disconnect(self._note)
+        self._session.labels_changed.disconnect(self._on_labels)
         self._session.training_changed.disconnect(self._on_training)
         for labels in self._seen.values():
             labels.objects_changed.disconnect(self._note)
@@ -154,6 +161,19 @@ class ProjectSaver:
         self._is_dirty = True
         if threading.current_thread() is self._owner:
             self.tick()
+
+    def _on_labels(self) -> None:
+        """Listen to new ones at once; that some are gone is saved later, for a viewer that closes removes them all."""
+        if self._session.labels.keys() >= self._seen.keys():
+            self._note()
+            return
+        if self._is_dirty and self._waiting.failed is None:
+            self._take(())  # what was done to those that are gone
+        self._is_dirty, self._last = True, time.monotonic()
+
+    @property
+    def _lost_all(self) -> bool:
+        return bool(self._seen) and not self._session.labels
 
     def _on_training(self, event: TrainingEvent) -> None:
         """In the training thread: only remember; the next `tick` saves it."""

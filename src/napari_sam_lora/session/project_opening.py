@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,10 @@ from napari_sam_lora.session.project_records import (
     record_from_plain,
     row_from_plain,
 )
-from napari_sam_lora.session.stores import ArrayStore, LabelStore
+from napari_sam_lora.session.stores import ArrayStore
 
 if TYPE_CHECKING:
     from napari_sam_lora.session.session import Session
-
-MakeStore = Callable[["ProjectLabels"], LabelStore]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +106,23 @@ def open_project(folder: Path, also: Iterable[Path] = ()) -> Project:
 
 
 def restore(
-    project: Project, session: Session, make_store: MakeStore | None = None, renamed: Mapping[str, str] | None = None
+    project: Project,
+    session: Session,
+    images: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Bring labels, objects, prompts, adapters and settings of a project into a session.
 
-    Add the images first, under their ids. The model is not loaded here: load ``manifest["model"]`` and then activate
+    Add the images first. The model is not loaded here: load ``manifest["model"]`` and then activate
     ``manifest["active"]``.
 
     Parameters
     ----------
     project : Project
     session : Session
-    make_store : callable, optional
-        Makes the store of a label image; an `ArrayStore` by default.
-    renamed : mapping of str to str, optional
-        New ids of images that could not keep theirs.
+    images, labels : mapping of str to str, optional
+        Ids that images and label images have now, where they are other than in the project. Label images that are not
+        in the session are added, over arrays.
 
     Returns
     -------
@@ -130,21 +130,21 @@ def restore(
         What could not be brought back, in plain words.
     """
     problems = list(project.problems)
-    names = dict(renamed or {})
+    names, places = dict(images or {}), dict(labels or {})
     for one in project.labels:
-        store = make_store(one) if make_store is not None else ArrayStore(one.data)
-        labels = session.labels.get(one.id)
-        if labels is None or labels.store is not store:
-            labels = session.add_labels(one.id, store, classes_from_plain(one.objects["classes"]))
+        here = places.get(one.id, one.id)
+        found = session.labels.get(here) or session.add_labels(here, ArrayStore(one.data))
         records = [record_from_plain(_renamed(values, names)) for values in one.objects["objects"]]
-        labels.restore(records, [plane_from_plain(plane) for plane in one.objects["complete"]])
+        complete = [plane_from_plain(plane) for plane in one.objects["complete"]]
+        found.restore(records, complete, classes_from_plain(one.objects["classes"]))
     session.batch = bool(project.manifest.get("batch", False))
     problems += _restore_adapters(project, session)
     for draft in project.manifest.get("drafts", ()):
         plane = plane_from_plain(draft["plane"])
         problems += _restore_draft(session, plane.on(names.get(plane.image, plane.image)), draft)
-    if project.manifest.get("target") in session.labels:
-        session.target = project.manifest["target"]
+    target = str(project.manifest.get("target", ""))
+    if places.get(target, target) in session.labels:
+        session.target = places.get(target, target)
     return tuple(problems)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,24 +51,31 @@ class Extras:
 
 
 def take_snapshot(
-    session: Session, fresh: Collection[str], folder: Path, extras: Extras, history: Sequence[Plain]
+    session: Session,
+    sets: Mapping[str, LabelSet],
+    fresh: Collection[str],
+    folder: Path,
+    extras: Extras,
+    history: Sequence[Plain],
 ) -> Snapshot:
     """What has changed in a session since the last snapshot, and all that is small. On the owner's thread.
 
     Parameters
     ----------
     session : Session
+    sets : mapping of str to LabelSet
+        The label images.
     fresh : collection of str
-        Label images of which all planes are taken.
+        Those of which all planes are taken.
     folder : Path
         Of the project; images are also kept relative to it.
     extras : Extras
     history : sequence of dict
         Trainings so far.
     """
-    labels = tuple(_labels(name, one, name in fresh, extras.layer(name)) for name, one in session.labels.items())
+    labels = tuple(_labels(name, one, name in fresh, extras.layer(name)) for name, one in sets.items())
     images = tuple(_reference(name, one, extras.image_path(name), folder) for name, one in session.images.items())
-    used = {record.adapter for one in session.labels.values() for record in one.all_records.values()}
+    used = {record.adapter for one in sets.values() for record in one.all_records.values()}
     used |= {session.active} | {str(run.get("adapter", "")) for run in history}
     known = {entry.name for entry in session.adapters.entries()} if used - {""} else set()
     adapters = {name: session.adapters.get(name) for name in sorted(used & known)}
@@ -77,9 +84,13 @@ def take_snapshot(
 
 def _labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelSnapshot:
     shape, changed = labels.store.shape, labels.take_changes()
-    wanted = list(np.ndindex(*shape[:-2])) if is_fresh else sorted({i for key in changed for i in _flat(key, shape)})
+    wanted = {index for plane in changed for index in _flat(plane, shape)}
     planes: dict[Index, NDArray[Any] | None] = {}
-    for index in wanted:
+    if is_fresh:
+        labelled, are_all = labels.labelled_so_far()
+        wanted |= set(labelled)
+        planes = dict.fromkeys(np.ndindex(*shape[:-2])) if are_all else {}
+    for index in sorted(wanted):
         pixels = labels.store.read(PlaneKey.of("", len(shape), index))
         planes[index] = _compact(pixels) if pixels.any() else None
     objects = {

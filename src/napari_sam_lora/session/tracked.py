@@ -50,10 +50,16 @@ class TrackedLabels:
         """Records by id, of objects too that are not in the pixels at present."""
         return self._meta.records
 
-    def restore(self, records: Iterable[ObjectRecord], complete: Iterable[PlaneKey] = ()) -> None:
+    def labelled_so_far(self) -> tuple[list[tuple[int, ...]], bool]:
+        """Positions of planes with labels, and whether these are all: of a very large label image, those seen."""
+        return self._measure.labelled(), self._measure.is_complete
+
+    def restore(
+        self, records: Iterable[ObjectRecord], complete: Iterable[PlaneKey], classes: tuple[ObjectClass, ...]
+    ) -> None:
         """Take over what a project knew of the objects; not an edit that can be undone."""
         known = MappingProxyType({record.id: record for record in records})
-        self._meta = replace(self._meta, records=known, complete=frozenset(complete))
+        self._meta = Meta(known, classes, frozenset(complete))
         self.objects_changed.emit()
 
     def watch(self, plane: PlaneKey) -> None:
