@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_sam_lora._qt import keys
 from napari_sam_lora._qt.closing import main_window_of
@@ -17,6 +17,7 @@ from napari_sam_lora._qt.model_box import ModelBox
 from napari_sam_lora._qt.objects_table import ObjectsTable
 from napari_sam_lora._qt.parts import Words, row
 from napari_sam_lora._qt.pieces import NO_IMAGE, LayerCombo, ScrollPanel, folded
+from napari_sam_lora._qt.project_box import ProjectBox
 from napari_sam_lora._qt.tool_box import ToolBox
 
 
@@ -41,6 +42,7 @@ class PromptPanel(ScrollPanel):
         self._more = (
             folded("Objects", ObjectsTable(self.controller)),
             folded("Find everything", EverythingBox(self.controller)),
+            self._project(),
             folded("Keys", Words(keys.table())),
         )
         self._lay_out()
@@ -77,6 +79,14 @@ class PromptPanel(ScrollPanel):
         super().hideEvent(event)
         if main_window_of(self) is None:
             self.controller.panel_left(self)
+
+    def _project(self) -> QWidget:
+        """Unfolded if there is a session to restore."""
+        box = ProjectBox(self.controller)
+        made = folded("Project", box)
+        if box.desk.offered:
+            made.expand(animate=False)
+        return made
 
     def _lay_out(self) -> None:
         self.column.addWidget(row(QLabel("Image"), self._image))

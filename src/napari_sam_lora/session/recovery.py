@@ -62,8 +62,12 @@ class Recovery:
             except FileExistsError:
                 number += 1
                 continue
-            write_json(folder.with_suffix(".owner"), _me())
+            self.adopt(folder)
             return folder
+
+    def adopt(self, folder: Path) -> None:
+        """A session that ended before its time is gone on with by this process."""
+        write_json(folder.with_suffix(".owner"), _me())
 
     def end(self, folder: Path) -> None:
         """A session was ended by its user: nothing of it needs to be restored."""

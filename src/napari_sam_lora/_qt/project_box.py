@@ -1,0 +1,79 @@
+"""The project of the viewer: save, open, and restore what a session left that ended before its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
+
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.parts import row
+from napari_sam_lora._qt.project_desk import project_desk_of
+from napari_sam_lora._qt.widgets import Notice, action
+from napari_sam_lora.session.project_images import FoundImage
+
+
+class ProjectBox(QWidget):
+    """Buttons to save and open projects; a question if there is a session to restore.
+
+    Parameters
+    ----------
+    controller : Controller
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self.desk = project_desk_of(controller)
+        self.question, self.state = Notice(), Notice()
+        self.restore = action("Restore", "Open its images, labels and prompts again.", self._restore)
+        self.discard = action("Discard…", "Remove it for good.", self._discard)
+        self.asked = row(self.restore, self.discard)
+        tip = "Keep labels, prompts, adapters and settings in a folder, and go on saving there while working."
+        self.save = action("Save project…", tip, self._save)
+        self.open = action("Open project…", "Bring back what a project folder holds.", self._open)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.question, self.asked, row(self.save, self.open), self.state):
+            layout.addWidget(widget)
+        self.desk.changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show how things are."""
+        offered = self.desk.offered
+        self.question.say(offered[0].question if offered else "")
+        self.asked.setVisible(bool(offered))
+        self.save.setText("Save project…" if self.desk.folder is None else "Save project")
+        self.state.say(self.desk.state)
+
+    def ask(self, found: FoundImage) -> Path | None:
+        """Ask for an image that has changed or is missing."""
+        if found.state == "changed" and found.path is not None:
+            answer = QMessageBox.question(self, "The image has changed", f"{found.question}\n\nOpen it all the same?")
+            return found.path if answer == QMessageBox.StandardButton.Yes else None
+        path, _ = QFileDialog.getOpenFileName(self, found.question, "", "All files (*)")
+        return Path(path) if path else None
+
+    def _restore(self) -> None:
+        if self.desk.offered:
+            self.desk.restore(self.desk.offered[0], self.ask)
+
+    def _discard(self) -> None:
+        if self.desk.offered:
+            one = self.desk.offered[0]
+            words = f"Remove the labels of {', '.join(one.labels)} for good?"
+            if QMessageBox.question(self, "Discard a session", words) == QMessageBox.StandardButton.Yes:
+                self.desk.discard(one)
+
+    def _save(self) -> None:
+        if self.desk.folder is not None:
+            self.desk.save()
+            return
+        folder = QFileDialog.getExistingDirectory(self, "An empty folder for the project")
+        if folder:
+            self.desk.save(Path(folder))
+
+    def _open(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "The folder of a project")
+        if folder:
+            self.desk.open(Path(folder), self.ask)

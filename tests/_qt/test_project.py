@@ -1,0 +1,138 @@
+"""Projects in a real viewer."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.project_box import ProjectBox
+from napari_sam_lora._qt.project_desk import ProjectDesk, project_desk_of
+from napari_sam_lora._qt.settings import Preferences, save_preferences
+from napari_sam_lora.model.download import cache_folder
+from napari_sam_lora.session.project_files import read_manifest
+
+from .helpers import add_box
+
+WAIT_MS = 20_000
+
+
+@pytest.fixture
+def image(tmp_path: Path, nuclei: tuple[NDArray[Any], NDArray[Any]]) -> Path:
+    path = tmp_path / "my cells.tif"
+    tifffile.imwrite(path, nuclei[0])
+    return path
+
+
+def _leave_out(found: Any) -> None:
+    return None
+
+
+def _open(viewer: Any, path: Path) -> Any:
+    (layer,) = viewer.open(str(path), plugin="napari")
+    layer.scale = (0.5, 0.5)
+    return layer
+
+
+def _commit(controller: Controller, cell: Any, settle: Any, qtbot: Any) -> None:
+    add_box(controller, cell.box)
+    settle(controller)
+    controller.commit()
+    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=WAIT_MS)
+
+
+def _sessions() -> list[Path]:
+    return sorted((cache_folder() / "sessions").glob("*/"))
+
+
+def _wait_for_labels(folder: Path, qtbot: Any) -> None:
+    def is_there() -> bool:
+        if not (folder / "project.json").exists():
+            return False
+        return any(one["planes"] for one in read_manifest(folder)["labels"])
+
+    qtbot.waitUntil(is_there, timeout=WAIT_MS)
+
+
+def test_work_saves_itself_and_is_offered_after_a_crash(
+    viewer: Any, make_napari_viewer: Any, make_controller: Any, image: Path, cell: Any, settle: Any, qtbot: Any
+) -> None:
+    _open(viewer, image)
+    controller = make_controller(viewer)
+    assert project_desk_of(controller).offered == ()
+    _commit(controller, cell, settle, qtbot)
+    (folder,) = _sessions()
+    _wait_for_labels(folder, qtbot)
+    wanted = controller.target_layer.data.copy()
+    shutil.copytree(folder, folder.with_name("crashed"))  # as if the process of this one had been killed
+    controller.close()
+    assert [path.name for path in _sessions()] == ["crashed"]  # closed by its user: not offered
+
+    second = make_napari_viewer(strict_qt=True)
+    again = make_controller(second)
+    desk = project_desk_of(again)
+    (offered,) = desk.offered
+    assert "my cells" in offered.question
+    desk.restore(offered, _leave_out)
+    assert desk.offered == ()
+    assert [layer.name for layer in second.layers][:2] == ["my cells", "my cells labels"]
+    restored = second.layers["my cells labels"]
+    np.testing.assert_array_equal(restored.data, wanted)
+    np.testing.assert_allclose(restored.scale, (0.5, 0.5))
+    (record,) = again.session.labels[again.id_of(restored)].records()
+    assert record.origin == "prompted"
+    ((plane, stored),) = record.prompts.items()
+    assert plane.image == again.id_of(second.layers["my cells"])
+    assert stored[0].row[0].kind == "box"
+    assert again.target_layer is restored
+
+
+def test_nothing_saves_itself_if_the_user_does_not_want_it(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any
+) -> None:
+    save_preferences(Preferences(autosave=False))
+    project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    assert _sessions() == []
+    save_preferences(Preferences())
+
+
+def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    desk = project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    desk.save(tmp_path / "my project")
+    assert desk.folder == tmp_path / "my project"
+    assert _sessions() == []
+    _wait_for_labels(tmp_path / "my project", qtbot)
+    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    controller.close()
+    (labels,) = read_manifest(tmp_path / "my project")["labels"]
+    plane = tifffile.imread(tmp_path / "my project" / labels["folder"] / labels["planes"][""])
+    assert plane[0, 0] == 9
+
+
+def test_a_folder_of_other_things_is_refused_and_saving_goes_on(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    desk = project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    desk.save(tmp_path)
+    assert desk.folder is None
+    assert len(_sessions()) == 1
+
+
+def test_the_box_asks_only_if_there_is_something_to_restore(controller: Controller, put: Any) -> None:
+    box = put(ProjectBox(controller))
+    assert isinstance(box.desk, ProjectDesk)
+    assert not box.question.isVisible()
+    assert not box.asked.isVisible()
+    assert box.save.text() == "Save project…"
