@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from napari_sam_lora.model.embeddings import Embedding as Embedding
     from napari_sam_lora.model.predictor import Result as Result
     from napari_sam_lora.prompts import Prompts as Prompts
+    from napari_sam_lora.stacks.config import PropagationConfig as PropagationConfig
+    from napari_sam_lora.stacks.propagated import PropagatedPlane as PropagatedPlane
+    from napari_sam_lora.stacks.propagation import propagate as propagate
+    from napari_sam_lora.stacks.propagation import propagate_volume as propagate_volume
+    from napari_sam_lora.stacks.tiles import TilingConfig as TilingConfig
     from napari_sam_lora.training.config import TrainConfig as TrainConfig
     from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
     from napari_sam_lora.training.run import StepReport as StepReport
@@ -40,13 +45,18 @@ _MODULES = {
     "Model": "api",
     "Preprocessing": "images",
     "Prompts": "prompts",
+    "PropagatedPlane": "stacks.propagated",
+    "PropagationConfig": "stacks.config",
     "Result": "model.predictor",
     "StepReport": "training.run",
+    "TilingConfig": "stacks.tiles",
     "TrainConfig": "training.config",
     "evaluate": "api",
     "fine_tune": "api",
     "iter_fine_tune": "api",
     "load_model": "api",
+    "propagate": "stacks.propagation",
+    "propagate_volume": "stacks.propagation",
 }
 __all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
 

@@ -25,6 +25,7 @@ from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.stacks.methods import StackMethods
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
@@ -33,7 +34,7 @@ from napari_sam_lora.training.samples import Labelled, list_objects, snapshot
 Pairs = Iterable[Labelled]
 
 
-class Model:
+class Model(StackMethods):
     """A SAM, and the adapter that is active on it.
 
     Parameters
@@ -125,7 +126,7 @@ class Model:
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
     ) -> list[dict[str, Any]]:
-        """Like `segment_everything`, as segment-anything's scored records; masks may overlap. See `everything`."""
+        """`segment_everything` as segment-anything's scored records; masks may overlap. See `everything`."""
         return everything(self.predictor, image, config, progress)
 
     def activate(self, adapter: Adapter) -> None:
@@ -187,7 +188,7 @@ def load_model(
     name : str or Path
         A registered name, or the path of a SAM-format checkpoint (.safetensors, .pth, .pt).
     device : str
-        "auto" takes CUDA or Apple's MPS where there is one, otherwise the CPU; or a torch device such as "cuda:1".
+        "auto" (CUDA or Apple's MPS where there is one, otherwise the CPU), or a torch device such as "cuda:1".
     preprocessing : Preprocessing, optional
         Intensity window.
     input_size : int, optional
@@ -258,10 +259,8 @@ def fine_tune(
 
     Returns
     -------
-    adapter : Adapter
-        In every case, also if it is not better than the base model.
-    report : FineTuneReport
-        ``verdict`` is "better", "not better" or "too few".
+    Adapter, in every case, also if it is not better than the base model
+    FineTuneReport, whose ``verdict`` is "better", "not better" or "too few"
     """
     run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start)
     for _ in run:

@@ -1,7 +1,8 @@
 """Segment images, from prompts in a file or without prompts, and write label TIFFs.
 
-Without --prompts everything is segmented, plane by plane in stacks. Each image gives FOLDER/NAME.tif, with one number
-an object and 0 for background, so that the folder can be used as labels/ of a training set after corrections.
+Without --prompts everything is segmented, plane by plane in stacks. With --propagate the objects of --prompts or
+--seeds are followed through stacks. Each image gives FOLDER/NAME.tif, with one number an object and 0 for background,
+so that the folder can be used as labels/ of a training set after corrections.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.cli import propagate
 from napari_sam_lora.cli.console import Console, check_output
 from napari_sam_lora.cli.fields import add_options, given_options
 from napari_sam_lora.cli.loading import base_name, open_model
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "model", ModelSettings)
     add_section(parser, "preprocessing", PreprocessingSettings)
     add_options(parser, "everything mode", EverythingConfig)
+    propagate.add_arguments(parser)
     parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")
     parser.usage = "%(prog)s IMAGES... --output FOLDER [options]"
     parser.set_defaults(run=run)
@@ -67,9 +70,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
 
     prompts = read_prompts(options.prompts) if options.prompts else None
-    everything = given_options(options, "everything mode")
-    if prompts and everything:
-        raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to --prompts.")
+    everything, followed = given_options(options, "everything mode"), propagate.checked(options)
+    if (prompts or followed) and everything:
+        other = "--propagate" if followed else "--prompts"
+        raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to {other}.")
     images = find_images(options.images)
     if prompts:
         images = _prompted(images, prompts, console)
@@ -79,8 +83,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.say(f"{len(images) - len(targets)} of {len(images)} images have a label file already.")
     check_output(list(targets.values()), options.overwrite)
     if targets:
-        config = EverythingConfig(**everything)
-        segmenter = _Segmenter(_model(options, console), prompts, config, options.smallest, options.axes)
+        model, config = _model(options, console), EverythingConfig(**everything)
+        segmenter: _Segmenter | propagate.Propagator = _Segmenter(
+            model, prompts, config, options.smallest, options.axes
+        )
+        if followed:
+            segmenter = propagate.Propagator(model, followed, prompts, options.seeds, options.seed_plane, options.axes)
         _segment_all(segmenter, targets, console)
 
 
@@ -204,7 +212,7 @@ class _Segmenter:
         return ids[rows]
 
 
-def _segment_all(segmenter: _Segmenter, targets: dict[Path, Path], console: Console) -> None:
+def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Path, Path], console: Console) -> None:
     """Segment and write; an image that cannot be is told, and the others go on."""
     failed: list[str] = []
     objects = 0

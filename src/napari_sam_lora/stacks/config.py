@@ -41,6 +41,9 @@ class PropagationConfig:
         An object ends where its area grows by more than this factor from a plane to the next.
     max_shrinkage : float
         An object ends where its area shrinks by more than this factor from a plane to the next.
+    min_contrast : float
+        An object ends where it stands out from its surroundings by less than this share of what it does, segmented
+        in the same way, where it was given; objects that do not stand out there are not judged. 0 turns it off.
     smallest : int
         An object ends where it has fewer pixels.
     smooth : bool
@@ -56,6 +59,7 @@ class PropagationConfig:
     min_overlap: float = 0.4
     max_growth: float = 2.0
     max_shrinkage: float = 3.0
+    min_contrast: float = 0.35
     smallest: int = 5
     smooth: bool = True
 
@@ -68,7 +72,7 @@ class PropagationConfig:
             raise InputError(f"The first plane ({self.first}) comes after the last one ({self.last}).")
         if not 0 <= self.padding <= 1:
             raise InputError(f"The padding is a share between 0 and 1, not {self.padding}.")
-        for name in ("min_score", "min_overlap"):
+        for name in ("min_score", "min_overlap", "min_contrast"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} lies between 0 and 1, not at {value}.")

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.config import PropagationConfig
 from napari_sam_lora.stacks.contest import Contest, overlap, without_strays
+from napari_sam_lora.stacks.contrast import contrast, telling_contrast
 from napari_sam_lora.stacks.placed import Asked, Placed, PlaneDecoder
 from napari_sam_lora.stacks.projection import project
 
-EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "closed"]
+EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "contrast", "closed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ def follow(
     free: NDArray[np.bool_],
     config: PropagationConfig,
     min_score: float,
+    contrasts: Mapping[int, float],
 ) -> tuple[Followed, dict[int, Asked]]:
     """Find objects again.
 
@@ -56,6 +58,8 @@ def follow(
     config : PropagationConfig
     min_score : float
         Least predicted IoU.
+    contrasts : mapping of int to float
+        See `own_contrasts`.
 
     Returns
     -------
@@ -74,6 +78,10 @@ def follow(
             region = without_strays(region, before[label])
         region = _only_free(region, free)
         why = "score" if placed.score < min_score else why_ended(region, before[label], config)
+        if why is None and config.min_contrast:
+            least = config.min_contrast * contrasts.get(label, float("nan"))
+            seen = contrast(decoder.image, placed.region())
+            why = "contrast" if seen * np.sign(least) < abs(least) else None
         if why is not None:
             ended[label] = why
             continue
@@ -88,6 +96,21 @@ def follow(
             objects.pop(label, None)
             del scores[label]
     return Followed(objects, scores, ended), asked
+
+
+def own_contrasts(decoder: PlaneDecoder, known: Mapping[int, Region], config: PropagationConfig) -> dict[int, float]:
+    """How known objects stand out when they are segmented from their own projection; NaN where that tells nothing.
+
+    Outlines that a person draws run otherwise than the model's, so the two are not compared with each other.
+    """
+    if not config.min_contrast:
+        return {}
+    asked = project(known, config, decoder.shape)
+    ids = list(asked)
+    return {
+        ids[placed.row]: telling_contrast(decoder.image, placed.region())
+        for placed in decoder.decode(list(asked.values()))
+    }
 
 
 def segment_seeds(decoder: PlaneDecoder, asked: Mapping[int, Asked], free: NDArray[np.bool_]) -> Followed:

@@ -121,17 +121,17 @@ class PlaneDecoder:
 
     def __init__(self, predictor: Predictor, image: ArrayLike, tiling: TilingConfig | None = None) -> None:
         self._predictor = predictor
-        self._image = np.asarray(image)
-        self.shape = (self._image.shape[0], self._image.shape[1])
+        self.image: NDArray[Any] = np.asarray(image)
+        self.shape = (self.image.shape[0], self.image.shape[1])
         self.levels = pyramid(self.shape, predictor.input_size, tiling)
         whole = len(self.levels) == 1
         self._window: Preprocessing = (
-            predictor.preprocessing if whole else fixed_window(self._image, predictor.preprocessing)
+            predictor.preprocessing if whole else fixed_window(self.image, predictor.preprocessing)
         )
 
     def prepared(self, tile: Tile) -> Prepared:
         """A tile as SAM sees it, in the intensity window of the plane."""
-        return prepare(self._image[tile.slices], self._predictor.input_size, self._window)
+        return prepare(self.image[tile.slices], self._predictor.input_size, self._window)
 
     def decode(self, asked: Sequence[Asked], multimask: Multimask = "auto") -> Iterator[Placed]:
         """What the model says of each object; in any order."""

@@ -49,6 +49,8 @@ class PropagationState:
         Objects that were segmented from prompts, by plane.
     taken : Taken
         Pixels of planes that are visited once more.
+    contrasts : mapping of int to float
+        How objects stand out where they were given.
     """
 
     sweep: Literal["seeds", "up", "down"]
@@ -56,6 +58,7 @@ class PropagationState:
     objects: Mapping[int, Region]
     seeded: Mapping[int, Mapping[int, Region]]
     taken: Taken
+    contrasts: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +78,8 @@ class PropagatedPlane:
     scores : mapping of int to float
         Predicted IoU; none for objects that were given as labels.
     ended : mapping of int to str
-        Objects that are not in this plane any more, and why: "score", "overlap", "growth", "shrinkage", "size" (see
-        `PropagationConfig`) or "closed".
+        Objects that are not in this plane any more, and why: "score", "overlap", "growth", "shrinkage", "size",
+        "contrast" (see `PropagationConfig`) or "closed".
     prompts : mapping of int to Asked
         What each mask was made from.
     is_seed : bool

@@ -13,7 +13,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.config import PropagationConfig
-from napari_sam_lora.stacks.following import Followed, follow, segment_seeds
+from napari_sam_lora.stacks.following import Followed, follow, own_contrasts, segment_seeds
 from napari_sam_lora.stacks.placed import Asked, PlaneDecoder
 from napari_sam_lora.stacks.plan import Plan, Sweep, plan_sweeps
 from napari_sam_lora.stacks.propagated import HasPredictor, PropagatedPlane, PropagationState, Stack
@@ -139,6 +139,7 @@ class _Propagation:
     def _sweep(self, plan: Plan, sweep: Sweep, state: PropagationState) -> Iterator[PropagatedPlane]:
         goes_on = state.sweep == sweep.name
         current = dict(state.objects) if goes_on else {}
+        contrasts = dict(state.contrasts) if goes_on else {}
         for index in sweep.planes():
             if goes_on and (index - state.index) * sweep.step <= 0:
                 continue
@@ -151,8 +152,13 @@ class _Propagation:
             here = sweep.keys_at(index)
             if here:
                 known = self._known(index, state)
-                current |= {label: known[label] for label in here}
-            state = PropagationState(sweep.name, index, dict(current), state.seeded, taken)
+                given = {label: known[label] for label in here}
+                going = {label: given[label] for label in here if sweep.reaches(label, index + sweep.step)}
+                if going:
+                    contrasts |= own_contrasts(self._decoder(index), going, self.config)
+                current |= given
+            contrasts = {label: contrasts[label] for label in current if label in contrasts}
+            state = PropagationState(sweep.name, index, dict(current), state.seeded, taken, contrasts)
             if worked:
                 prompts = {label: asked[label] for label in found.objects}
                 done = plan.done(sweep, index)
@@ -166,7 +172,7 @@ class _Propagation:
         if index in self.closed:
             return Followed({}, {}, dict.fromkeys(current, "closed")), {}
         least = self.config.score_for(self.predictor.sam)
-        return follow(self._decoder(index), current, self._free(index, state), self.config, least)
+        return follow(self._decoder(index), current, self._free(index, state), self.config, least, state.contrasts)
 
     def _free(self, index: int, state: PropagationState) -> NDArray[np.bool_]:
         free = self.seeds.free(index) & ~state.taken.mask(index, self.shape)
