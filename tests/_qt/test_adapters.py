@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
+from safetensors.torch import save_file
 
 from napari_sam_lora import Adapter, Prompts, load_model
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
@@ -143,6 +145,28 @@ def test_an_exported_file_is_imported_again(qtbot: Any, panel: AdaptersPanel, tm
     panel.import_file(tmp_path / "shared.safetensors")
     qtbot.waitUntil(lambda: len(session.adapters.entries()) == 2, timeout=SOON_MS)
     assert session.adapters.get("shared").key == session.adapters.get("a").key
+
+
+def test_which_blocks_is_asked_for_a_file_of_another_project(
+    qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: Any, title: str, words: str, text: str) -> tuple[str, bool]:
+        asked.append(words + text)
+        return "1, 4", True
+
+    monkeypatch.setattr(QInputDialog, "getText", answer)
+    session = panel.controller.session
+    assert session.model is not None
+    width = session.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
+    pairs = {f"w_a_{number:03d}": torch.ones(2, width) for number in range(4)}
+    pairs |= {f"w_b_{number:03d}": torch.ones(width, 2) for number in range(4)}
+    save_file(pairs, tmp_path / "theirs.safetensors")
+    panel.import_file(tmp_path / "theirs.safetensors")
+    qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
+    assert session.adapters.get("theirs").info.lora.blocks == (1, 4)
+    assert asked == ["theirs.safetensors adapts 2 of the 6 encoder blocks. Which (0 to 5)?4-5"]
 
 
 def test_a_file_that_is_no_adapter_is_refused_in_words(

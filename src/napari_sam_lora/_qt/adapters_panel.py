@@ -10,6 +10,7 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
+from napari_sam_lora._qt.adapter_import import Blocks, BlocksQuestion, import_or_ask
 from napari_sam_lora._qt.adapters_table import AdaptersTable, described, is_foreign
 from napari_sam_lora._qt.controller import controller_of
 from napari_sam_lora._qt.folder_box import FolderBox
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
 
 ADAPTER_FILES = "Adapters (*.safetensors)"
+FOREIGN_FILES = "Adapters (*.safetensors *.pth *.pt)"
 CHECKPOINT_FILES = "SAM checkpoints (*.pth *.pt *.safetensors)"
 
 
@@ -141,7 +143,7 @@ class AdaptersPanel(ScrollPanel):
         return menu
 
     def _choose_import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Import an adapter", "", ADAPTER_FILES)
+        path, _ = QFileDialog.getOpenFileName(self, "Import an adapter", "", FOREIGN_FILES)
         if path:
             self.import_file(Path(path))
 
@@ -161,23 +163,27 @@ class AdaptersPanel(ScrollPanel):
             if path:
                 self.merge(entry.name, Path(path))
 
-    def import_file(self, path: Path) -> None:
-        """Add an adapter file, ours or Sam_LoRA's, in the background."""
+    def import_file(self, path: Path, blocks: Blocks | None = None) -> None:
+        """Add an adapter file, ours or that of another project, in the background; asks what the file does not say."""
         session = self.controller.session
         if session.model is None:
             self.controller.ensure_model()
             show_info("The model is being loaded; import the file again when it is there.")
             return
-        loaded = session.model.loaded
-        self.desk.in_background(
-            "adapter", lambda token: session.adapters.import_file(path, loaded), self._imported, self
-        )
+        job = partial(import_or_ask, library=session.adapters, path=path, loaded=session.model.loaded, blocks=blocks)
+        self.desk.in_background("adapter", job, self._imported, self)
 
-    def _imported(self, name: str) -> None:
-        self.table.choose(name)
-        entry = self.controller.session.adapters.entry(name)
+    def _imported(self, found: str | BlocksQuestion) -> None:
+        if isinstance(found, BlocksQuestion):
+            with self.controller.told():
+                blocks = found.ask(self)
+                if blocks is not None:
+                    self.import_file(found.path, blocks)
+            return
+        self.table.choose(found)
+        entry = self.controller.session.adapters.entry(found)
         if is_foreign(entry, self.controller.session.model):
-            show_warning(f"“{name}” was trained on {entry.base_name}: load that model to use it.")
+            show_warning(f"“{found}” was trained on {entry.base_name}: load that model to use it.")
 
     def export(self, name: str, path: Path) -> None:
         """Write an adapter to a file, in the background."""
