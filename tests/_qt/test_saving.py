@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import tifffile
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtWidgets import QFileDialog
 
+from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.project_box import ProjectBox
+from napari_sam_lora._qt.saving import KINDS, layer_to_coco, layer_to_table
+
+from .helpers import add_box
 from .test_plugin import MANIFEST
 
 PLUGIN = "napari-sam-lora"
@@ -53,3 +59,43 @@ def test_a_rotated_labels_layer_keeps_its_place_in_a_nifti(viewer: Any, tmp_path
     np.testing.assert_allclose((image.affine @ [1, 4, 2, 1])[:3], (-x, -y, z), rtol=1e-5)
     (again,) = viewer.open(tmp_path / "a.nii", plugin=PLUGIN)
     np.testing.assert_array_equal(np.sort(again.data, None), np.sort(labels, None))
+
+
+def test_what_the_session_knows_is_saved_too(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    add_box(controller, cell.box)
+    settle(controller)
+    controller.commit()
+    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=20_000)
+    layer = controller.target_layer
+    assert layer is not None
+    data, attributes, _ = layer.as_layer_data_tuple()
+    layer_to_table(str(tmp_path / "a.csv"), data, attributes)
+    assert "prompted" in (tmp_path / "a.csv").read_text("utf-8")
+    layer_to_coco(str(tmp_path / "a.json"), data, attributes)
+    assert '"score"' in (tmp_path / "a.json").read_text("utf-8")
+
+
+def test_labels_are_exported_by_a_button(
+    controller: Controller,
+    cell: Any,
+    settle: Any,
+    qtbot: Any,
+    put: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box = put(ProjectBox(controller))
+    assert not box.export.isEnabled()
+    add_box(controller, cell.box)
+    settle(controller)
+    controller.commit()
+    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=20_000)
+    assert box.export.isEnabled()
+    for number, kind in enumerate(KINDS):
+        answer = (str(tmp_path / str(number)), kind)
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, answer=answer: answer)
+        box.export.click()
+    names = ["0.tif", "1.ome.tif", "2.nii.gz", "3.png", "4.json", "5.csv", "6.prompts.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names

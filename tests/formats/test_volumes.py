@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.images import list_images, read_image, stem
 from napari_sam_lora.io.placement import layer_affine
 from napari_sam_lora.io.volumes import get_reader, read_layers
 
@@ -215,3 +216,15 @@ def test_a_folder_of_dicom_slices_is_taken_and_another_is_not(tmp_path: Path) ->
     assert get_reader(str(tmp_path / "empty")) is None
     with pytest.raises(InputError, match="no DICOM"):
         read_layers(tmp_path / "empty")
+
+
+def test_the_command_line_takes_a_dicom_folder_for_one_image(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct.1", _ct(), affine())
+    assert list_images(folder) == [folder]
+    assert stem(folder) == "ct.1"
+    file = read_image(folder)
+    assert file.stack_shape == (5,)
+    np.testing.assert_array_equal(file.data, _ct())
+    write_series(folder, _ct(), affine(), "another")
+    with pytest.raises(InputError, match="2 series"):
+        read_image(folder)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io import tiff, writers
+from napari_sam_lora.io import tiff
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.output import PixelSize
 from napari_sam_lora.io.tables import ObjectInfo, PlanePrompt
 from napari_sam_lora.io.volumes import read_layers
-from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.io.writers import save_labels, write_layer
 
 from .volumes import affine, load, write_series, write_volume
 
@@ -162,22 +162,16 @@ class TestEveryFormat:
         assert (tmp_path / name).read_bytes() != b"mine"
 
     def test_a_file_that_napari_replaces_is_kept_under_another_name(self, tmp_path: Path, name: str) -> None:
-        write = {
-            "a.tif": writers.layer_to_tiff,
-            "a.ome.tif": writers.layer_to_ome_tiff,
-            "a.nii": writers.layer_to_nifti,
-            "a.nii.gz": writers.layer_to_nifti,
-            "a.json": writers.layer_to_coco,
-            "a.csv": writers.layer_to_table,
-            "a.png": writers.layer_to_png,
-        }[name]
+        ending = (name[1:],)
         (tmp_path / name).write_bytes(b"mine")
         with pytest.warns(UserWarning, match="previous"):
-            assert write(str(tmp_path / name), _labels((8, 9)), {"name": "cells"}) == [str(tmp_path / name)]
+            assert write_layer(str(tmp_path / name), _labels((8, 9)), {"name": "cells"}, ending) == [
+                str(tmp_path / name)
+            ]
         (kept,) = tmp_path.glob("*previous*")
         assert kept.read_bytes() == b"mine"
         with pytest.raises(InputError):
-            write(str(tmp_path / name), np.full((8, 9), -1), {"name": "cells"})
+            write_layer(str(tmp_path / name), np.full((8, 9), -1), {"name": "cells"}, ending)
         assert (tmp_path / name).read_bytes() not in (b"", b"mine")
 
     def test_paths_may_have_spaces_and_any_letters(self, tmp_path: Path, name: str) -> None:

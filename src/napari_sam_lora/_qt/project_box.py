@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.project_desk import project_desk_of
+from napari_sam_lora._qt.saving import KINDS, save_layer
 from napari_sam_lora._qt.widgets import Notice, action
 from napari_sam_lora.session.project_images import FoundImage
 
@@ -23,6 +25,7 @@ class ProjectBox(QWidget):
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
+        self._controller = controller
         self.desk = project_desk_of(controller)
         self.question, self.state = Notice(), Notice()
         self.restore = action("Restore", "Open its images, labels and prompts again.", self._restore)
@@ -30,12 +33,15 @@ class ProjectBox(QWidget):
         self.asked = row(self.restore, self.discard)
         tip = "Keep labels, prompts, adapters and settings in a folder, and go on saving there while working."
         self.save = action("Save project…", tip, self._save)
+        tip = "Write the labels that objects are added to as TIFF, NIfTI, PNG, COCO, a table, or a prompt file."
+        self.export = action("Export labels…", tip, self._export)
         self.open = action("Open project…", "Bring back what a project folder holds.", self._open)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.question, self.asked, row(self.save, self.open), self.state):
+        for widget in (self.question, self.asked, row(self.save, self.open), self.export, self.state):
             layout.addWidget(widget)
         self.desk.changed.connect(self.refresh)
+        controller.target_chosen.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -45,6 +51,7 @@ class ProjectBox(QWidget):
         self.asked.setVisible(bool(offered))
         self.save.setText("Save project…" if self.desk.folder is None else "Save project")
         self.state.say(self.desk.state)
+        self.export.setEnabled(self._controller.target_layer is not None)
 
     def ask(self, found: FoundImage) -> Path | None:
         """Ask for an image that has changed or is missing."""
@@ -77,3 +84,14 @@ class ProjectBox(QWidget):
         folder = QFileDialog.getExistingDirectory(self, "The folder of a project")
         if folder:
             self.desk.open(Path(folder), self.ask)
+
+    def _export(self) -> None:
+        layer = self._controller.target_layer
+        if layer is None:
+            return
+        path, kind = QFileDialog.getSaveFileName(self, "Export labels", str(layer.name), ";;".join(KINDS))
+        if path:
+            with self._controller.told():
+                self._controller.flush()
+                written = save_layer(self._controller, layer, Path(path), kind)
+                show_info(f"Saved {written[0]}" + (f" and {len(written) - 1} more." if len(written) > 1 else "."))

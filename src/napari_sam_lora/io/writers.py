@@ -98,15 +98,38 @@ def _write_coco(
     return write_coco(target, planes, called, outline)
 
 
-def _written_by_napari(path: str, data: Any, attributes: Mapping[str, Any], endings: tuple[str, ...]) -> list[str]:
-    """Write a layer that napari saves; a file in the way is kept under another name, and this is told."""
+def write_layer(
+    path: str,
+    data: Any,
+    attributes: Mapping[str, Any],
+    endings: tuple[str, ...],
+    known: Mapping[int, ObjectInfo] | None = None,
+) -> list[str]:
+    """Write a Labels layer as napari asks for it; a file in the way is kept under another name, and this is told.
+
+    Parameters
+    ----------
+    path : str
+        Gets the first of the endings if it has none of them.
+    data : int array (..., y, x), or those of a multiscale layer
+    attributes : mapping
+        Of the layer.
+    endings : tuple of str
+    known : mapping of int to ObjectInfo, optional
+
+    Returns
+    -------
+    list of str
+        The files that were written.
+    """
     target = Path(path)
     if not target.name.lower().endswith(endings):
         target = target.with_name(target.name + endings[0])
     labels = data[0] if isinstance(data, (list, tuple)) or attributes.get("multiscale") else data
+    image = f"{attributes.get('name') or stem(target)}.png"
     moved = [(file, aside) for file in _files(target, labels.shape) if (aside := set_aside(file)) is not None]
     try:
-        written = save_labels(target, labels, attributes, image=f"{attributes.get('name') or stem(target)}.png")
+        written = save_labels(target, labels, attributes, known=known, image=image)
     except BaseException:
         for file, aside in moved:
             if not file.exists():
@@ -120,7 +143,7 @@ def _written_by_napari(path: str, data: Any, attributes: Mapping[str, Any], endi
 
 def _napari_writer(*endings: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
     def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-        return _written_by_napari(path, data, attributes, endings)
+        return write_layer(path, data, attributes, endings)
 
     return write
 
@@ -129,5 +152,3 @@ layer_to_tiff = _napari_writer(".tif", ".tiff")
 layer_to_ome_tiff = _napari_writer(".ome.tif", ".ome.tiff")
 layer_to_nifti = _napari_writer(".nii.gz", ".nii")
 layer_to_png = _napari_writer(".png")
-layer_to_coco = _napari_writer(".json")
-layer_to_table = _napari_writer(".csv")
