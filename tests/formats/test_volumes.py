@@ -225,6 +225,7 @@ def test_the_command_line_takes_a_dicom_folder_for_one_image(tmp_path: Path) -> 
     file = read_image(folder)
     assert file.stack_shape == (5,)
     np.testing.assert_array_equal(file.data, _ct())
-    write_series(folder, _ct(), affine(), "another")
+    for path in write_series(tmp_path / "b", _ct(), affine(), "another").iterdir():
+        path.rename(folder / f"b{path.name}")
     with pytest.raises(InputError, match="2 series"):
         read_image(folder)
