@@ -229,3 +229,14 @@ def test_the_command_line_takes_a_dicom_folder_for_one_image(tmp_path: Path) -> 
         path.rename(folder / f"b{path.name}")
     with pytest.raises(InputError, match="2 series"):
         read_image(folder)
+
+
+def test_a_volume_without_a_place_keeps_its_voxel_size(tmp_path: Path) -> None:
+    path = write_volume(tmp_path / "head.nii", _ct(), affine())
+    content = bytearray(path.read_bytes())
+    content[280:328] = bytes(48)  # the rows of the sform
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="where its voxels lie"):
+        ((shown, attributes, _),) = read_layers(path)
+    np.testing.assert_allclose(attributes["scale"], [2.5, 0.8, 0.7], rtol=1e-6)
+    assert shown.shape == (7, 6, 5)

@@ -54,13 +54,16 @@ class ProjectDesk(QObject):
         self._own: Path | None = None
         self._saver: ProjectSaver | None = None
         self.state = ""
+        self._source = self._loading = ""
         self._offered = tuple(self._recovery.unfinished())
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
         self._saved.connect(self._on_saved)
         self._failed.connect(self._on_failed)
-        controller.objects_changed.connect(self._begin)
+        controller.loading_changed.connect(self._on_loading)
+        controller.model_changed.connect(self._on_model)
+        controller.objects_changed.connect(self._on_objects)
         controller.draft_changed.connect(self._begin)
         controller.closed.connect(self.close)
 
@@ -79,7 +82,10 @@ class ProjectDesk(QObject):
         with self._controller.told():
             self._controller.flush()
             if folder is not None and folder != self.folder:
-                self._use(ProjectSaver(self._controller.session, folder, extras_of(self._controller)), own=None)
+                self._use(
+                    ProjectSaver(self._controller.session, folder, extras_of(self._controller, lambda: self._source)),
+                    own=None,
+                )
             if self._saver is not None and self._own is None:
                 self._saver.save()
 
@@ -90,7 +96,7 @@ class ProjectDesk(QObject):
             self._stop()
             problems = lay_out(project, self._controller, ask)
             history = project.manifest.get("training", ())
-            extras = extras_of(self._controller)
+            extras = extras_of(self._controller, lambda: self._source)
             is_own = folder.parent == self._recovery.root
             self._use(
                 ProjectSaver(self._controller.session, folder, extras, history=history), folder if is_own else None
@@ -116,13 +122,25 @@ class ProjectDesk(QObject):
         self._controller.flush()
         self._stop()
 
+    def _on_loading(self, name: str) -> None:
+        self._loading = name or self._loading
+
+    def _on_model(self) -> None:
+        self._source = self._loading
+
+    def _on_objects(self, name: str) -> None:
+        layer = self._controller.layer_of(name)
+        if self._saver is not None and layer is not None and layer.n_edit_dimensions > 2:
+            self._saver.reread(name)  # a brush of three dimensions paints planes that are not shown
+        self._begin()
+
     def _begin(self, *_: object) -> None:
         """Begin to save with the first object or prompt."""
         session = self._controller.session
         if self._saver is None and preferences().autosave and (session.labels or session.drafts):
             with self._controller.told():
                 own = self._recovery.begin()
-                self._use(ProjectSaver(session, own, extras_of(self._controller)), own)
+                self._use(ProjectSaver(session, own, extras_of(self._controller, lambda: self._source)), own)
 
     def _use(self, saver: ProjectSaver, own: Path | None) -> None:
         self._stop()
@@ -186,4 +204,5 @@ class ProjectDesk(QObject):
             activate()
             return
         show_info(f"Loading the model of the project, {wanted['name']}.")
-        self._controller.load_model(wanted["name"], input_size=wanted.get("input_size"))
+        source = str(project.manifest.get("settings", {}).get("model_source") or wanted["name"])
+        self._controller.load_model(source, input_size=wanted.get("input_size"))

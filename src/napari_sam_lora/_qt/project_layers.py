@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from napari_sam_lora.session.project_snapshot import Extras
 Ask = Callable[[FoundImage], Path | None]
 
 
-def extras_of(controller: Controller) -> Extras:
-    """What a viewer knows of the layers of a session."""
+def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras:
+    """What a viewer knows beside its session; ``model_source`` is the name or path that the model was loaded by."""
 
     def image_path(name: str) -> Path | None:
         source = getattr(controller.layer_of(name), "source", None)
@@ -32,7 +33,11 @@ def extras_of(controller: Controller) -> Extras:
         return {} if found is None else _kept(found)
 
     def settings() -> dict[str, Any]:
-        return {"images": {name: _origin(controller.layer_of(name)) for name in controller.session.images}}
+        return {
+            "images": {name: _origin(controller.layer_of(name)) for name in controller.session.images},
+            "options": asdict(controller.options),
+            "model_source": model_source(),
+        }
 
     return Extras(image_path, layer, settings)
 
@@ -55,6 +60,10 @@ def lay_out(project: Project, controller: Controller, ask: Ask) -> tuple[str, ..
             images[found.reference.id] = controller.id_of(layer)
     labels = {one.id: controller.id_of(_add_labels(one, controller)) for one in project.labels}
     problems += restore(project, controller.session, images, labels)
+    options = project.manifest.get("settings", {}).get("options") or {}
+    if options.get("window") is not None:
+        options = options | {"window": tuple(options["window"])}
+    controller.set_options(**options)
     target = controller.layer_of(controller.session.target)
     if target is not None:
         controller.choose_target(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,13 @@ def read_nifti(path: str | Path) -> NiftiVolume:
     stored = stored.reshape(stored.shape + (1,) * (3 - stored.ndim))
     header = image.header
     space, time = header.get_xyzt_units() if hasattr(header, "get_xyzt_units") else ("mm", "sec")
-    placement = Placement.of(image.affine, stored.shape[:3], _SPACE.get(space, "mm"), bytes(header.binaryblock).hex())
+    unit = _SPACE.get(space, "mm")
+    raw = bytes(header.binaryblock).hex()
+    try:
+        placement = Placement.of(image.affine, stored.shape[:3], unit, raw)
+    except InputError:
+        warnings.warn(f"{source.name} does not say where its voxels lie; only their size is kept.", stacklevel=3)
+        placement = Placement.of(header.get_base_affine(), stored.shape[:3], unit)
     more = stored.ndim - 3
     zooms = [float(step) or 1.0 for step in header.get_zooms()[3 : 3 + more]]
     units = ("",) * max(0, more - 1) + (_TIME.get(time, ""),) * (more > 0) + (placement.unit,) * 3

@@ -52,6 +52,11 @@ class ContentSession(ModelSession):
         self._labels: dict[str, LabelSet] = {}
         self._drafts: dict[PlaneKey, Draft] = {}
         self._edits = count()
+        self._held_out: frozenset[str] = frozenset()
+
+    def hold_out(self, held_out: Iterable[str]) -> None:
+        """Hold these out in later trainings: `FineTuneReport.held_out` of earlier ones, such as of a project."""
+        self._held_out |= set(held_out)
 
     # Images and labels
 

@@ -132,11 +132,6 @@ class Measure:
         self._refresh()
         return [PlaneKey.of("", len(self._store.shape), index) for index in sorted(self._where.get(label, ()))]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all planes are measured, not only those that were seen."""
-        return not self._large
-
     def labelled(self) -> list[Index]:
         """Positions of the planes that have objects."""
         self._refresh()

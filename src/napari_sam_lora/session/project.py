@@ -91,6 +91,7 @@ class ProjectSaver:
         self._history = list(history)
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._seen: dict[str, LabelSet] = {}
+        self._again: set[str] = set()
         self._is_dirty, self._last = True, -np.inf
         self._waiting, self._owner = _Waiting(), threading.current_thread()
         self._thread = start_thread(self._run, "napari-sam-lora project")
@@ -116,13 +117,19 @@ class ProjectSaver:
         Not if all labels are gone: the viewer is being closed, or the user will say so with `save`.
         """
         if self._is_dirty and not self._lost_all and time.monotonic() - self._last >= self._delay:
-            self.save()
+            self._take(self._follow_labels())
 
     def save(self) -> None:
-        """Take a snapshot now, and write it in the background. On the owner's thread."""
-        self._take(self._follow_labels())
+        """Take a snapshot of everything now, and write it in the background. On the owner's thread."""
+        self._take(self._follow_labels() | self._seen.keys())
+
+    def reread(self, labels: str) -> None:
+        """Take all planes of a label image with the next snapshot, such as after painting in three dimensions."""
+        self._again.add(labels)
+        self._note()
 
     def _take(self, fresh: Collection[str]) -> None:
+        fresh, self._again = {*fresh, *self._again}, set()
         snapshot = take_snapshot(self._session, self._seen, fresh, self.folder, self._extras, self._history)
         self._is_dirty, self._last = False, time.monotonic()
         with self._waiting.changed:
@@ -134,7 +141,7 @@ class ProjectSaver:
     def flush(self, timeout: float | None = None) -> bool:
         """Save what has changed and wait until it is on disk; False if that takes longer or fails."""
         if self._is_dirty and not self._lost_all:
-            self.save()
+            self._take(self._follow_labels())
         waiting = self._waiting
         with waiting.changed:
             ended = waiting.changed.wait_for(lambda: waiting.snapshot is None and not waiting.busy, timeout)

@@ -138,6 +138,8 @@ def restore(
         complete = [plane_from_plain(plane) for plane in one.objects["complete"]]
         found.restore(records, complete, classes_from_plain(one.objects["classes"]))
     session.batch = bool(project.manifest.get("batch", False))
+    for run in project.manifest.get("training", ()):  # what was held out once is held out again
+        session.hold_out(run.get("held_out", ()))
     problems += _restore_adapters(project, session)
     for draft in project.manifest.get("drafts", ()):
         plane = plane_from_plain(draft["plane"])

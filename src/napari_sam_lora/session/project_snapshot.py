@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.session.labelset import LabelSet
+from napari_sam_lora.session.measure import LARGE
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.project_files import Index, LabelSnapshot, Snapshot
 from napari_sam_lora.session.project_images import ImageReference, relative_to
@@ -66,7 +67,7 @@ def take_snapshot(
     sets : mapping of str to LabelSet
         The label images.
     fresh : collection of str
-        Those of which all planes are taken.
+        Those of which all planes are taken, or of very large ones all that have been seen.
     folder : Path
         Of the project; images are also kept relative to it.
     extras : Extras
@@ -86,10 +87,10 @@ def _labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelS
     shape, changed = labels.store.shape, labels.take_changes()
     wanted = {index for plane in changed for index in _flat(plane, shape)}
     planes: dict[Index, NDArray[Any] | None] = {}
-    if is_fresh:
-        labelled, are_all = labels.labelled_so_far()
-        wanted |= set(labelled)
-        planes = dict.fromkeys(np.ndindex(*shape[:-2])) if are_all else {}
+    if is_fresh and math.prod(shape) <= LARGE:
+        wanted = set(np.ndindex(*shape[:-2]))
+    elif is_fresh:
+        wanted |= set(labels.labelled_so_far())
     for index in sorted(wanted):
         pixels = labels.store.read(PlaneKey.of("", len(shape), index))
         planes[index] = _compact(pixels) if pixels.any() else None

@@ -50,9 +50,9 @@ class TrackedLabels:
         """Records by id, of objects too that are not in the pixels at present."""
         return self._meta.records
 
-    def labelled_so_far(self) -> tuple[list[tuple[int, ...]], bool]:
-        """Positions of planes with labels, and whether these are all: of a very large label image, those seen."""
-        return self._measure.labelled(), self._measure.is_complete
+    def labelled_so_far(self) -> list[tuple[int, ...]]:
+        """Positions of planes with labels; of a very large label image, of those that were seen."""
+        return self._measure.labelled()
 
     def restore(
         self, records: Iterable[ObjectRecord], complete: Iterable[PlaneKey], classes: tuple[ObjectClass, ...]
@@ -96,7 +96,7 @@ class TrackedLabels:
             return moved
         ids = change.ids()
         self._measure.update(key, ids, change.mask(key.shape(self.store.shape)), present)
-        records = {label: replace(self._record(label), origin="painted") for label in ids}
+        records = {label: self._record(label).painted_in(key) for label in ids}
         self._edited.add(key)
         self._push("painting", (change,), self._with_records(records))
         return tuple(sorted({*moved, *ids}))
