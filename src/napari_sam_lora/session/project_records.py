@@ -41,6 +41,7 @@ def record_to_plain(record: ObjectRecord) -> Plain:
         "score": None if math.isnan(record.score) else float(record.score),
         "approved": record.approved,
         "adapter": record.adapter,
+        "origins": [{"plane": plane_to_plain(plane), "origin": origin} for plane, origin in record.origins.items()],
         "prompts": [
             {"plane": plane_to_plain(plane), "commits": [_stored_to_plain(one) for one in stored]}
             for plane, stored in record.prompts.items()
@@ -62,6 +63,7 @@ def record_from_plain(values: Mapping[str, Any]) -> ObjectRecord:
         approved=bool(values["approved"]),
         prompts=MappingProxyType(prompts),
         adapter=str(values["adapter"]),
+        origins=MappingProxyType({plane_from_plain(one["plane"]): one["origin"] for one in values.get("origins", ())}),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Proposal:
     changes : tuple of ProposedChange
         Unchanged objects are left out; the most different first.
     origin : str
-        What the accepted objects will be: "re-segmented" or "everything".
+        What the accepted objects will be: "re-segmented", "everything", or in these planes "propagated".
     adapter : str
         Name of the adapter that was active; empty for the base model.
     left_alone : int
@@ -100,7 +101,7 @@ def plan_apply(
             next_id = max(next_id, label + 1)
             known = changed.get(label) or records.get(label) or ObjectRecord(label)
             changed[label] = _applied(known, change, proposal)
-    done = "Added" if proposal.origin == "everything" else "Changed"
+    done = {"everything": "Added", "propagated": "Followed"}.get(proposal.origin, "Changed")
     said = f"{done} {len(changed)} object{'s' * (len(changed) > 1)}" if changed else "Nothing was changed"
     note = f"; {left} were left as they are, because they have changed since or have no free pixels" if left else ""
     return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
@@ -108,22 +109,23 @@ def plan_apply(
 
 def _is_usable(change: ProposedChange, present: Pixels, records: Mapping[int, ObjectRecord]) -> bool:
     """Whether the object is still what the proposal was made for."""
-    if not change.new.area:
+    if not (change.new.area or change.old.area):
         return False
     if not change.label:
         return True
     record = records.get(change.label)
     same = np.array_equal(present == change.label, change.old.to_mask((present.shape[0], present.shape[1])))
-    return record is not None and not record.approved and same
+    return record is not None and not (record.approved and change.old.area) and same
 
 
 def _place(
     present: Pixels, changes: Sequence[ProposedChange], next_id: int
 ) -> tuple[list[tuple[int, ProposedChange]], Pixels]:
     """Put new masks on free pixels, the higher score in front; an object that would vanish keeps its old mask."""
-    left = list(changes)
+    removed = [one for one in changes if not one.new.area]
+    left = [one for one in changes if one.new.area]
     while True:
-        pixels = np.where(np.isin(present, [one.label for one in left if one.label]), 0, present)
+        pixels = np.where(np.isin(present, [one.label for one in (*left, *removed) if one.label]), 0, present)
         free, owner = pixels == 0, np.full(present.shape, -1)
         for place in sorted(range(len(left)), key=lambda place: left[place].score):
             owner[left[place].new.to_mask((present.shape[0], present.shape[1])) & free] = place
@@ -131,7 +133,7 @@ def _place(
         if all(place in seen for place in range(len(left))):
             break
         left = [one for place, one in enumerate(left) if place in seen]
-    placed = []
+    placed = [(change.label, change) for change in removed]
     for place, change in enumerate(left):
         label = change.label or next_id
         next_id += not change.label
@@ -141,7 +143,17 @@ def _place(
 
 
 def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:
-    record = replace(record, origin=proposal.origin, score=change.score, adapter=proposal.adapter)
+    key = change.plane.on("")
+    if not change.new.area:
+        origins = {plane: origin for plane, origin in record.origins.items() if plane != key}
+        prompts = {plane: stored for plane, stored in record.prompts.items() if plane != change.plane}
+        return replace(record, origins=MappingProxyType(origins), prompts=MappingProxyType(prompts))
+    record = replace(record, score=change.score, adapter=proposal.adapter)
+    if proposal.origin == "propagated" or key in record.origins:
+        record = replace(record, origins=MappingProxyType({**record.origins, key: "propagated"}))
+        record = replace(record, prompts=MappingProxyType({**record.prompts, change.plane: change.prompts}))
+    else:
+        record = replace(record, origin=proposal.origin)
     if change.prompts and change.plane not in record.prompts:
         record = with_prompts(record, change.plane, change.prompts)
     return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,7 +11,7 @@ from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.preview import MaskOptions
 from napari_sam_lora.session.prompts import Row
 
-Origin = Literal["prompted", "painted", "re-segmented", "everything"]
+Origin = Literal["prompted", "painted", "re-segmented", "everything", "propagated"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class ObjectRecord:
         0 for no class.
     origin : str
         "prompted", "painted", "re-segmented" or "everything". Painted objects keep their prompts.
+    origins : mapping of PlaneKey to str
+        Planes, without an image, in which it has another origin, such as "propagated".
     score : float
         Predicted IoU of the last mask; NaN if it was never predicted.
     approved : bool
@@ -51,6 +53,20 @@ class ObjectRecord:
     approved: bool = False
     prompts: Mapping[PlaneKey, tuple[StoredPrompts, ...]] = field(default_factory=lambda: MappingProxyType({}))
     adapter: str = ""
+    origins: Mapping[PlaneKey, Origin] = field(default_factory=lambda: MappingProxyType({}))
+
+    def origin_in(self, plane: PlaneKey) -> Origin:
+        """Where its pixels in a plane are from."""
+        return self.origins.get(plane.on(""), self.origin)
+
+    def is_checked_in(self, plane: PlaneKey) -> bool:
+        """Whether a person painted, corrected or approved it in this plane."""
+        return self.approved or self.origin_in(plane) == "painted"
+
+    def painted_in(self, plane: PlaneKey) -> ObjectRecord:
+        """The record after a person has changed its pixels in a plane."""
+        others = {key: origin for key, origin in self.origins.items() if key != plane.on("")}
+        return replace(self, origin="painted", origins=MappingProxyType(others))
 
     @property
     def is_checked(self) -> bool:

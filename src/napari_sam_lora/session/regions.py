@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from napari_sam_lora.regions import Region as Region
+from napari_sam_lora.regions import Region
+
+__all__ = ["Region"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.session.engine import Engine
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
+from napari_sam_lora.session.prompts import PromptItem, make_item
 from napari_sam_lora.session.proposals import Proposal, ProposedChange
 from napari_sam_lora.session.records import StoredPrompts
 from napari_sam_lora.session.regions import Region
@@ -91,6 +92,13 @@ def everything(
         )
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", engine.name, covered)
+
+
+def own_prompt(mask: Mask, by: str) -> PromptItem:
+    """The box or the mask of an object as its prompt."""
+    shape = (mask.shape[0], mask.shape[1])
+    data = mask if by == "mask" else Region.of(mask).box
+    return make_item(0, "mask" if by == "mask" else "box", data, True, shape)
 
 
 def _replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:

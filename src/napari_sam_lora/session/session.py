@@ -11,15 +11,13 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.session.content import ContentSession
 from napari_sam_lora.session.labelset import LabelSet
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.preview import MaskOptions
-from napari_sam_lora.session.prompts import PromptItem, make_item
+from napari_sam_lora.session.propagation import StackSession
 from napari_sam_lora.session.proposals import Proposal
 from napari_sam_lora.session.records import StoredPrompts
-from napari_sam_lora.session.regions import Region
-from napari_sam_lora.session.replay import ReplayPlane, everything, replay
+from napari_sam_lora.session.replay import ReplayPlane, everything, own_prompt, replay
 from napari_sam_lora.session.training import TrainingJob, TrainingPlane
 from napari_sam_lora.session.worker import Priority, emit_safely
 
@@ -31,12 +29,12 @@ if TYPE_CHECKING:
     from napari_sam_lora.training.run import FineTuneReport
 
 
-class Session(ContentSession):
+class Session(StackSession):
     """Images, prompts, labels, adapters and training of one viewer.
 
     Call every method on one thread, the owner's; none of them waits for torch. What takes long returns a Future,
-    whose callbacks (``add_done_callback``) run in the worker thread. `ContentSession` and `ModelSession` are parts of
-    this class, apart only to be read more easily.
+    whose callbacks (``add_done_callback``) run in the worker thread. `StackSession`, `ContentSession` and
+    `ModelSession` are parts of this class, apart only to be read more easily.
 
     A script::
 
@@ -92,7 +90,6 @@ class Session(ContentSession):
     ) -> None:
         super().__init__(model, adapters_folder=adapters_folder, threads=threads)
         self._training: TrainingJob | None = None
-        self._held_out: frozenset[str] = frozenset()
 
     # Whole planes
 
@@ -106,10 +103,11 @@ class Session(ContentSession):
         left_alone = 0
         for record in chosen.records():
             here = {plane: stored for plane, stored in record.prompts.items() if planes is None or plane in planes}
-            if record.origin == "painted" or record.approved or not here:
+            free = {plane: stored for plane, stored in here.items() if not record.is_checked_in(plane)}
+            if not free:
                 left_alone += bool(here) or planes is None
                 continue
-            for plane, stored in here.items():
+            for plane, stored in free.items():
                 targets.setdefault(plane, {})[record.id] = stored
         return self._replay(chosen, targets, left_alone)
 
@@ -134,7 +132,7 @@ class Session(ContentSession):
         for plane in planes:
             pixels = chosen.store.read(plane)
             for label in np.intersect1d(pixels, list(ids)):
-                item = _own_prompt(pixels == label, by)
+                item = own_prompt(pixels == label, by)
                 targets.setdefault(plane, {})[int(label)] = (StoredPrompts((item,), MaskOptions()),)
         return self._replay(chosen, targets, 0)
 
@@ -279,22 +277,12 @@ class Session(ContentSession):
         if source.shape != chosen.store.shape:
             raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
         records = chosen.records()
-        unchecked = [one.id for one in records if only_checked and not one.is_checked]
         planes = []
         for plane in chosen.labelled_planes(image):
             drawn = chosen.drawn_in(plane)
-            drawn[np.isin(drawn, unchecked)] = 0
+            drawn[np.isin(drawn, [one.id for one in records if only_checked and not one.is_checked_in(plane)])] = 0
             if drawn.any():
                 given = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
                 complete = plane.on("") in chosen.complete_planes
                 planes.append(TrainingPlane(plane, source, drawn, given, complete))
         return planes
-
-
-def _own_prompt(mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]], by: str) -> PromptItem:
-    shape = (mask.shape[0], mask.shape[1])
-    return (
-        make_item(0, "mask", mask, True, shape)
-        if by == "mask"
-        else make_item(0, "box", Region.of(mask).box, True, shape)
-    )

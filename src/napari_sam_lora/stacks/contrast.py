@@ -11,9 +11,9 @@ from scipy import ndimage as ndi
 from napari_sam_lora.regions import Region
 
 # Width of the ring around an object, as a share of the square root of its area.
-_RING = 0.25
+_RING = 1.0
 # A difference that is smaller than this share of the spread of intensities around says nothing.
-_FAINT = 0.25
+_FAINT = 0.5
 
 
 def contrast(image: NDArray[Any], region: Region) -> float:

@@ -1,0 +1,173 @@
+"""Objects of a label image are followed through a stack: previewed, cancelled, accepted as one step, done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Model
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
+from napari_sam_lora.session.project_records import record_from_plain, record_to_plain
+from napari_sam_lora.stacks.config import PropagationConfig
+from napari_sam_lora.training.metrics import mask_iou
+
+from .helpers import SOON, rectangle
+
+SHAPE = (64, 64)
+
+
+def at(index: int) -> PlaneKey:
+    return PlaneKey.of("stack", 3, (index,))
+
+
+def disc(y: int, x: int, radius: int) -> NDArray[np.bool_]:
+    ys, xs = np.mgrid[:64, :64]
+    return np.asarray((ys - y) ** 2 + (xs - x) ** 2 < radius**2)
+
+
+@pytest.fixture
+def stacked(small: Model) -> Iterator[Session]:
+    """Seven planes with two discs; both are labelled in plane 3."""
+    image = np.full((7, *SHAPE), 40, np.uint8)
+    labels = np.zeros(image.shape, np.int32)
+    for label, (y, x) in enumerate(((18, 18), (44, 42)), start=1):
+        image[:, disc(y, x, 10)] = 200
+        labels[3][disc(y, x, 10)] = label
+    made = Session(small)
+    made.add_image("stack", ArraySource(image))
+    made.add_labels("cells", ArrayStore(labels))
+    yield made
+    assert made.close(SOON)
+
+
+def pixels(session: Session) -> NDArray[np.int32]:
+    store = session.labels["cells"].store
+    assert isinstance(store, ArrayStore)
+    return np.asarray(store.data)
+
+
+def test_a_propagation_is_previewed_and_accepted_as_one_step(stacked: Session) -> None:
+    seen: list[Proposal] = []
+    progress: list[tuple[int, int]] = []
+    stacked.propagated.connect(seen.append)
+    stacked.progressed.connect(lambda key, done, total: progress.append((done, total)))
+    before = pixels(stacked).copy()
+    proposal = stacked.propagate(at(3)).result(SOON)
+    assert np.array_equal(pixels(stacked), before)
+    assert [{change.plane for change in one.changes} for one in seen] == [{at(i)} for i in (4, 5, 6, 2, 1, 0)]
+    assert progress[-1] == (6, 6)
+    cells = stacked.labels["cells"]
+    result = cells.apply(proposal)
+    assert set(result.ids) == {1, 2}
+    assert "Followed 2 objects" in result.message
+    for plane in pixels(stacked):
+        assert mask_iou(plane == 1, before[3] == 1) > 0.7
+        assert mask_iou(plane == 2, before[3] == 2) > 0.7
+    assert stacked.undo() == "propagated"
+    assert np.array_equal(pixels(stacked), before)
+
+
+def test_what_was_propagated_is_recorded_by_plane(stacked: Session) -> None:
+    cells = stacked.labels["cells"]
+    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    record = cells.record(1)
+    assert record.origin == "painted"
+    assert (record.origin_in(at(3)), record.origin_in(at(4))) == ("painted", "propagated")
+    assert record.is_checked_in(at(3))
+    assert not record.is_checked_in(at(4))
+    assert set(record.prompts) == {at(i) for i in (0, 1, 2, 4, 5, 6)}
+    again = record_from_plain(record_to_plain(record))
+    assert dict(again.origins) == dict(record.origins)
+    learned = stacked.training_planes(only_checked=True)
+    assert [plane.plane for plane in learned] == [at(3)]
+    assert {change.plane for change in stacked.resegment().result(SOON).changes} <= {at(i) for i in (0, 1, 2, 4, 5, 6)}
+
+
+def test_a_cancelled_propagation_keeps_what_was_done_and_goes_on_later(stacked: Session) -> None:
+    stacked.propagated.connect(lambda one: stacked.cancel("propagate") if one.changes[0].plane == at(5) else None)
+    part = stacked.propagate(at(3), [1]).result(SOON)
+    assert [change.plane for change in part.changes] == [at(4), at(5)]
+    stacked.labels["cells"].apply(part)
+    stacked.propagated.disconnect()
+    rest = stacked.propagate(at(3), [1]).result(SOON)
+    assert {change.plane for change in rest.changes} == {at(i) for i in (6, 2, 1, 0)}
+
+
+def test_finished_objects_and_complete_planes_stay_as_they_are(stacked: Session) -> None:
+    cells = stacked.labels["cells"]
+    data = pixels(stacked)
+    data[4][10:18, 10:18] = 9
+    cells.note_painted(at(4))
+    cells.mark_complete(at(2))
+    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    assert (data[4][10:18, 10:18] == 9).all()
+    assert (data[4] == 1).any()
+    assert not data[2].any()
+    assert not data[1].any()
+
+
+def test_prompts_are_answered_while_objects_are_followed(stacked: Session) -> None:
+    done: list[str] = []
+    stacked.propagated.connect(lambda one: done.append("plane"))
+    future = stacked.propagate(at(3))
+    stacked.add_prompt(at(0), "box", [8, 8, 28, 28])
+    stacked.preview(at(0)).add_done_callback(lambda _: done.append("prompt"))
+    future.result(SOON)
+    assert done.count("plane") == 6
+    assert "prompt" in done[:3]
+
+
+def test_a_stack_is_segmented_again_from_what_was_drawn(stacked: Session) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3)).result(SOON))
+    for index in (4, 5):  # one is spoilt but not by hand, the other corrected by hand
+        cells.watch(at(index))
+        cells.store.write(at(index), rectangle(SHAPE, 10, 10, 20, 30) & (data[index] == 1), 0)
+        if index == 5:
+            cells.note_painted(at(5))
+    corrected = data[5].copy()
+    proposal = stacked.resegment_stack(at(0)).result(SOON)
+    assert {(change.plane, change.label) for change in proposal.changes} >= {(at(4), 1)}
+    assert (at(5), 1) not in {(change.plane, change.label) for change in proposal.changes}
+    cells.apply(proposal)
+    assert np.array_equal(data[5], corrected)
+    assert mask_iou(data[4] == 1, data[3] == 1) > 0.6
+
+
+def test_masks_that_are_not_found_again_go(stacked: Session) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    proposal = stacked.propagate(at(3), [1], PropagationConfig(min_score=1.0), redo=True).result(SOON)
+    cells.apply(proposal)
+    assert [bool((plane == 1).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
+    assert not cells.record(1).origins
+    stacked.undo()
+    assert all((plane == 1).any() for plane in data)
+
+
+def test_what_cannot_be_propagated_is_told(stacked: Session, small: Model) -> None:
+    with pytest.raises(InputError, match="no object in this plane"):
+        stacked.propagate(at(0))
+    stacked.add_image("flat", ArraySource(np.zeros(SHAPE)))
+    stacked.add_labels("flat", ArrayStore(np.zeros(SHAPE, int)))
+    with pytest.raises(InputError, match="single plane"):
+        stacked.propagate(PlaneKey.of("flat", 2))
+    with pytest.raises(InputError, match="must fit"):
+        stacked.propagate(at(3))
+    failed = stacked.propagate(at(3), [7], labels="cells")
+    assert isinstance(failed.exception(SOON), InputError)
+
+
+def test_objects_are_followed_in_another_view(stacked: Session) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3)).result(SOON))
+    side = PlaneKey.of("stack", 3, (18,), (0, 2))
+    data[:, :16][data[:, :16] == 1] = 0
+    cells.note_painted(side)
+    config = PropagationConfig(direction="down", first=12, min_score=0.0, min_overlap=0.0, min_contrast=0.0)
+    proposal = stacked.propagate(side, [1], config).result(SOON)
+    assert {change.plane.axes for change in proposal.changes} == {(0, 2)}
