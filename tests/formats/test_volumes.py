@@ -195,17 +195,42 @@ def test_colours_stay_one_layer(tmp_path: Path) -> None:
     assert attributes["rgb"]
 
 
-def test_the_reader_takes_only_what_it_reads_better_than_napari(tmp_path: Path) -> None:
-    plain, sized = tmp_path / "plain.tif", tmp_path / "sized.tif"
-    tifffile.imwrite(plain, np.zeros((6, 5), np.uint8))
-    tifffile.imwrite(sized, np.zeros((6, 5), np.uint8), imagej=True, resolution=(10, 10), metadata={"unit": "um"})
+def test_the_reader_takes_what_it_can_read_by_content(tmp_path: Path) -> None:
+    image, text = tmp_path / "plain.tif", tmp_path / "text.tif"
+    tifffile.imwrite(image, np.zeros((6, 5), np.uint8))
+    text.write_text("no image")
     (tmp_path / "pictures").mkdir()
-    assert get_reader(str(plain)) is None
+    assert get_reader(str(text)) is None
     assert get_reader(str(tmp_path / "pictures")) is None
-    assert get_reader([str(plain), str(sized)]) is None
-    reader = get_reader([str(sized)])
+    assert get_reader([str(image), str(text)]) is None
+    reader = get_reader([str(image)])
     assert reader is not None
-    assert len(reader([str(sized)])) == 1
+    assert reader([str(image)])[0][0].shape == (6, 5)
+
+
+def test_files_of_the_same_shape_become_a_stack_if_napari_wants_one(tmp_path: Path) -> None:
+    for number in range(3):
+        tifffile.imwrite(
+            tmp_path / f"{number}.tif",
+            np.full((6, 5), number, np.uint8),
+            imagej=True,
+            resolution=(5, 10),
+            metadata={"unit": "um"},
+        )
+    paths = [str(tmp_path / f"{number}.tif") for number in range(3)]
+    reader = get_reader(paths)
+    assert reader is not None
+    ((data, attributes, _),) = reader(paths)
+    assert data[:, 0, 0].tolist() == [0, 1, 2]
+    assert attributes["axis_labels"] == ("file", "y", "x")
+    np.testing.assert_allclose(attributes["scale"], [1, 0.1, 0.2])
+
+
+def test_whole_numbers_of_32_bits_are_labels_in_a_tiff_and_not_in_a_scan(tmp_path: Path) -> None:
+    many = np.random.default_rng(0).integers(0, 500, (20, 20, 20)).astype(np.int32)
+    tifffile.imwrite(tmp_path / "a.tif", many)
+    assert read_layers(tmp_path / "a.tif")[0][2] == "labels"
+    assert read_layers(write_volume(tmp_path / "a.nii", many, affine()))[0][2] == "image"
 
 
 def test_a_folder_of_dicom_slices_is_taken_and_another_is_not(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _tiff_layers(path: Path) -> list[LayerData]:
         "axis_labels": _unique([axis.lower() if axis in "TZYX" else f"axis {axis}" for axis in spatial]),
     }
     if not channels:
-        return [_as_kind((ordered, attributes), looks_like_labels(path, ordered))]
+        return [_as_kind((ordered, attributes), looks_like_labels(path, ordered, wide=True))]
     if len(channels) > 1:
         ordered = ordered.reshape(*lengths[: len(spatial)], -1)
     if channels == ["S"] and ordered.shape[-1] in (3, 4) and ordered.dtype == np.uint8:
@@ -163,17 +163,20 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], str, dict[str, tuple[float, st
     return data.astype(data.dtype.newbyteorder("="), copy=False), axes, sizes
 
 
-def has_pixel_size(path: str | Path) -> bool:
-    """Whether a TIFF says how large a pixel is."""
+def is_tiff(path: str | Path) -> bool:
+    """Whether a file begins as TIFF files do, BigTIFF included."""
     try:
-        with tifffile.TiffFile(path) as file:
-            return bool(pixel_sizes(file))
-    except Exception:  # not a TIFF: nothing is known of it
+        with Path(path).open("rb") as stream:
+            return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError:
         return False
 
 
-def looks_like_labels(path: Path, data: NDArray[Any]) -> bool:
-    """Whether a volume holds labels: whole numbers from 0 on that its name or folder calls labels, or few of them."""
+def looks_like_labels(path: Path, data: NDArray[Any], wide: bool = False) -> bool:
+    """Whether a volume holds labels: whole numbers from 0 on that its name or folder calls labels, or few of them.
+
+    With ``wide`` whole numbers of 32 bits and more are labels too, as microscopes do not make them.
+    """
     if data.size == 0 or data.dtype.kind not in "biuf":
         return False
     named = any(_LABEL_WORDS.search(text.lower()) for text in (stem(path), path.resolve().parent.name))
@@ -181,7 +184,7 @@ def looks_like_labels(path: Path, data: NDArray[Any]) -> bool:
         return False
     if data.dtype.kind != "b" and data.min() < 0:
         return False
-    return named or (data.dtype.itemsize >= 4 and data.dtype.kind in "iu") or _has_few_values(data)
+    return named or (wide and data.dtype.itemsize >= 4 and data.dtype.kind in "iu") or _has_few_values(data)
 
 
 def _is_whole(data: NDArray[Any]) -> bool:
@@ -209,20 +212,33 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """The reader for napari: of NIfTI files, and of TIFF files that say how large a pixel is."""
+    """The reader for napari, of NIfTI, DICOM and TIFF; None for what is neither, by content where it can be told.
+
+    Several files, which napari wants as a stack, become one layer if they are of the same shape.
+    """
     paths = [path] if isinstance(path, str) else list(path)
-    if not paths or not all(_is_ours(Path(one)) for one in paths):
-        return None
-    return _read_all
+    return _read_all if paths and all(_is_ours(Path(one)) for one in paths) else None
 
 
 def _is_ours(path: Path) -> bool:
     if path.is_dir():
         return holds_dicom(path)
-    name = path.name.lower()
-    return name.endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)) or has_pixel_size(path)
+    return path.name.lower().endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)) or is_tiff(path)
 
 
 def _read_all(path: Any) -> list[LayerData]:
     paths = [path] if isinstance(path, str) else list(path)
-    return [layer for one in paths for layer in read_layers(one)]
+    layers = [layer for one in paths for layer in read_layers(one)]
+    data, attributes, kind = layers[0]
+    if len(paths) < 2 or len(layers) != len(paths) or any(one[0].shape != data.shape for one in layers):
+        return layers
+    more: dict[str, Any] = {"axis_labels": ("file", *attributes["axis_labels"])}
+    more["units"] = ("pixel", *attributes["units"])
+    more["scale"] = [1.0, *attributes["scale"]]
+    if "translate" in attributes:
+        more["translate"] = [0.0, *attributes["translate"]]
+    if "affine" in attributes:
+        more["affine"] = np.eye(data.ndim + 2)
+        more["affine"][1:, 1:] = attributes["affine"]
+    kept = {key: value for key, value in attributes.items() if key != "metadata"}
+    return [(np.stack([one[0] for one in layers]), kept | more, kind)]
