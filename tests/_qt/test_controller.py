@@ -19,7 +19,7 @@ from napari_sam_lora._qt.layers import is_managed
 from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora._qt.workers import Relay
 from napari_sam_lora.labels import LabelledObject
-from napari_sam_lora.session import Session
+from napari_sam_lora.session import CancelToken, Session
 
 from .conftest import WAIT_MS, MakeController
 from .helpers import add_box, add_point
@@ -267,15 +267,27 @@ def test_results_of_other_threads_are_delivered_on_the_gui_thread_until_closed(q
 # Closing
 
 
-def test_closing_while_busy_is_clean(controller: Controller, viewer: Any, nuclei: Any, cell: LabelledObject) -> None:
+def test_closing_while_busy_waits_for_nothing_and_is_clean(
+    controller: Controller, viewer: Any, qtbot: Any, cell: LabelledObject
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(token: CancelToken) -> None:
+        begun.set()
+        go_on.wait(30)
+
+    controller.session._worker.submit("long", work)
+    assert begun.wait(30)
     for _ in range(3):
         add_point(controller, cell.centre)
     controller.previews._ask()
     controller.commit()
     controller.close()
     controller.close()
-    assert not controller.session.is_busy
+    assert controller.session.is_busy
     assert [layer.name for layer in viewer.layers] == ["nuclei"]
+    go_on.set()
+    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=WAIT_MS)
 
 
 def test_the_session_ends_with_the_window(make_napari_viewer: Any, nuclei: Any, qtbot: Any) -> None:

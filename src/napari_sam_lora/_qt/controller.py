@@ -20,9 +20,6 @@ from napari_sam_lora._qt.pointer import NegativeClicks
 from napari_sam_lora._qt.prompt_layers import Tool
 from napari_sam_lora.session import EditResult, MaskOptions, Preview, Session
 
-# Seconds that closing a window waits for what torch is doing; the thread ends by itself after that.
-CLOSE_SECONDS = 5.0
-
 T = TypeVar("T")
 
 
@@ -216,7 +213,7 @@ class Controller(Hub):
             self._keys.unbind()
 
     def close(self) -> None:
-        """End all work and let go of the viewer; labels stay. Twice does no harm."""
+        """End all work, without waiting for it, and let go of the viewer; labels stay. Twice does no harm."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -226,7 +223,7 @@ class Controller(Hub):
         self._relay.close()
         for part in (self._clicks, self.work, self.previews, self.drawing, self._choices, self._book):
             part.close()
-        self.session.close(CLOSE_SECONDS)
+        self.session.close(0)  # what torch is doing ends by itself, soon, and nobody waits for it
         self.viewer = None
         self.setParent(None)
         self.deleteLater()

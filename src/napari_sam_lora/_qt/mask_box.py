@@ -78,7 +78,7 @@ class MaskBox(QWidget):
 
     def _words(self) -> str:
         controller, preview = self._controller, self._controller.preview
-        if controller.work.loading:
+        if controller.work.loading and controller.session.model is None:
             return f"Loading the model {controller.work.loading} …"
         if controller.previews.is_waiting:
             return "Segmenting …"

@@ -193,7 +193,9 @@ class ModelBox(QWidget):
         megabytes = 2**20
         self.bar.setRange(0, max(1, total // megabytes))
         self.bar.setValue(done // megabytes)
-        self.state.say(f"Downloading {self._loading}: {done // megabytes} of {total // megabytes} MB…")
+        model = self._controller.session.model
+        meanwhile = "" if model is None else f" You can go on with {model.name}."
+        self.state.say(f"Downloading {self._loading}: {done // megabytes} of {total // megabytes} MB…{meanwhile}")
 
     def _on_failure(self, words: str) -> None:
         if self._loading:

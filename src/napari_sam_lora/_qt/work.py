@@ -65,19 +65,23 @@ class Work(QObject):
 
     def close(self) -> None:
         """Remove what is shown of progress."""
-        self._bars.clear()
+        for loading in (True, False):
+            self._bars.clear(loading=loading)
 
     def _loaded(self, future: Future[Any]) -> None:
         if future is self._loading:  # not one that was superseded
             self.loading = ""
+            self._bars.clear(loading=True)
             self.loading_changed.emit("")
 
     def _on_busy(self, busy: bool) -> None:
         if not busy:
-            self._bars.clear()
+            self._bars.clear(loading=False)
         self.busy_changed.emit(busy)
 
     def _on_progress(self, key: object, done: int, total: int) -> None:
+        if key == ("model",) and not self.loading:  # said by a download that was cancelled meanwhile
+            return
         self._bars.update(key, done, total)
         self.progressed.emit(key, done, total)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import nullcontext
+from threading import Lock, current_thread
 from typing import Any, TypeVar
 
 from napari.utils import progress
@@ -21,16 +23,19 @@ class Relay(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._is_open = True
+        self._home, self._closing = current_thread(), Lock()
         self._followed: list[tuple[SignalInstance, Callable[..., None]]] = []
         self._posted.connect(self._run)
 
     def post(self, call: Callable[[], None]) -> None:
         """Run a call on the relay's thread: at once if this is it, queued if not. Nothing happens after `close`."""
-        if self._is_open:
-            try:
-                self._posted.emit(call)
-            except RuntimeError:  # Qt has deleted the relay in the meantime
-                self._is_open = False
+        # Another thread must not be in the middle of this while the relay is closed and deleted.
+        with nullcontext() if current_thread() is self._home else self._closing:
+            if self._is_open:
+                try:
+                    self._posted.emit(call)
+                except RuntimeError:  # Qt has deleted the relay in the meantime
+                    self._is_open = False
 
     def follow(self, event: SignalInstance, call: Callable[..., None]) -> None:
         """Run ``call`` with what an event of the session brings."""
@@ -52,7 +57,8 @@ class Relay(QObject):
 
     def close(self) -> None:
         """Drop what is under way and follow nothing any more."""
-        self._is_open = False
+        with self._closing:
+            self._is_open = False
         for event, call in self._followed:
             event.disconnect(call, missing_ok=True)
         self._followed.clear()
@@ -93,10 +99,10 @@ class ProgressBars:
         if bar is not None:
             bar.close()
 
-    def clear(self) -> None:
-        """Remove all bars: the work has ended, or was cancelled."""
-        while self._bars:
-            self._bars.popitem()[1].close()
+    def clear(self, *, loading: bool) -> None:
+        """Remove the bar of the model that is being loaded, or all others: that work has ended, or was cancelled."""
+        for kind in [one for one in self._bars if (one == "model") == loading]:
+            self._close(kind)
 
 
 def _deliver(finished: Future[T], done: Callable[[T], None], failed: Callable[[BaseException], None] | None) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from psygnal import Signal
 
 from napari_sam_lora.errors import AdapterError, InputError
+from napari_sam_lora.model.registry import MODELS
 from napari_sam_lora.session.adapters import AdapterLibrary
 from napari_sam_lora.session.engine import Engine, PlaneCache, PredictorCache
+from napari_sam_lora.session.fetching import KEY, Fetcher
 from napari_sam_lora.session.worker import CancelToken, Priority, TorchThread, emit_safely, plain_words
 
 if TYPE_CHECKING:
@@ -40,9 +42,10 @@ class ModelSession:
         self._active: tuple[str, Adapter] | None = None
         self._last_active = ""
         self._predictors, self._planes = PredictorCache(), PlaneCache()
-        self._worker = TorchThread(threads=threads)
+        self._worker, self._fetcher = TorchThread(threads=threads), Fetcher()
         self._worker.busy_changed.connect(lambda busy: emit_safely(self.busy_changed, busy))
-        self._worker.progressed.connect(lambda key, done, total: emit_safely(self.progressed, key, done, total))
+        for thread in (self._worker, self._fetcher):
+            thread.progressed.connect(lambda key, done, total: emit_safely(self.progressed, key, done, total))
 
     def load_model(
         self,
@@ -53,10 +56,20 @@ class ModelSession:
     ) -> Future[Model]:
         """Load a model in the worker, fetching it first if need be; prompts and labels stay.
 
-        If it fails, the present model stays. An active adapter is deactivated if it belongs to another base. Given a
-        folder, embeddings are kept there as well, for later sessions.
+        A file is fetched in a thread of its own, and the present model works meanwhile. If anything fails, or is
+        cancelled, the present model stays. A newer call replaces an older one. An active adapter is deactivated if it
+        belongs to another base. Given a folder, embeddings are kept there as well, for later sessions.
         """
-        return self._submit(Priority.PROMPT, ("model",), self._load, name, device, input_size, embeddings_folder)
+        given = (name, device, input_size, embeddings_folder)
+        self.cancel("model")
+        info = MODELS.get(str(name))
+        if info is None or info.asset is not None:
+            return self._submit(Priority.PROMPT, KEY, self._load, _nothing, *given)
+        loading = self._fetcher.fetch(
+            info, lambda check: self._worker.submit_with(Priority.PROMPT, KEY, self._load, check, *given)
+        )
+        loading.add_done_callback(self._report_failure)
+        return loading
 
     @property
     def model(self) -> Model | None:
@@ -117,6 +130,8 @@ class ModelSession:
 
     def cancel(self, kind: str) -> None:
         """Cancel the waiting or running work of a kind: "model", "everything", "resegment" or "embed"."""
+        if kind == "model":
+            self._fetcher.stop()
         self._worker.cancel_if(lambda key: isinstance(key, tuple) and key[0] == kind)
 
     @property
@@ -125,14 +140,17 @@ class ModelSession:
         return self._worker.is_busy
 
     def _load(
-        self, token: CancelToken, name: str | Path, device: str, input_size: int | None, embeddings_folder: Path | None
+        self,
+        token: CancelToken,
+        check: Callable[[], None],
+        name: str | Path,
+        device: str,
+        input_size: int | None,
+        embeddings_folder: Path | None,
     ) -> Model:
         from napari_sam_lora.api import load_model  # noqa: PLC0415
-        from napari_sam_lora.model.download import model_path  # noqa: PLC0415
-        from napari_sam_lora.model.registry import MODELS  # noqa: PLC0415
 
-        if str(name) in MODELS:
-            model_path(MODELS[str(name)], token.progress)
+        check()
         token.check()
         model = load_model(name, device, input_size=input_size, embeddings_folder=embeddings_folder)
         token.check()
@@ -142,6 +160,12 @@ class ModelSession:
             self._set_active(None)
         emit_safely(self.model_changed)
         return model
+
+    def _end_threads(self, timeout: float | None) -> bool:
+        """Cancel all work; whether the threads have ended, each within the timeout."""
+        self._fetcher.stop()
+        fetched = self._fetcher.close(timeout)
+        return self._worker.close(timeout) and fetched
 
     def _set_active(self, active: tuple[str, Adapter] | None) -> None:
         self._active = active
@@ -176,3 +200,7 @@ class ModelSession:
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, CancelledError):
             emit_safely(self.failed, plain_words(error))
+
+
+def _nothing() -> None:
+    """What there is to check of a model that need not be fetched."""

@@ -1,11 +1,22 @@
-"""Loading native libraries beside a viewer's graphics driver."""
+"""Native libraries and threads: loading beside a viewer's graphics driver, and ending with the program."""
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import os
 import sys
+import threading
+
+# Native code that still runs when the interpreter goes can take the process down with it.
+EXIT_SECONDS = 120.0
+
+
+def wait_at_exit(thread: threading.Thread | None) -> None:
+    """Let the program, when it ends, wait for a thread that was asked to end and needs a while for it."""
+    if thread is not None and thread.is_alive():
+        atexit.register(thread.join, EXIT_SECONDS)
 
 
 def import_triton_apart() -> None:

@@ -242,7 +242,9 @@ class Session(StackSession):
             self._training.discard()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Discard training, cancel all work and end both threads; True if they ended in time. Twice does no harm.
+        """Discard training, cancel all work and end all threads; True if they ended in time. Twice does no harm.
+
+        Threads that need longer end by themselves, and a program that ends before waits for them.
 
         Parameters
         ----------
@@ -250,7 +252,7 @@ class Session(StackSession):
             Seconds for each thread; by default as long as it takes.
         """
         self.discard()
-        ended = self._worker.close(timeout)
+        ended = self._end_threads(timeout)
         return ended and (self._training is None or self._training.wait(timeout).is_final)
 
     def _keep(self, name: str, adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ from psygnal import Signal
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.session.native import wait_at_exit
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.prompts import group_rows
 from napari_sam_lora.session.records import StoredPrompts
@@ -166,6 +167,8 @@ class TrainingJob:
         """Wait for the end and return the latest event. Do not call it on a GUI thread."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
+            if self._discarded:
+                wait_at_exit(self._thread)
         return self._event
 
     def _ask(self, paused: bool = False, stopped: bool = False, discarded: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""One long-lived thread for all torch work of a session."""
+"""Long-lived threads that do a session's work: one for all that needs torch, and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from napari_sam_lora.errors import SamLoraError
-from napari_sam_lora.session.native import import_triton_apart
+from napari_sam_lora.session.native import import_triton_apart, wait_at_exit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class _Job:
         return (self.priority, self.number) < (other.priority, other.number)
 
 
-class TorchThread:
+class JobThread:
     """Runs jobs one after the other in a thread of its own, which starts with the first job.
 
     Events (emitted from the worker thread)
@@ -93,15 +93,13 @@ class TorchThread:
     ----------
     name : str
         Of the thread.
-    threads : int, optional
-        Threads that torch may use for each operation; torch's own choice by default.
     """
 
     busy_changed = Signal(bool)
     progressed = Signal(object, int, int)
 
-    def __init__(self, name: str = "napari-sam-lora", threads: int | None = None) -> None:
-        self._name, self._threads = name, threads
+    def __init__(self, name: str = "napari-sam-lora") -> None:
+        self._name = name
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
         self._running: _Job | None = None
@@ -171,7 +169,8 @@ class TorchThread:
         Returns
         -------
         bool
-            Whether the thread has ended within the timeout (seconds). Closing twice does no harm.
+            Whether the thread has ended within the timeout (seconds). If not, it ends by itself as soon as the running
+            job lets it, and a program that ends before waits for that. Closing twice does no harm.
         """
         with self._changed:
             self._closed = True
@@ -181,6 +180,7 @@ class TorchThread:
         if thread is None or thread is threading.current_thread():
             return True
         thread.join(timeout)
+        wait_at_exit(thread)
         return not thread.is_alive()
 
     def _take(self, wanted: Callable[[_Job], bool]) -> list[_Job]:
@@ -193,12 +193,11 @@ class TorchThread:
                 self._running.token.cancel()
         return taken
 
-    def _run(self) -> None:
-        import_triton_apart()
-        import torch  # noqa: PLC0415
+    def _prepare(self) -> None:
+        """In the thread, before the first job."""
 
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+    def _run(self) -> None:
+        self._prepare()
         was_busy = False
         while True:
             with self._changed:
@@ -235,6 +234,29 @@ class TorchThread:
         finally:  # also where the future was cancelled before the job began
             with self._changed:
                 self._running = None
+
+
+class TorchThread(JobThread):
+    """The thread for all torch work of a session.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread.
+    threads : int, optional
+        Threads that torch may use for each operation; torch's own choice by default.
+    """
+
+    def __init__(self, name: str = "napari-sam-lora", threads: int | None = None) -> None:
+        super().__init__(name)
+        self._threads = threads
+
+    def _prepare(self) -> None:
+        import_triton_apart()
+        import torch  # noqa: PLC0415
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
 
 
 def emit_safely(signal: SignalInstance, *args: Any) -> None:
