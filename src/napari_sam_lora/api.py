@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.labels import LabelMeaning
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
-from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
+from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything
 from napari_sam_lora.model.checkpoints import LoadedModel, load
 from napari_sam_lora.model.device import pick_device
 from napari_sam_lora.model.embedding_files import EmbeddingFiles
@@ -94,34 +94,6 @@ class Model(StackMethods):
     def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
         """Masks of the prompted objects, one a row; see `Predictor.segment`."""
         return self.predictor.segment(embedding, prompts, multimask)
-
-    def segment_everything(
-        self,
-        image: ArrayLike,
-        config: EverythingConfig | None = None,
-        *,
-        smallest: int = 0,
-        progress: Progress | None = None,
-    ) -> NDArray[np.int32]:
-        """Segment all objects of a plane without prompts.
-
-        Parameters
-        ----------
-        image : array_like
-            (y, x) or (y, x, c).
-        config : EverythingConfig, optional
-        smallest : int
-            Objects with fewer pixels are left out.
-        progress : callable, optional
-            Called with the batches of clicks done and all of them.
-
-        Returns
-        -------
-        int32 (y, x)
-            Instance ids; 0 is background.
-        """
-        records = self.segment_everything_records(image, config, progress=progress)
-        return records_to_labels(records, np.shape(image)[:2], smallest)
 
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None

@@ -16,6 +16,7 @@ from napari_sam_lora.api import Model
 from napari_sam_lora.cli import segment
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.model.automatic import EverythingConfig
+from napari_sam_lora.stacks.tiles import TilingConfig
 
 from .conftest import Run, plane
 
@@ -64,7 +65,9 @@ def test_everything_mode_follows_its_parameters_and_tells_each_plane_apart(
 ) -> None:
     seen: list[EverythingConfig] = []
 
-    def everything(self: Model, image: object, config: EverythingConfig, *, smallest: int, progress: object) -> object:
+    def everything(
+        self: Model, image: object, config: EverythingConfig, *, smallest: int, progress: object, tiling: TilingConfig
+    ) -> object:
         seen.append(config)
         assert smallest == 7
         assert callable(progress)

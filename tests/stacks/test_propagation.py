@@ -201,4 +201,4 @@ def test_what_does_not_fit_is_refused(small: Model, discs: Discs) -> None:
         {"smallest": -1},
     ):
         with pytest.raises(InputError):
-            PropagationConfig(**wrong)  # type: ignore[arg-type]
+            PropagationConfig(**wrong)

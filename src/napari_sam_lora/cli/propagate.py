@@ -19,6 +19,7 @@ from napari_sam_lora.io.prompt_files import PromptFile
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.stacks.config import PropagationConfig
+    from napari_sam_lora.stacks.tiles import TilingConfig
 
 TITLE = "propagation"
 
@@ -74,6 +75,7 @@ class Propagator:
     ----------
     model : Model
     config : PropagationConfig
+    tiling : TilingConfig
     prompts : PromptFile or None
     seeds : Path or None
         File or folder, where there are no prompts.
@@ -84,6 +86,7 @@ class Propagator:
 
     model: Model
     config: PropagationConfig
+    tiling: TilingConfig
     prompts: PromptFile | None
     seeds: Path | None
     seed_plane: int | None
@@ -99,7 +102,7 @@ class Propagator:
         found = self._seeds(path, image)
         out = np.zeros((image.plane_count, *image.plane_shape), np.int64)
         share = 0.0
-        for done in propagate(self.model, image.data, found, config=self.config):
+        for done in propagate(self.model, image.data, found, config=self.config, tiling=self.tiling):
             done.write(out[done.index])
             if done.total:
                 bar.update(done.done / done.total - share)

@@ -31,6 +31,7 @@ from napari_sam_lora.labels import add_masks
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.model.automatic import EverythingConfig
+    from napari_sam_lora.stacks.tiles import TilingConfig
 
 NAME = "segment"
 HELP = "segment images, from prompts or everything, to label TIFFs"
@@ -39,6 +40,7 @@ HELP = "segment images, from prompts or everything, to label TIFFs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415  torch is imported when it is needed
+    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
 
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the label TIFFs go")
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "preprocessing", PreprocessingSettings)
     add_options(parser, "everything mode", EverythingConfig)
     propagate.add_arguments(parser)
+    add_options(parser, "large planes", TilingConfig)
     parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")
     parser.usage = "%(prog)s IMAGES... --output FOLDER [options]"
     parser.set_defaults(run=run)
@@ -68,12 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Run the command."""
     from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
+    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
 
     prompts = read_prompts(options.prompts) if options.prompts else None
     everything, followed = given_options(options, "everything mode"), propagate.checked(options)
     if (prompts or followed) and everything:
         other = "--propagate" if followed else "--prompts"
         raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to {other}.")
+    tiling = TilingConfig(**given_options(options, "large planes"))
     images = find_images(options.images)
     if prompts:
         images = _prompted(images, prompts, console)
@@ -83,12 +88,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.say(f"{len(images) - len(targets)} of {len(images)} images have a label file already.")
     check_output(list(targets.values()), options.overwrite)
     if targets:
-        model, config = _model(options, console), EverythingConfig(**everything)
-        segmenter: _Segmenter | propagate.Propagator = _Segmenter(
-            model, prompts, config, options.smallest, options.axes
-        )
+        model, axes = _model(options, console), options.axes
+        segmenter: _Segmenter | propagate.Propagator
         if followed:
-            segmenter = propagate.Propagator(model, followed, prompts, options.seeds, options.seed_plane, options.axes)
+            segmenter = propagate.Propagator(model, followed, tiling, prompts, options.seeds, options.seed_plane, axes)
+        else:
+            segmenter = _Segmenter(model, prompts, EverythingConfig(**everything), tiling, options.smallest, axes)
         _segment_all(segmenter, targets, console)
 
 
@@ -164,9 +169,15 @@ class _Segmenter:
     """Labels of one image after the other."""
 
     def __init__(
-        self, model: Model, prompts: PromptFile | None, everything: EverythingConfig, smallest: int, axes: str | None
+        self,
+        model: Model,
+        prompts: PromptFile | None,
+        everything: EverythingConfig,
+        tiling: TilingConfig,
+        smallest: int,
+        axes: str | None,
     ) -> None:
-        self._model, self._prompts, self._everything = model, prompts, everything
+        self._model, self._prompts, self._everything, self._tiling = model, prompts, everything, tiling
         self._smallest, self._axes = smallest, axes
 
     def labels(self, path: Path, bar: Any) -> NDArray[np.int64]:
@@ -197,13 +208,21 @@ class _Segmenter:
             done = batches / total / image.plane_count
 
         labels = self._model.segment_everything(
-            plane, self._everything, smallest=self._smallest, progress=progress
+            plane, self._everything, smallest=self._smallest, progress=progress, tiling=self._tiling
         ).astype(np.int64)
         bar.update(1 / image.plane_count - done)
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 
     def _prompted(self, plane: NDArray[Any], asked: PlanePrompts) -> NDArray[np.int64]:
+        from napari_sam_lora.stacks.everything import is_tiled, segment_prompted  # noqa: PLC0415
+        from napari_sam_lora.stacks.placed import Asked  # noqa: PLC0415
+
         asked.check_inside(plane.shape[:2])
+        if is_tiled((plane.shape[0], plane.shape[1]), self._model.predictor, self._tiling):
+            by_id = dict(zip(asked.ids, Asked.rows(asked.prompts), strict=True))
+            found = segment_prompted(self._model.predictor, plane, by_id, self._tiling)
+            small = np.flatnonzero(np.bincount(found.ravel()) < self._smallest)
+            return np.where(np.isin(found, small), 0, found)
         result = self._model.segment(self._model.encode(plane), asked.prompts)
         rows = add_masks(np.zeros(plane.shape[:2], np.int64), result.masks, result.scores)
         sizes = np.bincount(rows.ravel(), minlength=len(asked.ids) + 1)

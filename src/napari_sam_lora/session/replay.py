@@ -71,25 +71,25 @@ def everything(
     smallest: int,
 ) -> Proposal:
     """All objects of a plane that lie, at least by half, on unlabelled pixels; the best first."""
-    from napari_sam_lora.model.automatic import everything as find_everything  # noqa: PLC0415
-    from napari_sam_lora.model.automatic import records_to_labels  # noqa: PLC0415
+    from napari_sam_lora.stacks.everything import find_everything, numbered  # noqa: PLC0415
 
     token.check()
     found = find_everything(engine.predictor(), source.read(plane), config, token.progress)
     token.check()
-    kept = [one for one in found if smallest <= one["area"] <= labels.size / 2]
-    kept.sort(key=lambda one: -one["area"])  # as records_to_labels numbers them
-    instances = records_to_labels(kept, (labels.shape[0], labels.shape[1]))
+    kept = [one for one in found if smallest <= one.region.area <= labels.size / 2]
+    kept.sort(key=lambda one: -one.region.area)
+    instances = numbered([one.region for one in kept], (labels.shape[0], labels.shape[1]))
     changes, covered = [], 0
     for number, one in enumerate(kept, start=1):
-        whole = instances == number
-        free = whole & (labels == 0)
+        y0, x0, y1, x1 = one.region.box
+        whole = instances[y0:y1, x0:x1] == number
+        free = whole & (labels[y0:y1, x0:x1] == 0)
         if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(whole):
             covered += 1
             continue
-        changes.append(
-            ProposedChange(plane, 0, Region.of(np.zeros_like(free)), Region.of(free), one["predicted_iou"], 0.0)
-        )
+        cut = Region.of(free)
+        moved = Region((cut.origin[0] + y0, cut.origin[1] + x0), cut.crop)
+        changes.append(ProposedChange(plane, 0, Region.of(np.zeros_like(free)), moved, one.score, 0.0))
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", engine.name, covered)
 

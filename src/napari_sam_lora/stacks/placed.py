@@ -19,6 +19,8 @@ from napari_sam_lora.stacks.tiles import Box, Tile, TilingConfig, level_for, pyr
 
 # Full-size logits held at once, in pixels.
 _PIXELS_AT_ONCE = 2**24
+# A lower predicted IoU from points alone may mean that only a part of the object was seen.
+_UNSURE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,11 @@ class Asked:
             )
             for row in range(len(prompts))
         ]
+
+    @property
+    def is_points(self) -> bool:
+        """Whether there is nothing but points."""
+        return self.box is None and self.mask is None
 
     def kinds(self) -> tuple[bool, int, bool]:
         """Which prompts there are; objects with the same are decoded together."""
@@ -134,7 +141,11 @@ class PlaneDecoder:
         return prepare(self.image[tile.slices], self._predictor.input_size, self._window)
 
     def decode(self, asked: Sequence[Asked], multimask: Multimask = "auto") -> Iterator[Placed]:
-        """What the model says of each object; in any order."""
+        """What the model says of each object; in any order.
+
+        Points do not tell how large an object is: where the model is not sure of its answer, larger tiles are asked.
+        """
+        best: dict[int, Placed] = {}
         waiting: dict[tuple[int, Tile], list[int]] = {}
 
         def queue(row: int, at_least: int, extent: Box) -> None:
@@ -147,11 +158,15 @@ class PlaneDecoder:
             (place, tile), rows = min(waiting.items(), key=lambda item: item[0])
             del waiting[place, tile]
             for placed in self._decode_tile(tile, rows, asked, multimask):
-                box = placed.region().box
-                if place + 1 < len(self.levels) and placed.tile.cuts(_shifted(box), self.shape):
-                    queue(placed.row, place + 1, _union(asked[placed.row].extent, box))
+                box, row = placed.region().box, placed.row
+                cut = placed.tile.cuts(_shifted(box), self.shape)
+                if not cut and (row not in best or placed.score > best[row].score):
+                    best[row] = placed
+                unsure = asked[row].is_points and placed.score < _UNSURE
+                if place + 1 < len(self.levels) and (cut or unsure):
+                    queue(row, place + 1, _union(asked[row].extent, box) if cut else asked[row].extent)
                 else:
-                    yield placed
+                    yield best.pop(row, placed)
 
     def _decode_tile(
         self, tile: Tile, rows: Sequence[int], asked: Sequence[Asked], multimask: Multimask

@@ -1,0 +1,173 @@
+"""Everything mode in planes of any size, and prompts of objects in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from skimage.segmentation import relabel_sequential
+from torchvision.ops import nms  # type: ignore[import-untyped]
+
+from napari_sam_lora.images import fixed_window, to_rgb8
+from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
+from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.following import segment_seeds
+from napari_sam_lora.stacks.placed import Asked, PlaneDecoder
+from napari_sam_lora.stacks.tiles import Level, Tile, TilingConfig, pyramid
+
+# Of tiles that are searched; whatever is not longer lies wholly in one of them.
+OVERLAP = 0.25
+# Objects nearly as long as that are taken from larger tiles too, and the better one is kept.
+_MARGIN = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """An object of a plane.
+
+    Attributes
+    ----------
+    region : Region
+    score : float
+        Predicted IoU.
+    """
+
+    region: Region
+    score: float
+
+
+def is_tiled(shape: tuple[int, int], predictor: Predictor, tiling: TilingConfig | None = None) -> bool:
+    """Whether a plane of this shape (y, x) is cut into tiles."""
+    return len(pyramid(shape, predictor.input_size, tiling)) > 1
+
+
+def find_everything(
+    predictor: Predictor,
+    image: ArrayLike,
+    config: EverythingConfig | None = None,
+    progress: Progress | None = None,
+    tiling: TilingConfig | None = None,
+) -> list[Found]:
+    """All objects of a plane, best first.
+
+    A large plane is searched in tiles of several sizes, each for the objects that fit it. Masks that are cut by the
+    edge of a tile are left out: another tile holds them whole. Tiles in which nothing is to be seen are passed over.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    image : array_like
+        (y, x) or (y, x, c).
+    config : EverythingConfig, optional
+        Its clicks are those of a tile.
+    progress : callable, optional
+        Called with the batches of clicks done and all of them; an exception that it raises ends the search.
+    tiling : TilingConfig, optional
+    """
+    pixels, config = np.asarray(image), config or EverythingConfig()
+    levels = _levels((pixels.shape[0], pixels.shape[1]), predictor, tiling)
+    window = fixed_window(pixels, predictor.preprocessing) if len(levels) > 1 else predictor.preprocessing
+    shown = replace(predictor, preprocessing=window)
+    work = [(place, tile) for place, level in enumerate(levels) for tile in level.tiles()]
+    found: list[Found] = []
+    for number, (place, tile) in enumerate(work):
+        report = _part_of(progress, number, len(work))
+        part = pixels[tile.slices]
+        if len(levels) > 1 and not np.ptp(to_rgb8(part, window)):
+            continue
+        for one in _search(shown, part, tile, config, report):
+            if _belongs(one.region, place, tile, levels):
+                found.append(one)
+    if progress is not None and len(work) > 1:
+        progress(len(work) * _STEPS, len(work) * _STEPS)
+    return _without_doubles(found, config.box_nms_thresh if len(levels) > 1 else 1.0)
+
+
+def segment_everything(
+    predictor: Predictor,
+    image: ArrayLike,
+    config: EverythingConfig | None = None,
+    progress: Progress | None = None,
+    tiling: TilingConfig | None = None,
+    smallest: int = 0,
+) -> NDArray[np.int32]:
+    """`find_everything` as instance ids int32 (y, x), numbered without gaps; smaller objects are in front."""
+    shape = np.shape(image)[:2]
+    if not is_tiled((shape[0], shape[1]), predictor, tiling):
+        return records_to_labels(everything(predictor, image, config, progress), (shape[0], shape[1]), smallest)
+    found = find_everything(predictor, image, config, progress, tiling)
+    return paint([one.region for one in found], (shape[0], shape[1]), smallest)
+
+
+def paint(regions: Sequence[Region], shape: tuple[int, int], smallest: int = 0) -> NDArray[np.int32]:
+    """Instance ids of masks as `records_to_labels` gives them."""
+    kept = [region for region in regions if smallest <= region.area <= shape[0] * shape[1] / 2]
+    labels = numbered(sorted(kept, key=lambda region: -region.area), shape)
+    return np.asarray(relabel_sequential(labels)[0], np.int32)
+
+
+def numbered(regions: Sequence[Region], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Label image int32 (y, x) of masks, counted from 1; later ones are in front."""
+    labels = np.zeros(shape, np.int32)
+    for number, region in enumerate(regions, start=1):
+        y0, x0, y1, x1 = region.box
+        labels[y0:y1, x0:x1][region.crop] = number
+    return labels
+
+
+def segment_prompted(
+    predictor: Predictor, image: ArrayLike, asked: Mapping[int, Asked], tiling: TilingConfig | None = None
+) -> NDArray[np.int64]:
+    """Labels (y, x) of prompted objects by id, in a plane of any size; a pixel goes to the highest logit."""
+    decoder = PlaneDecoder(predictor, image, tiling)
+    labels = np.zeros(decoder.shape, np.int64)
+    for label, region in segment_seeds(decoder, asked, np.ones(decoder.shape, np.bool_)).objects.items():
+        y0, x0, y1, x1 = region.box
+        labels[y0:y1, x0:x1][region.crop] = label
+    return labels
+
+
+_STEPS = 100
+
+
+def _levels(shape: tuple[int, int], predictor: Predictor, tiling: TilingConfig | None) -> list[Level]:
+    return [
+        level if level.is_whole else replace(level, overlap=OVERLAP)
+        for level in pyramid(shape, predictor.input_size, tiling)
+    ]
+
+
+def _search(
+    predictor: Predictor, part: NDArray[np.generic], tile: Tile, config: EverythingConfig, report: Progress | None
+) -> Iterator[Found]:
+    for record in everything(predictor, part, config, report):
+        region = Region.of(record["segmentation"])
+        moved = Region((region.origin[0] + tile.y0, region.origin[1] + tile.x0), region.crop)
+        yield Found(moved, float(record["predicted_iou"]))
+
+
+def _belongs(region: Region, place: int, tile: Tile, levels: Sequence[Level]) -> bool:
+    """Whether an object is whole and of the size that tiles of this level are for."""
+    y0, x0, y1, x1 = region.box
+    if tile.cuts((float(y0), float(x0), float(y1), float(x1)), levels[place].shape):
+        return False
+    return place == 0 or max(region.crop.shape) > _MARGIN * OVERLAP * levels[place - 1].side
+
+
+def _without_doubles(found: Sequence[Found], threshold: float) -> list[Found]:
+    if not found:
+        return []
+    boxes = torch.tensor([one.region.box for one in found], dtype=torch.float32)
+    kept = nms(boxes, torch.tensor([one.score for one in found]), threshold)
+    return [found[index] for index in kept.tolist()]
+
+
+def _part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Progress of one of several searches, as a share of all."""
+    if progress is None or count == 1:
+        return progress
+    return lambda done, total: progress(number * _STEPS + done * _STEPS // max(total, 1), count * _STEPS)
