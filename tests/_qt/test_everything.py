@@ -11,6 +11,7 @@ from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.everything_box import EverythingBox
 from napari_sam_lora._qt.everything_form import PARAMETERS, EverythingForm
 from napari_sam_lora._qt.layers import is_managed
+from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora.model.automatic import EverythingConfig
 from napari_sam_lora.session import Session
@@ -191,3 +192,19 @@ def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
     qtbot.addWidget(form)
     assert form.values()["points_per_side"] == 32
     assert form.values()["pred_iou_thresh"] is None
+
+
+def test_a_dock_that_is_closed_takes_the_proposal_along_though_its_section_is_folded(
+    viewer: Any, controller: Controller, put: Any, qtbot: Any
+) -> None:
+    panel = PromptPanel(viewer)
+    dock = viewer.window.add_dock_widget(panel)
+    box = panel._everything
+    ask_for_few(box)
+    find(box, qtbot)
+    assert "SAM proposal" in viewer.layers
+    assert not box.isVisible()
+    viewer.window.remove_dock_widget(dock)
+    assert "SAM proposal" not in viewer.layers
+    assert box.proposal is None
+    put(panel)  # deletes it

@@ -56,6 +56,19 @@ def test_keys_work_while_a_panel_is_open_only(controller: Controller, viewer: An
     assert not {coerce_keybinding(one.key) for one in keys.KEYS} & set(viewer.keymap)
 
 
+def test_closing_the_dock_gives_the_keys_back(
+    controller: Controller, viewer: Any, panel: PromptPanel, put: Any
+) -> None:
+    controller.panel_left(panel)
+    other = PromptPanel(viewer)
+    dock = viewer.window.add_dock_widget(other)
+    controller.attach(other)
+    assert coerce_keybinding("Shift-C") in viewer.keymap
+    viewer.window.remove_dock_widget(dock)
+    assert coerce_keybinding("Shift-C") not in viewer.keymap
+    put(other)  # deletes it
+
+
 def test_a_key_that_somebody_else_has_bound_stays_theirs(controller: Controller, viewer: Any) -> None:
     pressed: list[str] = []
     viewer.bind_key("Shift-C", lambda _: pressed.append("theirs"))

@@ -81,6 +81,10 @@ class AdaptersPanel(ScrollPanel):
         super().showEvent(event)
         self.controller.attach(self)
 
+    def leave(self) -> None:
+        """Without any panel, keys do nothing."""
+        self.controller.panel_left(self)
+
     def refresh(self) -> None:
         """Show which adapter is in use, and what can be done."""
         session, entry = self.controller.session, self.table.entry

@@ -121,7 +121,7 @@ class Choices(QObject):
         for axis in plane.other_axes:
             viewer.dims.set_point(axis + offset, float(world[axis]))
         if centre is not None:
-            camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+            camera = getattr(viewer, "scene", viewer).camera  # where it was before napari 0.9 warns since
             camera.center = (0.0, *(float(world[axis]) for axis in plane.axes))
 
     def update_plane(self) -> None:

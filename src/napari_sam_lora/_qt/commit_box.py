@@ -39,6 +39,7 @@ class CommitBox(QWidget):
         self._next = button("Next object", "Begin another object and keep this one (Shift-N)", controller.next_object)
         self._reset = button("Reset", "Remove the prompts of this plane (Shift-R)", controller.clear_prompts)
         self._undo = button("Undo", "Take back the last change of the labels (Ctrl-Z)", controller.undo)
+        self._redo = button("Redo", "Do again what was taken back (Ctrl-Shift-Z)", controller.redo)
         whole = column(self)
         whole.addWidget(heading("3. Add it to the labels"))
         whole.addWidget(row(QLabel("Labels"), self._target))
@@ -46,7 +47,8 @@ class CommitBox(QWidget):
         whole.addWidget(self._overwrite)
         whole.addWidget(self._add)
         whole.addWidget(self._message)
-        whole.addWidget(row(self._next, self._reset, self._undo))
+        whole.addWidget(row(self._next, self._reset))
+        whole.addWidget(row(self._undo, self._redo))
         self._connect()
         self.refresh()
 
@@ -68,7 +70,9 @@ class CommitBox(QWidget):
         self._add.setEnabled(drawn)
         self._next.setEnabled(drawn)
         self._reset.setEnabled(drawn)
-        self._undo.setEnabled(any(labels.last_done is not None for labels in controller.session.labels.values()))
+        labels = controller.session.labels.values()
+        self._undo.setEnabled(any(one.last_done is not None for one in labels))
+        self._redo.setEnabled(any(one.last_undone is not None for one in labels))
 
     def _connect(self) -> None:
         controller = self._controller

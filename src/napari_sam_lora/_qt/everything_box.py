@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.everything_form import EverythingForm
 from napari_sam_lora._qt.layers import data_shape
@@ -50,7 +48,7 @@ class EverythingBox(QWidget):
         self.bar = QProgressBar()
         self.stop = action("Cancel", "Stop looking; nothing is changed", self.cancel)
         self.working = row(self.bar, self.stop)
-        self.accept = action("Add", "Add the objects that are shown to the labels; Undo takes it back", self._accept)
+        self.accept = action("Add", "Add the objects that are shown to the labels; Ctrl-Z takes it back", self._accept)
         self.discard = action("Discard", "Forget what was found", self.forget)
         self.deciding = row(self.accept, self.discard)
         self._lay_out()
@@ -81,12 +79,10 @@ class EverythingBox(QWidget):
         controller.loading_changed.connect(self._on_loading)
         controller.progressed.connect(self._on_progress)
 
-    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
-        """A panel that is closed leaves no proposal behind."""
-        super().hideEvent(event)
-        if main_window_of(self) is None:
-            self.cancel()
-            self.forget()
+    def leave(self) -> None:
+        """Call it when the panel is closed: it leaves no proposal behind, though the section may be folded."""
+        self.cancel()
+        self.forget()
 
     # Looking
 

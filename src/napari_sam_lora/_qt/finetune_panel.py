@@ -50,6 +50,10 @@ class FinetunePanel(ScrollPanel):
         self.controller.attach(self)
         self.desk.measure()
 
+    def leave(self) -> None:
+        """Without any panel, keys do nothing."""
+        self.controller.panel_left(self)
+
     def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
         """A dock that is closed takes its panel away without telling it; a run may be going on."""
         super().hideEvent(event)

@@ -16,7 +16,7 @@ from napari_sam_lora.session import EditResult, LabelSet, ObjectRecord
 
 
 class ObjectActions(QObject):
-    """Edits of the selected objects of the target, each one step of undo.
+    """Edits of the selected objects of the target, each one step of the controller's undo.
 
     Parameters
     ----------
@@ -39,8 +39,6 @@ class ObjectActions(QObject):
         self.edit = self._action(
             "Edit prompts", "Bring the prompts of the selected object back, to change them and its mask", self._edit
         )
-        self.undo = self._action("Undo", "Take back the last change of the labels", controller.undo)
-        self.redo = self._action("Redo", "Do again what was taken back", controller.redo)
 
     def of_selection(self) -> list[QAction]:
         """Those that need a selection."""
@@ -60,9 +58,6 @@ class ObjectActions(QObject):
             if self._all_approved
             else "Mark the selected objects as right: segmenting again leaves them as they are"
         )
-        labels = self._controller.session.labels.values()
-        self.undo.setEnabled(any(one.last_done is not None for one in labels))
-        self.redo.setEnabled(any(one.last_undone is not None for one in labels))
 
     def set_approved(self, label: int, approved: bool) -> None:
         """Approve one object, or take that back."""

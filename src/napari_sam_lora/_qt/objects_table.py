@@ -102,7 +102,6 @@ class ObjectsTable(QWidget):
             row(*(button_of(one) for one in (actions.delete, actions.merge, actions.split))),
             row(*(button_of(one) for one in (actions.approve, actions.edit))),
             row(self.classes, self.edit_classes),
-            row(*(button_of(one) for one in (actions.undo, actions.redo))),
             self.complete,
         ):
             layout.addWidget(widget)

@@ -14,7 +14,9 @@ class Words(QLabel):
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
         self.setWordWrap(True)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        policy.setHeightForWidth(True)  # or the room is that of unwrapped text
+        self.setSizePolicy(policy)
 
 
 def button(text: str, tip: str, call: Callable[..., Any] | None = None, *, checkable: bool = False) -> QPushButton:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.parts import Words
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Fluorescence nuclei."
@@ -39,6 +40,15 @@ class ScrollPanel(QWidget):
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(area)
         self.setMinimumWidth(240)
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """A dock that is closed lets go of its panel; one under another tab, or hidden, is still open."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.ParentChange and main_window_of(self) is None:
+            self.leave()
+
+    def leave(self) -> None:
+        """Called when the dock of the panel was closed; also while it is being made."""
 
 
 class LayerCombo(QComboBox):

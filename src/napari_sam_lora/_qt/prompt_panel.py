@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_sam_lora._qt import keys
-from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.commit_box import CommitBox
 from napari_sam_lora._qt.controller import controller_of
 from napari_sam_lora._qt.everything_box import EverythingBox
@@ -39,9 +38,10 @@ class PromptPanel(ScrollPanel):
         self._tools = ToolBox(self.controller)
         self._mask = MaskBox(self.controller)
         self._commit = CommitBox(self.controller)
+        self._everything = EverythingBox(self.controller)
         self._more = (
             folded("Objects", ObjectsTable(self.controller)),
-            folded("Find everything", EverythingBox(self.controller)),
+            folded("Find everything", self._everything),
             self._project(),
             folded("Keys", Words(keys.table())),
         )
@@ -74,11 +74,10 @@ class PromptPanel(ScrollPanel):
         super().showEvent(event)
         self.controller.attach(self)
 
-    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
-        """A panel under another tab is still open; one whose dock was closed is not."""
-        super().hideEvent(event)
-        if main_window_of(self) is None:
-            self.controller.panel_left(self)
+    def leave(self) -> None:
+        """Leave nothing behind but what is being drawn, and what was added."""
+        self._everything.leave()
+        self.controller.panel_left(self)
 
     def _project(self) -> QWidget:
         """Unfolded if there is a session to restore."""

@@ -16,9 +16,6 @@ class Notice(Words):
 
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
-        policy = self.sizePolicy()
-        policy.setHeightForWidth(True)  # or the room is that of unwrapped text
-        self.setSizePolicy(policy)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setVisible(bool(text))
 

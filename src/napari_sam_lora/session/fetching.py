@@ -59,7 +59,7 @@ class Fetcher(JobThread):
         return result
 
     def stop(self) -> None:
-        """Fetch nothing any more. A connection that gives no answer may take a while to end, but nobody waits for it."""
+        """Fetch nothing more. A connection that gives no answer may take a while to end, but nobody waits for it."""
         self._awaited.cancel()
         self.cancel(KEY)
 
