@@ -6,24 +6,27 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_sam_lora.images import Prepared, Preprocessing, prepare
+from napari_sam_lora.images import Prepared, Preprocessing, fixed_window, prepare
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.preview import MaskOptions, Preview, RowMask, segment_rows
 from napari_sam_lora.session.prompts import Row
+from napari_sam_lora.session.tiled_rows import segment_row
 from napari_sam_lora.session.worker import CancelToken
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
     from napari_sam_lora.model.predictor import Predictor
+    from napari_sam_lora.stacks.tiles import Level, Tile
 
 PLANES_KEPT = 24
 PREDICTORS_KEPT = 3
-_Key = tuple[PlaneKey, Preprocessing, int]
+_Key = tuple[PlaneKey, Preprocessing, int, "Tile | None"]
 
 
 class PlaneCache:
@@ -32,22 +35,49 @@ class PlaneCache:
     def __init__(self, most: int = PLANES_KEPT) -> None:
         self._most = most
         self._held: OrderedDict[_Key, tuple[ImageSource, Prepared]] = OrderedDict()
+        self._windows: OrderedDict[tuple[PlaneKey, Preprocessing], tuple[ImageSource, Preprocessing]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, source: ImageSource, plane: PlaneKey, preprocessing: Preprocessing, input_size: int) -> Prepared:
-        """The plane as SAM sees it; read if it is not held, or is held of another source."""
-        key = (plane, preprocessing, input_size)
+    def get(
+        self,
+        source: ImageSource,
+        plane: PlaneKey,
+        preprocessing: Preprocessing,
+        input_size: int,
+        tile: Tile | None = None,
+    ) -> Prepared:
+        """The plane, or a tile of it, as SAM sees it; read if it is not held, or is held of another source."""
+        key = (plane, preprocessing, input_size, tile)
         with self._lock:
             held = self._held.get(key)
             if held is not None and held[0] is source:
                 self._held.move_to_end(key)
                 return held[1]
-        prepared = prepare(source.read(plane), input_size, preprocessing)
+        pixels = source.read(plane)
+        if tile is None:
+            prepared = prepare(pixels, input_size, preprocessing)
+        else:
+            window = self._window(source, plane, preprocessing, pixels)
+            prepared = prepare(pixels[tile.slices], input_size, window)
         with self._lock:
             self._held[key] = source, prepared
             while len(self._held) > self._most:
                 self._held.popitem(last=False)
         return prepared
+
+    def _window(
+        self, source: ImageSource, plane: PlaneKey, preprocessing: Preprocessing, pixels: NDArray[Any]
+    ) -> Preprocessing:
+        """That of the whole plane, for all its tiles."""
+        with self._lock:
+            held = self._windows.get((plane, preprocessing))
+        if held is None or held[0] is not source:
+            held = source, fixed_window(pixels, preprocessing)
+            with self._lock:
+                self._windows[plane, preprocessing] = held
+                while len(self._windows) > self._most:
+                    self._windows.popitem(last=False)
+        return held[1]
 
 
 class PredictorCache:
@@ -94,18 +124,37 @@ class Engine:
         """In the worker thread only."""
         return self.predictors.get(self.model, self.adapter)
 
-    def prepared(self, source: ImageSource, plane: PlaneKey, window: tuple[float, float] | None = None) -> Prepared:
-        """The pixels of a plane as this model sees them, with another intensity window if one is given."""
+    def prepared(
+        self,
+        source: ImageSource,
+        plane: PlaneKey,
+        window: tuple[float, float] | None = None,
+        tile: Tile | None = None,
+    ) -> Prepared:
+        """The pixels of a plane or a tile as this model sees them, with another intensity window if one is given."""
         predictor = self.predictor()
         preprocessing = predictor.preprocessing
         if window is not None:
             preprocessing = replace(preprocessing, window=window)
-        return self.planes.get(source, plane, preprocessing, predictor.input_size)
+        return self.planes.get(source, plane, preprocessing, predictor.input_size, tile)
+
+    def _levels(self, source: ImageSource, plane: PlaneKey) -> list[Level]:
+        from napari_sam_lora.stacks.tiles import pyramid  # noqa: PLC0415
+
+        return pyramid(plane.shape(source.shape), self.predictor().input_size)
 
     def segment(
         self, source: ImageSource, plane: PlaneKey, rows: Sequence[Row], options: MaskOptions
     ) -> list[RowMask | None]:
-        """Masks of some objects of a plane; see `segment_rows`."""
+        """Masks of some objects of a plane; see `segment_rows`. Of a large plane only tiles are encoded."""
+        levels = self._levels(source, plane)
+        if len(levels) > 1:
+
+            def in_tile(tile: Tile, row: Row) -> RowMask | None:
+                prepared = self.prepared(source, plane, options.window, tile)
+                return segment_rows(self.predictor(), prepared, [row], options)[0]
+
+            return [segment_row(in_tile, levels, row) for row in rows]
         return segment_rows(self.predictor(), self.prepared(source, plane, options.window), rows, options)
 
     def preview(
@@ -135,8 +184,10 @@ class Engine:
         )
 
     def embed(self, token: CancelToken, source: ImageSource, plane: PlaneKey) -> None:
-        """Encode a plane, so that a later preview finds its embedding in memory."""
+        """Encode a plane, so that a later preview finds its embedding in memory; a large one waits for prompts."""
         token.check()
+        if len(self._levels(source, plane)) > 1:
+            return
         prepared = self.prepared(source, plane)
         token.check()
         self.predictor().encode_prepared(prepared)
