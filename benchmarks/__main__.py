@@ -2,9 +2,9 @@
 
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
-Those on labelled sets (zero_shot, learning, everything) need folders, see `benchmarks.sets`, and are left out without.
-``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its own; its
-options, at their defaults here, are those of ``python -m benchmarks.NAME``.
+Those on labelled sets (zero_shot, learning, everything, propagation) need folders, see `benchmarks.sets`, and are left
+out without. ``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its
+own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 SPEED = ("encoder", "lora_step", "prompt", "viewer")
-QUALITY = ("zero_shot", "learning", "everything")
+QUALITY = ("zero_shot", "learning", "everything", "propagation")
 # These write their figures too.
-WRITING = ("learning", "everything")
+WRITING = ("learning", "everything", "propagation")
 
 
 def command(name: str, folders: list[Path], output: Path) -> list[str]:
