@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_sam_lora._qt.geometry import current_plane, data_shape, placed_plane, transform_of, world_to_data
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey
-from napari_sam_lora.session.planes import check_plane
+from napari_sam_lora.session.planes import Box, check_plane
 
 __all__ = [
     "NapariSource",
@@ -121,13 +121,19 @@ class NapariStore:
         """The largest id that the dtype can hold."""
         return int(np.iinfo(self.layer.data.dtype).max)
 
-    def read(self, plane: PlaneKey) -> NDArray[np.int64]:
-        """A copy of one plane (y, x)."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
+        """A copy of one plane (y, x), or of a part of it."""
         check_plane(plane, self.shape)
-        pixels = np.asarray(self.layer.data[plane.slices()])
+        pixels = np.asarray(self.layer.data[plane.slices(box)])
         return np.array(pixels.T if plane.is_transposed else pixels, np.int64)
 
-    def write(self, plane: PlaneKey, where: NDArray[np.bool_], values: int | NDArray[np.integer[Any]]) -> None:
+    def write(
+        self,
+        plane: PlaneKey,
+        where: NDArray[np.bool_],
+        values: int | NDArray[np.integer[Any]],
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
         """Set pixels as one undoable step, or as part of the running transaction."""
         check_plane(plane, self.shape)
         self._check_writable(values)
@@ -135,7 +141,7 @@ class NapariStore:
         if not len(pixels[0]):
             return
         rest = iter(plane.index)
-        shown = dict(zip(plane.axes, pixels, strict=True))
+        shown = {axis: places + start for axis, places, start in zip(plane.axes, pixels, origin, strict=True)}
         indices = tuple(
             shown[axis] if axis in shown else np.full(len(pixels[0]), next(rest)) for axis in range(plane.ndim)
         )

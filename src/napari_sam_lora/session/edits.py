@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.planes import Box, PlaneKey
 from napari_sam_lora.session.preview import Preview
 from napari_sam_lora.session.records import ObjectRecord, StoredPrompts
 from napari_sam_lora.session.regions import Region
@@ -79,8 +79,10 @@ class Plan:
         Records that will be new or different; None removes one.
     ids : tuple of int
         See `EditResult`; without any, nothing is to be done.
-    kept_out : int
     message : str
+    kept_out : int
+    boxes : mapping of PlaneKey to tuple of int
+        The part of a plane that ``planes`` has of it; those that are not in here are whole.
     """
 
     name: str
@@ -89,10 +91,23 @@ class Plan:
     ids: tuple[int, ...]
     message: str
     kept_out: int = 0
+    boxes: Mapping[PlaneKey, Box] = field(default_factory=dict)
+
+
+def box_of_commit(preview: Preview, policy: CommitPolicy) -> Box:
+    """The part of the plane that `plan_commit` needs."""
+    if policy.target == "replace":
+        return 0, 0, preview.masks.shape[1], preview.masks.shape[2]
+    return Region.of(np.any(preview.masks, axis=0)).box
 
 
 def plan_commit(
-    present: Pixels, preview: Preview, policy: CommitPolicy, next_id: int, records: Mapping[int, ObjectRecord]
+    present: Pixels,
+    box: Box,
+    preview: Preview,
+    policy: CommitPolicy,
+    next_id: int,
+    records: Mapping[int, ObjectRecord],
 ) -> Plan:
     """Write the masks of a preview into a plane.
 
@@ -100,23 +115,25 @@ def plan_commit(
 
     Parameters
     ----------
-    present : int64 (y, x)
-        The plane as it is.
+    present : int64 (h, w)
+        Part of the plane as it is.
+    box : tuple of int
+        Which part; see `box_of_commit`.
     next_id : int
     records : mapping of int to ObjectRecord
         Of the objects that are there.
     """
     own = {"new": 0, "class": policy.class_id}.get(policy.target, policy.label)
     replaced = policy.target == "replace"
-    wanted: NDArray[np.bool_] = np.any(preview.masks, axis=0)
-    y0, x0, y1, x1 = Region.of(wanted).box
-    part = present[y0:y1, x0:x1]
-    free = np.ones(part.shape, np.bool_) if policy.overwrite else (part == 0) | (part == own)
-    kept_out = int(np.count_nonzero(wanted[y0:y1, x0:x1] & ~free))
-    owner = np.full(part.shape, -1, np.int32)
+    y0, x0, y1, x1 = box
+    masks = preview.masks[:, y0:y1, x0:x1]
+    wanted: NDArray[np.bool_] = np.any(masks, axis=0)
+    free = np.ones(present.shape, np.bool_) if policy.overwrite else (present == 0) | (present == own)
+    kept_out = int(np.count_nonzero(wanted & ~free))
+    owner = np.full(present.shape, -1, np.int32)
     for row in np.argsort(preview.scores, kind="stable"):  # the best one last
-        owner[preview.masks[row, y0:y1, x0:x1] & free] = row
-    gains = (owner >= 0) & (replaced | (own == 0) | (part != own))
+        owner[masks[row] & free] = row
+    gains = (owner >= 0) & (replaced | (own == 0) | (present != own))
     rows = [row for row in range(len(preview)) if (gains & (owner == row)).any()]
     if not rows:
         return Plan("commit", {}, {}, (), _why_nothing(wanted, kept_out), kept_out)
@@ -128,16 +145,11 @@ def plan_commit(
         others = {plane: stored for plane, stored in known.prompts.items() if plane != preview.plane}
         changed[own] = replace(known, origin="prompted", prompts=MappingProxyType(others))
     for row, label in zip(rows, ids, strict=True):
-        pixels[y0:y1, x0:x1][owner == row] = label
+        pixels[owner == row] = label
         changed[label] = _committed(changed.get(label) or records.get(label), label, preview, row, policy)
-    return Plan(
-        "commit",
-        {preview.plane.on(""): pixels},
-        changed,
-        tuple(changed),
-        _what_was_added(tuple(changed), policy, kept_out),
-        kept_out,
-    )
+    ids, plane = list(changed), preview.plane.on("")
+    message = _what_was_added(ids, policy, kept_out)
+    return Plan("commit", {plane: pixels}, changed, tuple(ids), message, kept_out, {plane: box})
 
 
 def plan_delete(planes: Mapping[PlaneKey, Pixels], labels: Sequence[int]) -> Plan:

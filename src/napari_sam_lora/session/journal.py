@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.planes import Box, PlaneKey
 from napari_sam_lora.session.records import ObjectClass, ObjectRecord
+from napari_sam_lora.session.regions import Region
 from napari_sam_lora.session.stores import LabelStore
 
 STEPS = 200
@@ -29,34 +30,61 @@ class Meta:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Pixels of one plane before and after: positions in C order, and values of any length that is equal."""
+    """Pixels of one plane before and after.
+
+    Attributes
+    ----------
+    plane : PlaneKey
+    box : tuple of int
+        The part of the plane in which they are.
+    where : intp (n,)
+        Their positions in that part, in C order.
+    before, after : int64 (n,)
+    """
 
     plane: PlaneKey
+    box: Box
     where: NDArray[np.intp]
     before: NDArray[np.int64]
     after: NDArray[np.int64]
 
     @classmethod
-    def between(cls, plane: PlaneKey, before: NDArray[np.int64], after: NDArray[np.int64]) -> Change | None:
-        """The difference of two states of a plane; None if there is none."""
-        where = np.flatnonzero(before != after)
-        if not len(where):
+    def between(
+        cls, plane: PlaneKey, before: NDArray[np.int64], after: NDArray[np.int64], origin: tuple[int, int] = (0, 0)
+    ) -> Change | None:
+        """The difference of two states of a plane, or of a part that begins at an origin; None if there is none."""
+        changed = Region.of(before != after)
+        if not changed.area:
             return None
-        return cls(plane, where, before.ravel()[where], after.ravel()[where])
+        y0, x0, y1, x1 = changed.box
+        where = np.flatnonzero(changed.crop)
+        values = [pixels[y0:y1, x0:x1].ravel()[where] for pixels in (before, after)]
+        box = (y0 + origin[0], x0 + origin[1], y1 + origin[0], x1 + origin[1])
+        return cls(plane, box, where, *values)
 
     def ids(self) -> list[int]:
         """Objects that gain or lose pixels."""
         return [int(label) for label in np.union1d(self.before, self.after) if label]
 
-    def values(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What a plane (y, x) has at these positions."""
-        return pixels.ravel()[self.where]
+    def values(self, store: LabelStore) -> NDArray[np.int64]:
+        """What a store has at these positions."""
+        return store.read(self.plane, self.box).ravel()[self.where]
 
-    def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Where it changes something, (y, x)."""
-        mask = np.zeros(shape, np.bool_)
+    def mask(self) -> NDArray[np.bool_]:
+        """Where it changes something in its box, (h, w)."""
+        y0, x0, y1, x1 = self.box
+        mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
         mask.ravel()[self.where] = True
         return mask
+
+    def write(self, store: LabelStore, values: NDArray[np.int64]) -> None:
+        """Put values (n,) at these positions."""
+        store.write(self.plane, self.mask(), values, self.box[:2])
+
+    def copy_to(self, pixels: NDArray[np.int64], store: LabelStore) -> None:
+        """Let a plane (y, x) have what a store has at these positions."""
+        y0, x0, y1, x1 = self.box
+        pixels[y0:y1, x0:x1][self.mask()] = self.values(store)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +110,13 @@ class Entry:
 
     def pixels_are(self, store: LabelStore, state: State) -> bool:
         """Whether the store has the pixels "before" or "after" this edit; they are compared, so nobody is trusted."""
-        return all(
-            np.array_equal(change.values(store.read(change.plane)), getattr(change, state)) for change in self.changes
-        )
+        return all(np.array_equal(change.values(store), getattr(change, state)) for change in self.changes)
 
     def parted(self, store: LabelStore) -> tuple[Entry, Entry]:
         """Two entries that do the same, from "before" to the store's present pixels and from there to "after"."""
         first, second = [], []
         for change in self.changes:
-            present = change.values(store.read(change.plane))
+            present = change.values(store)
             first.append(replace(change, after=present))
             second.append(replace(change, before=present))
         return replace(self, changes=tuple(first)), replace(self, changes=tuple(second), before=self.after)
@@ -100,11 +126,8 @@ class Entry:
         other = "before" if state == "after" else "after"
         with store.transaction():
             for change in self.changes:
-                present = change.values(store.read(change.plane))
-                same = present == getattr(change, other)
-                part = replace(change, where=change.where[same])
-                shape = change.plane.shape(store.shape)
-                store.write(change.plane, part.mask(shape), getattr(change, state)[same])
+                same = change.values(store) == getattr(change, other)
+                replace(change, where=change.where[same]).write(store, getattr(change, state)[same])
 
 
 class Journal:

@@ -14,6 +14,7 @@ from napari_sam_lora.session.edits import (
     EditResult,
     Pixels,
     Plan,
+    box_of_commit,
     check_ids,
     plan_commit,
     plan_delete,
@@ -127,13 +128,15 @@ class LabelSet(TrackedLabels):
         """
         policy = policy or CommitPolicy()
         check_plane(preview.plane, self.store.shape)
-        present = self.store.read(preview.plane)
-        if preview.masks.shape[1:] != present.shape:
-            raise InputError(f"The labels have planes of {present.shape}, the image of {preview.masks.shape[1:]}.")
+        shape = preview.plane.shape(self.store.shape)
+        if preview.masks.shape[1:] != shape:
+            raise InputError(f"The labels have planes of {shape}, the image of {preview.masks.shape[1:]}.")
         if policy.target in ("part", "replace"):
             check_ids([policy.label], self._measure.ids())
         self._check_class(policy.class_id, needed=policy.target == "class")
-        return self._do(plan_commit(present, preview, policy, self.next_id(), self._records_of(self._measure.ids())))
+        box, records = box_of_commit(preview, policy), self._records_of(self._measure.ids())
+        present = self.store.read(preview.plane, box)
+        return self._do(plan_commit(present, box, preview, policy, self.next_id(), records))
 
     def apply(self, proposal: Proposal, accept: Iterable[int] | None = None) -> EditResult:
         """Make proposed changes, all or those with the given positions, as one step.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_sam_lora.labels import find_objects
-from napari_sam_lora.session.planes import PlaneKey
+from napari_sam_lora.session.planes import Box, PlaneKey
 from napari_sam_lora.session.records import ObjectStats
 from napari_sam_lora.session.regions import Region
 from napari_sam_lora.session.stores import LabelStore
@@ -21,14 +21,13 @@ LARGE = 2**26
 # Up to this id, places of objects are kept in a list by id.
 LARGEST_DENSE = 2**20
 Index = tuple[int, ...]
-_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class _Part:
     area: int
     centroid: tuple[float, float]
-    box: _Box
+    box: Box
 
 
 class Measure:
@@ -48,8 +47,8 @@ class Measure:
         self._unseen_max = store.max_label() if self._large else 0
         self._dirty: set[Index] = set() if self._large else set(np.ndindex(*leading))
 
-    def touch(self, plane: PlaneKey, where: NDArray[np.bool_] | None = None) -> None:
-        """Measure again where this plane, or a part (y, x) of it, lies."""
+    def touch(self, plane: PlaneKey, where: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)) -> None:
+        """Measure again where this plane lies, or pixels (y, x) of it or of a part that begins at an origin."""
         ndim = plane.ndim
         ranges: list[NDArray[np.intp]] = []
         rest = iter(plane.index)
@@ -59,7 +58,8 @@ class Measure:
             elif where is None:
                 ranges.append(np.arange(self._store.shape[axis]))
             else:
-                ranges.append(np.flatnonzero(where.any(1 - plane.axes.index(axis))))
+                side = plane.axes.index(axis)
+                ranges.append(np.flatnonzero(where.any(1 - side)) + origin[side])
         for index in np.ndindex(*(len(places) for places in ranges[:-2])):
             self._dirty.add(tuple(int(places[i]) for places, i in zip(ranges, index, strict=False)))
 
@@ -71,7 +71,7 @@ class Measure:
             self._dirty -= measured
 
     def update(
-        self, plane: PlaneKey, labels: Iterable[int], where: NDArray[np.bool_], pixels: NDArray[np.int64]
+        self, plane: PlaneKey, labels: Iterable[int], where: NDArray[np.bool_], origin: tuple[int, int] = (0, 0)
     ) -> None:
         """Measure some objects of a plane again, after a change.
 
@@ -80,22 +80,23 @@ class Measure:
         labels : iterable of int
             The objects that gained or lost pixels.
         where : bool (y, x)
-            The pixels that changed.
-        pixels : int64 (y, x)
-            The plane as it is now.
+            The pixels that changed, of the plane or of a part of it.
+        origin : tuple of int
+            (y, x) of that part in the plane.
         """
         parts = self._parts.get(plane.index)
         if parts is None or plane.index in self._dirty or plane.axes != (plane.ndim - 2, plane.ndim - 1):
-            self.touch(plane, where)
+            self.touch(plane, where, origin)
             return
         y0, x0, y1, x1 = Region.of(where).box
+        changed = (y0 + origin[0], x0 + origin[1], y1 + origin[0], x1 + origin[1])
         for label in labels:
             known = parts.pop(label, None)
-            box = (y0, x0, y1, x1) if known is None else _around((y0, x0, y1, x1), known.box)
-            rows, columns = slice(box[0], box[2]), slice(box[1], box[3])
+            box = changed if known is None else _around(changed, known.box)
             places = self._where.setdefault(label, set())
-            if (pixels[rows, columns] == label).any():
-                parts[label] = _part(pixels, label, rows, columns)
+            mask = self._store.read(plane, box) == label
+            if mask.any():
+                parts[label] = _part(mask, box[0], box[1])
                 places.add(plane.index)
             else:
                 places.discard(plane.index)
@@ -167,7 +168,7 @@ class Measure:
         self._dirty.clear()
 
 
-def _around(a: _Box, b: _Box) -> _Box:
+def _around(a: Box, b: Box) -> Box:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
@@ -179,12 +180,14 @@ def _measure(plane: NDArray[np.int64]) -> dict[int, _Part]:
             found.label: (slice(found.box[0], found.box[2]), slice(found.box[1], found.box[3]))
             for found in find_objects(plane)
         }
-    return {label: _part(plane, label, *boxes[label]) for label in boxes}
+    return {
+        label: _part(plane[rows, columns] == label, int(rows.start), int(columns.start))
+        for label, (rows, columns) in boxes.items()
+    }
 
 
-def _part(plane: NDArray[np.int64], label: int, rows: slice, columns: slice) -> _Part:
-    """One object that is somewhere in this part of a plane."""
-    ys, xs = np.nonzero(plane[rows, columns] == label)
-    y0, x0 = int(rows.start), int(columns.start)
+def _part(mask: NDArray[np.bool_], y0: int, x0: int) -> _Part:
+    """One object, whose mask (h, w) of a part of a plane that begins here has at least one pixel."""
+    ys, xs = np.nonzero(mask)
     box = (y0 + int(ys[0]), x0 + int(xs.min()), y0 + int(ys[-1]) + 1, x0 + int(xs.max()) + 1)
     return _Part(len(ys), (y0 + float(ys.mean()), x0 + float(xs.mean())), box)

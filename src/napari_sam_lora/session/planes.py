@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 
+# Half-open y0, x0, y1, x1 of a part of a plane.
+Box = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True, order=True)
 class PlaneKey:
@@ -64,10 +67,14 @@ class PlaneKey:
         index[axis] += offset
         return PlaneKey(self.image, self.axes, tuple(index))
 
-    def slices(self) -> tuple[int | slice, ...]:
-        """What to index the data array with; the result has the displayed axes in rising order, see `is_transposed`."""
+    def slices(self, box: Box | None = None) -> tuple[int | slice, ...]:
+        """What to index the data array with, for the plane or for a part of it.
+
+        The result has the displayed axes in rising order, see `is_transposed`.
+        """
         rest = iter(self.index)
-        return tuple(slice(None) if axis in self.axes else next(rest) for axis in range(self.ndim))
+        sides = (slice(None), slice(None)) if box is None else (slice(box[0], box[2]), slice(box[1], box[3]))
+        return tuple(sides[self.axes.index(axis)] if axis in self.axes else next(rest) for axis in range(self.ndim))
 
     @property
     def is_transposed(self) -> bool:

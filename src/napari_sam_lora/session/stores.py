@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.session.planes import PlaneKey, check_plane
+from napari_sam_lora.session.planes import Box, PlaneKey, check_plane
 
 _Step = list[tuple[PlaneKey, tuple[NDArray[np.intp], ...], NDArray[Any], NDArray[Any]]]
 
@@ -32,18 +32,27 @@ class LabelStore(Protocol):
         """The largest id that the dtype can hold."""
         ...
 
-    def read(self, plane: PlaneKey) -> NDArray[np.int64]:
-        """A copy of one plane (y, x)."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
+        """A copy of one plane (y, x), or of a part of it."""
         ...
 
-    def write(self, plane: PlaneKey, where: NDArray[np.bool_], values: int | NDArray[np.integer[Any]]) -> None:
+    def write(
+        self,
+        plane: PlaneKey,
+        where: NDArray[np.bool_],
+        values: int | NDArray[np.integer[Any]],
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
         """Set pixels as ONE undoable step, or as part of the running transaction.
 
         Parameters
         ----------
         where : bool (y, x)
+            Of the plane, or of a part of it.
         values : int or array (n,)
             One for all, or one for each True pixel in C order.
+        origin : tuple of int
+            (y, x) of that part in the plane.
         """
         ...
 
@@ -92,16 +101,23 @@ class ArrayStore:
         """The largest id that the dtype can hold."""
         return int(np.iinfo(self.data.dtype).max)
 
-    def read(self, plane: PlaneKey) -> NDArray[np.int64]:
-        """A copy of one plane (y, x)."""
-        return self._view(plane).astype(np.int64)
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
+        """A copy of one plane (y, x), or of a part of it."""
+        return self._view(plane, box).astype(np.int64)
 
-    def write(self, plane: PlaneKey, where: NDArray[np.bool_], values: int | NDArray[np.integer[Any]]) -> None:
+    def write(
+        self,
+        plane: PlaneKey,
+        where: NDArray[np.bool_],
+        values: int | NDArray[np.integer[Any]],
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
         """Set pixels as one undoable step, or as part of the running transaction."""
         if np.min(values, initial=0) < 0 or np.max(values, initial=0) > self.largest_id:
             raise InputError(f"These labels hold ids up to {self.largest_id}: convert them to int32 for more.")
         with self.transaction():
-            view, pixels = self._view(plane), np.nonzero(where)
+            rows, columns = np.nonzero(where)
+            view, pixels = self._view(plane), (rows + origin[0], columns + origin[1])
             before = view[pixels]
             view[pixels] = values
             after = view[pixels]
@@ -147,9 +163,9 @@ class ArrayStore:
         """The largest id in use anywhere in the array."""
         return int(self.data.max(initial=0))
 
-    def _view(self, plane: PlaneKey) -> NDArray[Any]:
+    def _view(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
         check_plane(plane, self.shape)
-        view = self.data[plane.slices()]
+        view = self.data[plane.slices(box)]
         return view.T if plane.is_transposed else view
 
     def _put(self, step: _Step, before: bool) -> None:

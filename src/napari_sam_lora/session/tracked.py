@@ -18,6 +18,7 @@ from napari_sam_lora.session.records import ObjectClass, ObjectRecord
 from napari_sam_lora.session.stores import LabelStore
 
 PLANES_WATCHED = 8
+_WHOLE = (0, 0, 0, 0)
 
 
 class TrackedLabels:
@@ -95,7 +96,7 @@ class TrackedLabels:
                 self.objects_changed.emit()
             return moved
         ids = change.ids()
-        self._measure.update(key, ids, change.mask(key.shape(self.store.shape)), present)
+        self._measure.update(key, ids, change.mask(), change.box[:2])
         records = {label: self._record(label).painted_in(key) for label in ids}
         self._edited.add(key)
         self._push("painting", (change,), self._with_records(records))
@@ -155,13 +156,17 @@ class TrackedLabels:
         """Carry out a plan as one step."""
         if not plan.ids:
             return EditResult((), 0, plan.kept_out, plan.message)
-        found = [Change.between(plane, self.store.read(plane), after) for plane, after in plan.planes.items()]
+        found = [
+            Change.between(
+                plane, self.store.read(plane, plan.boxes.get(plane)), after, plan.boxes.get(plane, _WHOLE)[:2]
+            )
+            for plane, after in plan.planes.items()
+        ]
         changes = tuple(change for change in found if change is not None)
         if changes:
             with self.store.transaction():
                 for change in changes:
-                    shape = change.plane.shape(self.store.shape)
-                    self.store.write(change.plane, change.mask(shape), change.after)
+                    change.write(self.store, change.after)
             self._edited.update(change.plane for change in changes)
             self._reread(changes)
         self._push(plan.name, changes, self._with_records(plan.records))
@@ -185,20 +190,20 @@ class TrackedLabels:
         ids: set[int] = set()
         for entry in entries:
             for change in entry.changes:
-                known = self._known.get(change.plane)
                 self._reread((change,))
-                if known is not None:  # what was painted besides shows in comparison with it
-                    known.flat[change.where] = change.before if state == "before" else change.after
-                    self._known[change.plane] = known
                 ids |= set(change.ids())
         return tuple(sorted(ids))
 
     def _reread(self, changes: Iterable[Change]) -> None:
         for change in changes:
             self._changed.add(change.plane)
-            pixels = self.store.read(change.plane)
-            self._measure.update(change.plane, change.ids(), change.mask(change.plane.shape(self.store.shape)), pixels)
-            self._remember(change.plane, pixels)
+            self._measure.update(change.plane, change.ids(), change.mask(), change.box[:2])
+            known = self._known.get(change.plane)
+            if known is None:
+                self._remember(change.plane, self.store.read(change.plane))
+            else:  # what was painted besides goes on showing in comparison with it
+                change.copy_to(known, self.store)
+                self._remember(change.plane, known)
             self._reread_crossing(change.plane)
 
     def _reread_crossing(self, plane: PlaneKey) -> None:
