@@ -202,3 +202,11 @@ def test_what_does_not_fit_is_refused(small: Model, discs: Discs) -> None:
     ):
         with pytest.raises(InputError):
             PropagationConfig(**wrong)
+
+
+def test_a_dask_stack_is_followed_like_an_array(small: Model, discs: Discs) -> None:
+    dask = pytest.importorskip("dask.array", reason="dask is not installed")
+    stack = dask.from_array(discs.image, chunks=(1, 64, 64))
+    config = PropagationConfig(direction="up", last=6)
+    lazy = propagate_volume(small, stack, discs.labels[4], 4, config)
+    assert np.array_equal(lazy, propagate_volume(small, discs.image, discs.labels[4], 4, config))
