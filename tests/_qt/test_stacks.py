@@ -186,3 +186,91 @@ def test_the_3d_view_has_no_plane_and_keeps_the_prompts(
     controller.commit()
     viewer.dims.ndisplay = 2
     assert len(controller.session.draft(plane)) == 1
+
+
+# Undo of what is not shown
+
+
+def test_undo_shows_the_plane_that_it_changes(
+    viewer: Any, make_controller: MakeController, stack: NDArray[Any]
+) -> None:
+    viewer.add_image(stack)
+    controller = make_controller(viewer)
+    layer, said = controller.make_target(), list[str]()
+    controller.message.connect(said.append)
+    viewer.dims.set_current_step(0, 1)
+    layer.paint((1, 50, 50), 3)
+    controller.flush()
+    viewer.dims.set_current_step(0, 2)
+    controller.undo()
+    assert not layer.data.any()
+    assert controller.plane == PlaneKey.of(controller.image, 3, (1,))
+    assert said == ["Took back: painting, in the plane that is shown now."]
+    controller.redo()
+    assert said[1:] == ["Did again: painting."]
+
+
+def test_naparis_own_undo_shows_the_plane_too(
+    viewer: Any, make_controller: MakeController, stack: NDArray[Any]
+) -> None:
+    viewer.add_image(stack)
+    controller = make_controller(viewer)
+    layer = controller.make_target()
+    viewer.dims.set_current_step(0, 1)
+    layer.paint((1, 50, 50), 3)
+    controller.flush()
+    viewer.dims.set_current_step(0, 2)
+    layer.undo()
+    controller.flush()
+    assert controller.plane == PlaneKey.of(controller.image, 3, (1,))
+
+
+def test_undo_in_a_hidden_layer_says_so(viewer: Any, make_controller: MakeController, stack: NDArray[Any]) -> None:
+    viewer.add_image(stack, name="cells")
+    controller = make_controller(viewer)
+    layer, said = controller.make_target(), list[str]()
+    controller.message.connect(said.append)
+    layer.paint((1, 50, 50), 3)
+    controller.flush()
+    layer.visible = False
+    controller.undo()
+    assert said == ["Took back: painting, in the hidden layer cells labels."]
+
+
+def test_a_brush_of_three_dimensions_is_measured_in_all_planes_it_reaches(
+    viewer: Any, make_controller: MakeController, stack: NDArray[Any]
+) -> None:
+    viewer.add_image(stack)
+    controller = make_controller(viewer)
+    layer = controller.make_target()
+    assert controller.target is not None
+    assert controller.target.areas() == {}
+    viewer.dims.set_current_step(0, 1)
+    layer.n_edit_dimensions, layer.brush_size = 3, 5
+    layer.paint((1, 50, 50), 3)
+    controller.flush()
+    assert layer.data[0].any()
+    assert controller.target.areas() == {3: np.count_nonzero(layer.data)}
+    controller.undo()
+    assert not layer.data.any()
+    assert controller.target.areas() == {}
+
+
+def test_commits_need_not_be_noted_as_painting(
+    viewer: Any, make_controller: MakeController, stack: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.add_image(stack)
+    controller = make_controller(viewer)
+    layer = controller.make_target()
+    layer.paint((0, 50, 50), 3)
+    controller.flush()
+    labels, noted = controller.target, list[PlaneKey]()
+    assert labels is not None
+    monkeypatch.setattr(labels, "note_painted", noted.append)
+    labels.delete([3])
+    controller.flush()
+    assert not layer.data.any()
+    controller.undo()
+    controller.flush()
+    assert layer.data.any()
+    assert noted == []

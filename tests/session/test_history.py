@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_sam_lora.session import ArrayStore, CommitPolicy, LabelSet, PlaneKey
+from napari_sam_lora.session.journal import Step
 
 from .helpers import make_preview, rectangle
 
@@ -205,3 +206,46 @@ def test_painting_in_another_view_is_seen(labels: LabelSet) -> None:
     assert stack.record(1).origin == "painted"
     assert stack.stats(1).area == 28 + 90 - 7
     assert stack.note_painted(flat) == ()
+
+
+def _stack() -> LabelSet:
+    stack = LabelSet(ArrayStore(np.zeros((6, *SHAPE), np.int32)))
+    stack.commit(make_preview(rectangle(SHAPE, 4, 2, 8, 9)[None], PlaneKey.of("image", 3, (2,))))
+    return stack
+
+
+def test_what_was_taken_back_where_nobody_looks_is_told_with_the_plane_that_shows_it() -> None:
+    stack, steps = _stack(), list[Step]()
+    stack.stepped.connect(steps.append)
+    stack.undo()
+    stack.redo()
+    assert [(step.name, step.back) for step in steps] == [("commit", True), ("commit", False)]
+    here, other = PlaneKey.of("image", 3, (2,)), PlaneKey.of("image", 3, (3,))
+    assert steps[0].where_to_look(here) is None
+    assert steps[0].where_to_look(other) == here.on("")
+    assert steps[0].where_to_look(None) == here.on("")
+
+
+def test_a_plane_of_another_view_shows_what_it_goes_through() -> None:
+    stack, steps = _stack(), list[Step]()
+    stack.stepped.connect(steps.append)
+    stack.undo()
+    through, beside = (PlaneKey.of("image", 3, (y,), (0, 2)) for y in (7, 8))
+    assert steps[0].where_to_look(through) is None
+    assert steps[0].where_to_look(beside) == PlaneKey.of("", 3, (2,))
+
+
+def test_the_stores_own_undo_is_told_too() -> None:
+    stack, steps = _stack(), list[Step]()
+    stack.stepped.connect(steps.append)
+    stack.store.undo()
+    stack.note_painted(PlaneKey.of("image", 3, (0,)))
+    assert [(step.name, step.back) for step in steps] == [("commit", True)]
+
+
+def test_edits_of_metadata_have_no_place_to_look_at(labels: LabelSet) -> None:
+    steps: list[Step] = []
+    labels.approve([1])
+    labels.stepped.connect(steps.append)
+    labels.undo()
+    assert steps[0].where_to_look(None) is None

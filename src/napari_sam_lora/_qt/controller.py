@@ -15,10 +15,11 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_sam_lora._qt.closing import WindowWatch, ask_to_discard_training, main_window_of
 from napari_sam_lora._qt.hub import Hub
 from napari_sam_lora._qt.keys import KeyBinder
-from napari_sam_lora._qt.layers import unwrap
+from napari_sam_lora._qt.layers import current_plane, unwrap
 from napari_sam_lora._qt.pointer import NegativeClicks
 from napari_sam_lora._qt.prompt_layers import Tool
 from napari_sam_lora.session import EditResult, MaskOptions, Preview, Session
+from napari_sam_lora.session.journal import Step
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class Controller(Hub):
         self._panels: WeakSet[QWidget] = WeakSet()
         self._is_closed = False
         self._choices.target_chosen.connect(self._on_target)
+        self._book.stepped.connect(self._on_stepped)
 
     # Prompts and preview
 
@@ -174,11 +176,11 @@ class Controller(Hub):
 
     def undo(self) -> None:
         """Take back the last edit of any label layer."""
-        self._step(self.session.undo, "Took back", "There is nothing to take back.")
+        self._step(self.session.undo, "There is nothing to take back.")
 
     def redo(self) -> None:
         """Do it again."""
-        self._step(self.session.redo, "Did again", "There is nothing to do again.")
+        self._step(self.session.redo, "There is nothing to do again.")
 
     def flush(self) -> None:
         """Let the session see at once what was just painted."""
@@ -239,7 +241,8 @@ class Controller(Hub):
             result = self.session.commit(preview, self.policy, self._book.id_of(layer))
             self.report(result)
             if result.ids:
-                layer.visible = True
+                if not layer.visible:  # napari draws the whole layer again
+                    layer.visible = True
                 self.drawing.start_over()
                 self.previews.set_options(candidate="auto")
                 self._stop_replacing()
@@ -252,8 +255,22 @@ class Controller(Hub):
         if self.policy.target != "new":
             self.set_policy(target="new", label=0, class_id=0)
 
-    def _step(self, step: Callable[[], str | None], done: str, nothing: str) -> None:
+    def _step(self, step: Callable[[], str | None], nothing: str) -> None:
         self.flush()
         with self.told():
-            name = step()
-            self.message.emit(nothing if name is None else f"{done}: {name}.")
+            if step() is None:
+                self.message.emit(nothing)
+
+    def _on_stepped(self, name: str, step: Step) -> None:
+        """Say what was taken back or done again, and show it: who sees nothing change presses the key again."""
+        layer = self.layer_of(name)
+        if layer is None:
+            return
+        words = f"{'Took back' if step.back else 'Did again'}: {step.name}"
+        plane = step.where_to_look(current_plane(self.viewer, layer, name))
+        if not layer.visible:
+            words += f", in the hidden layer {layer.name}"
+        elif plane is not None and self.viewer.dims.ndisplay == 2:
+            self.go_to(plane.on(name))
+            words += ", in the plane that is shown now"
+        self.message.emit(f"{words}.")

@@ -16,6 +16,7 @@ from napari_sam_lora._qt.layers import (
     usable_image,
     usable_labels,
 )
+from napari_sam_lora._qt.strokes import planes_of_stroke
 from napari_sam_lora.session import PlaneKey, Session
 
 
@@ -30,6 +31,8 @@ class LayerBook(QObject):
         An image has other data now.
     objects_changed : (str)
         See `LabelSet.objects_changed`.
+    stepped : (str, Step)
+        See `LabelSet.stepped`.
     layers_changed : ()
         Layers of any kind came, went or moved.
     layer_removed : (object)
@@ -40,6 +43,7 @@ class LayerBook(QObject):
     labels_changed = Signal()
     pixels_changed = Signal(str)
     objects_changed = Signal(str)
+    stepped = Signal(str, object)
     layers_changed = Signal()
     layer_removed = Signal(object)
 
@@ -50,7 +54,7 @@ class LayerBook(QObject):
         self._layers: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._noted: dict[str, PlaneKey] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, set[tuple[int, ...]]] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
@@ -143,6 +147,7 @@ class LayerBook(QObject):
         labels = self._session.add_labels(name, NapariStore(layer))
         self._session.target = before  # which one receives objects is the user's choice
         labels.objects_changed.connect(lambda: self.objects_changed.emit(name))
+        labels.stepped.connect(lambda step: self.stepped.emit(name, step))
         self._noted.pop(name, None)
         self.watch()
 
@@ -152,7 +157,7 @@ class LayerBook(QObject):
             return
         self._disconnect(layer)
         del self._layers[name], self._shapes[name]
-        self._changed.discard(name)
+        self._changed.pop(name, None)
         self._noted.pop(name, None)
         if name in self._session.images:
             self._session.remove_image(name)
@@ -192,8 +197,11 @@ class LayerBook(QObject):
             self.labels_changed.emit()
 
     def _on_painted(self, event: Any) -> None:
-        self._changed.add(self.id_of(event.source))
-        self._timer.start()
+        name = self.id_of(event.source)
+        labels = self._session.labels.get(name)
+        if labels is not None and not labels.is_editing:
+            self._changed.setdefault(name, set()).update(planes_of_stroke(event))
+            self._timer.start()
 
     def _on_refreshed(self, event: Any) -> None:
         """After an undo, among others; also after each change of the plane, which changes nothing."""
@@ -203,9 +211,11 @@ class LayerBook(QObject):
             self._on_painted(event)
 
     def _note_changes(self) -> None:
-        changed, self._changed = self._changed, set()
-        for name in changed & set(self._session.labels):
+        changed, self._changed = self._changed, {}
+        for name in changed.keys() & self._session.labels.keys():
             layer = self._layers[name]
+            for index in changed[name]:
+                self._session.labels[name].note_painted(PlaneKey.of(name, layer.ndim, index))
             shown = current_plane(self._viewer, layer, name) or self._noted.get(name)
             plane = shown or PlaneKey.of(name, layer.ndim, (0,) * (layer.ndim - 2))
             self._session.labels[name].note_painted(plane)

@@ -81,6 +81,15 @@ class Change:
         """Put values (n,) at these positions."""
         store.write(self.plane, self.mask(), values, self.box[:2])
 
+    def is_seen_in(self, plane: PlaneKey) -> bool:
+        """Whether a plane of any view goes through the box."""
+        extent = dict(zip(self.plane.other_axes, ((place, place + 1) for place in self.plane.index), strict=True))
+        extent |= {axis: (self.box[side], self.box[side + 2]) for side, axis in enumerate(self.plane.axes)}
+        return all(
+            extent[axis][0] <= place < extent[axis][1]
+            for axis, place in zip(plane.other_axes, plane.index, strict=True)
+        )
+
     def copy_to(self, pixels: NDArray[np.int64], store: LabelStore) -> None:
         """Let a plane (y, x) have what a store has at these positions."""
         y0, x0, y1, x1 = self.box
@@ -128,6 +137,31 @@ class Entry:
             for change in self.changes:
                 same = change.values(store) == getattr(change, other)
                 replace(change, where=change.where[same]).write(store, getattr(change, state)[same])
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An edit, or a part of one, that was taken back or done again.
+
+    Attributes
+    ----------
+    name : str
+        Of the edit.
+    back : bool
+        Whether it was taken back.
+    changes : tuple of Change
+        Pixels that moved, if any.
+    """
+
+    name: str
+    back: bool
+    changes: tuple[Change, ...]
+
+    def where_to_look(self, shown: PlaneKey | None) -> PlaneKey | None:
+        """A plane that shows what has moved, if the one that is shown does not."""
+        if not self.changes or (shown is not None and any(change.is_seen_in(shown) for change in self.changes)):
+            return None
+        return self.changes[0].plane
 
 
 class Journal:

@@ -39,6 +39,8 @@ class LabelSet(TrackedLabels):
     --------------------------------------
     objects_changed : ()
         Records, pixels or classes have changed, through an edit, painting, undo or redo.
+    stepped : (Step)
+        An edit was taken back or done again, by `undo` and `redo` or through the store's own history.
 
     Parameters
     ----------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from psygnal import Signal
 
 from napari_sam_lora.session.edits import EditResult, Pixels, Plan
-from napari_sam_lora.session.journal import Change, Entry, Journal, Meta, State
+from napari_sam_lora.session.journal import Change, Entry, Journal, Meta, State, Step
 from napari_sam_lora.session.measure import Measure
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.records import ObjectClass, ObjectRecord
@@ -22,9 +23,16 @@ _WHOLE = (0, 0, 0, 0)
 
 
 class TrackedLabels:
-    """A label store, what is known of its objects, and the history of both; the base of `LabelSet`."""
+    """A label store, what is known of its objects, and the history of both; the base of `LabelSet`.
+
+    Attributes
+    ----------
+    is_editing : bool
+        Whether the store is being written to by an edit, undo or redo of this object, which need not be noted.
+    """
 
     objects_changed = Signal()
+    stepped = Signal(object)
 
     def __init__(
         self, store: LabelStore, classes: tuple[ObjectClass, ...] = (), clock: Callable[[], int] | None = None
@@ -38,6 +46,8 @@ class TrackedLabels:
         self._known: OrderedDict[PlaneKey, Pixels] = OrderedDict()
         self._edited: set[PlaneKey] = set()
         self._changed: set[PlaneKey] = set()
+        self._loose: set[PlaneKey] = set()  # painted without that the journal knows how they were before
+        self.is_editing = False
 
     # For a project
 
@@ -88,6 +98,7 @@ class TrackedLabels:
         change = None if known is None else Change.between(key, known, present)
         self._changed.add(key)
         if known is None:
+            self._loose.add(key)
             self._measure.touch(key)
         self._remember(key, present)
         self._reread_crossing(key)
@@ -128,16 +139,20 @@ class TrackedLabels:
         entry = source[-1]
         state: State = "before" if back else "after"
         if entry.changes:
-            if not (self.store.undo() if back else self.store.redo()):
-                entry.write(self.store, state)  # the store has forgotten its history
-            elif not entry.pixels_are(self.store, state):
+            with self._editing():
+                stepped = self.store.undo() if back else self.store.redo()
+                if not stepped:  # it has forgotten its history
+                    entry.write(self.store, state)
+            if not entry.pixels_are(self.store, state):
                 self._step_in_part(entry, back)
                 return entry.name
         source.pop()
         (self._journal.undone if back else self._journal.done).append(entry)
         self._meta = entry.before if back else entry.after
         self._reread(entry.changes)
+        self._reread_loose()
         self.objects_changed.emit()
+        self.stepped.emit(Step(entry.name, back, entry.changes))
         return entry.name
 
     def _step_in_part(self, entry: Entry, back: bool) -> None:
@@ -150,6 +165,7 @@ class TrackedLabels:
             self._journal.undone.append(second)
             self._meta = entry.after
             self._reread((*first.changes, *second.changes))
+            self.stepped.emit(Step(entry.name, back, second.changes if back else first.changes))
         self.objects_changed.emit()
 
     def _do(self, plan: Plan) -> EditResult:
@@ -164,13 +180,21 @@ class TrackedLabels:
         ]
         changes = tuple(change for change in found if change is not None)
         if changes:
-            with self.store.transaction():
+            with self._editing(), self.store.transaction():
                 for change in changes:
                     change.write(self.store, change.after)
             self._edited.update(change.plane for change in changes)
             self._reread(changes)
         self._push(plan.name, changes, self._with_records(plan.records))
         return EditResult(plan.ids, sum(len(change.where) for change in changes), plan.kept_out, plan.message)
+
+    @contextmanager
+    def _editing(self) -> Iterator[None]:
+        self.is_editing = True
+        try:
+            yield
+        finally:
+            self.is_editing = False
 
     def _push(self, name: str, changes: tuple[Change, ...], meta: Meta) -> None:
         self._journal.add(Entry(name, self._clock(), changes, self._meta, meta))
@@ -192,6 +216,9 @@ class TrackedLabels:
             for change in entry.changes:
                 self._reread((change,))
                 ids |= set(change.ids())
+        self._reread_loose()
+        for entry in entries:
+            self.stepped.emit(Step(entry.name, state == "before", entry.changes))
         return tuple(sorted(ids))
 
     def _reread(self, changes: Iterable[Change]) -> None:
@@ -205,6 +232,14 @@ class TrackedLabels:
                 change.copy_to(known, self.store)
                 self._remember(change.plane, known)
             self._reread_crossing(change.plane)
+
+    def _reread_loose(self) -> None:
+        """A step of the store may have changed more than the journal knows of, such as all of a stroke in space."""
+        for key in self._loose:
+            self._changed.add(key)
+            self._measure.touch(key)
+            if key in self._known:
+                self._known[key] = self.store.read(key)
 
     def _reread_crossing(self, plane: PlaneKey) -> None:
         """Planes of other views may share pixels with a changed one."""
