@@ -68,6 +68,20 @@ def click(viewer: Any, position: ArrayLike, modifiers: tuple[str, ...] = (), dra
             call(layer, event)
 
 
+def move(viewer: Any, position: ArrayLike, on_canvas: float) -> None:
+    """Move the mouse to world coordinates, no button pressed, at a position on the canvas (x = y)."""
+    event = read_only_mouse_event(
+        type="mouse_move",
+        position=tuple(np.asarray(position, float)),
+        pos=np.array([on_canvas, on_canvas]),
+        modifiers=(),
+        is_dragging=False,
+        dims_displayed=list(viewer.dims.displayed),
+        view_direction=None,
+    )
+    mouse_move_callbacks(viewer.layers.selection.active, event)
+
+
 def _gesture(drag: float) -> Iterator[tuple[str, Any, float]]:
     yield "mouse_press", mouse_press_callbacks, 0
     if drag:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
 
-from .helpers import add_box, add_point, add_shape, click, drawn_on, iou, rows_of
+from .helpers import add_box, add_point, add_shape, click, drawn_on, iou, move, rows_of
 
 Nuclei = tuple[NDArray[Any], NDArray[Any]]
 Settle = Callable[[Controller], None]
@@ -392,3 +392,40 @@ def test_shapes_with_another_transform_are_prompts_where_they_are_seen(controlle
     controller.drawing.choose_source(own)
     ((item,),) = rows_of(controller)
     np.testing.assert_allclose(item.coordinates, [[40, 60], [60, 80]])
+
+
+# What is still being drawn
+
+
+def begin_line(controller: Controller, viewer: Any, cell: LabelledObject, steps: int) -> None:
+    """Click, and then move the mouse without a second click."""
+    controller.draw_with("scribble")
+    y, x = cell.centre
+    click(viewer, (y, x - 4))
+    for number in range(1, steps + 1):
+        move(viewer, (y, x - 4 + 4 * number), on_canvas=50.0 + 20 * number)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_line_that_was_not_ended_is_ended_by_adding_the_object(
+    controller: Controller, viewer: Any, cell: LabelledObject, settle: Settle, steps: int
+) -> None:
+    add_box(controller, cell.box)
+    begin_line(controller, viewer, cell, steps)
+    controller.commit()
+    settle(controller)
+    assert controller.target_layer is not None
+    y, x = np.round(cell.centre).astype(int)
+    assert controller.target_layer.data[y, x] == 1
+    assert not len(drawn_on(controller).shapes.data)
+    add_box(controller, (10, 10, 30, 30))
+    assert [item.kind for row in rows_of(controller) for item in row] == ["box"]
+
+
+def test_a_line_that_is_being_drawn_survives_the_change_of_tools(
+    controller: Controller, viewer: Any, cell: LabelledObject
+) -> None:
+    begin_line(controller, viewer, cell, 3)
+    controller.draw_with("box")
+    assert [item.kind for row in rows_of(controller) for item in row] == ["scribble"]
+    assert drawn_on(controller).tool() == "box"

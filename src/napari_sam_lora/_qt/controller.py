@@ -21,6 +21,21 @@ from napari_sam_lora._qt.prompt_layers import Tool
 from napari_sam_lora.session import EditResult, MaskOptions, Preview, Session
 from napari_sam_lora.session.journal import Step
 
+# Names of edits for a person.
+EDITS = {
+    "commit": "adding to the labels",
+    "delete": "deleting",
+    "merge": "merging",
+    "split": "splitting",
+    "class": "choosing a class",
+    "classes": "changing the classes",
+    "approve": "approving",
+    "complete": "marking a plane as complete",
+    "everything": "adding what was found",
+    "re-segmented": "segmenting again",
+    "propagated": "following objects through the stack",
+}
+
 T = TypeVar("T")
 
 
@@ -138,7 +153,7 @@ class Controller(Hub):
 
     def commit(self) -> None:
         """Write the masks of the present prompts into the target, as soon as they are computed; see `message`."""
-        self.drawing.pull()
+        self.drawing.finish()
         if self.previews.has_prompts():
             self.previews.when_fresh(self._write)
         else:
@@ -266,7 +281,7 @@ class Controller(Hub):
         layer = self.layer_of(name)
         if layer is None:
             return
-        words = f"{'Took back' if step.back else 'Did again'}: {step.name}"
+        words = f"{'Took back' if step.back else 'Did again'}: {EDITS.get(step.name, step.name)}"
         plane = step.where_to_look(current_plane(self.viewer, layer, name))
         if not layer.visible:
             words += f", in the hidden layer {layer.name}"

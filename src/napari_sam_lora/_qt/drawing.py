@@ -112,6 +112,7 @@ class Drawing(QObject):
 
     def next_object(self) -> None:
         """Let the next prompts belong to another object."""
+        self.finish()
         layers, plane = self.layers, self._choices.plane
         if layers is not None and plane is not None:
             rows = self._session.draft(plane).rows()
@@ -135,6 +136,12 @@ class Drawing(QObject):
         plane = self._choices.plane
         if plane is not None:
             self._session.clear_prompts(plane)
+
+    def finish(self) -> None:
+        """End what is still being drawn, and take all that is drawn."""
+        if self.layers is not None:
+            self.layers.finish()
+        self.pull()
 
     def pull(self) -> None:
         """Make the draft of the plane of what is drawn in it."""

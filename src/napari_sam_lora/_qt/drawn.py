@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import napari.layers
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -142,6 +143,31 @@ def items_of(draft: Draft, kinds: Iterable[str]) -> list[tuple[int, PromptItem]]
     """Object number and item of the prompts of some kinds."""
     wanted = set(kinds)
     return [(obj, item) for obj, row in draft.rows().items() for item in row if item.kind in wanted]
+
+
+def remove(layer: Any, numbers: list[int]) -> None:
+    """Take points or shapes out of one of our layers."""
+    if numbers:
+        layer.selected_data = set(numbers)
+        layer.remove_selected()
+
+
+def set_last(layer: Any, positive: bool, obj: int) -> None:
+    """Give the last point or shape of one of our layers its features."""
+    features = layer.features.copy()
+    features.loc[len(features) - 1, [POLARITY, OBJECT]] = [WORDS[positive], obj]
+    layer.features = features
+
+
+def colour(layer: Any) -> None:
+    """Show the polarity of each point or shape of one of our layers."""
+    if not len(layer.data):
+        return
+    wanted = [COLOURS[positive_of(layer, number)] for number in range(len(layer.data))]
+    if isinstance(layer, napari.layers.Points):
+        layer.face_color = wanted
+    else:
+        layer.edge_color = wanted
 
 
 def _in_image(layer: Any, vertices: NDArray[Any], plane: PlaneKey, image_layer: Any) -> Points:

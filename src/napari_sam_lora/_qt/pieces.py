@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -109,9 +110,29 @@ def column(parent: QWidget) -> QVBoxLayout:
     return made
 
 
-def folded(title: str, widget: QWidget) -> QCollapsible:
+class Section(QCollapsible):
+    """A section that opens when its title is clicked; its arrow has the colour of the title in each theme."""
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
+        """The theme is known by now."""
+        super().showEvent(event)
+        self._draw_arrows()
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.StyleChange and self.isVisible():
+            self._draw_arrows()
+
+    def _draw_arrows(self) -> None:
+        self.toggleButton().ensurePolished()
+        self.setCollapsedIcon("▶")
+        self.setExpandedIcon("▼")
+
+
+def folded(title: str, widget: QWidget) -> Section:
     """A section that opens when its title is clicked."""
-    made = QCollapsible(title)
+    made = Section(title)
     for layout, margin in ((made.layout(), 0), (made.content().layout(), 4)):
         if layout is not None:
             layout.setContentsMargins(0, margin, 0, margin)

@@ -22,6 +22,8 @@ MODES: dict[Tool, str] = {
     "scribble": "add_path",
     "mask": "paint",
 }
+# While one of these is being drawn, napari cannot do with the layer's shapes being changed.
+UNFINISHED = ("add_path", "add_polyline", "add_polygon", "add_polygon_lasso")
 FINAL_ACTIONS = ("added", "removed", "changed")
 
 
@@ -45,6 +47,7 @@ class PromptLayers:
         self._layers: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._quiet = 0
+        self._is_finishing = False
         self.batch = False
         self.positive = True
         self.obj = 0
@@ -67,6 +70,7 @@ class PromptLayers:
 
     def draw_with(self, tool: Tool, plane: PlaneKey | None) -> None:
         """Select the layer of a tool, made if need be, in the mode for drawing with it."""
+        self.finish()
         if tool == "mask":
             if plane is None:
                 return
@@ -114,6 +118,15 @@ class PromptLayers:
                     layer.selected_data = selected
         self.mask.select(self.positive, self.obj)
 
+    def finish(self) -> None:
+        """End a line or lasso that is still being drawn, as a double click does."""
+        layer = self.shapes
+        if layer is not None and layer.mode in UNFINISHED:
+            mode, self._is_finishing = layer.mode, True
+            layer.mode = "pan_zoom"
+            layer.mode = mode
+            self._is_finishing = False
+
     def add_point(self, position: Any, positive: bool) -> None:
         """Add a point at data coordinates, as if it had been clicked."""
         layer = self.need("points")
@@ -134,20 +147,21 @@ class PromptLayers:
 
     def show(self, plane: PlaneKey, draft: Draft) -> None:
         """Replace what is drawn in a plane by the prompts of a draft."""
+        self.finish()
         with self._silence():
             for layer in self._layers.values():
-                _remove(layer, drawn.in_plane(layer, plane))
+                drawn.remove(layer, drawn.in_plane(layer, plane))
             for obj, item in drawn.items_of(draft, ["point"]):
                 layer = self.need("points")
                 layer.add(drawn.as_point(item, plane)[None])
-                _set_last(layer, item.positive, obj)
+                drawn.set_last(layer, item.positive, obj)
             for obj, item in drawn.items_of(draft, ["box", "lasso", "scribble"]):
                 layer, shape = self.need("shapes"), drawn.as_shape(item, plane)
                 layer.add(shape.vertices, shape_type=shape.type)
-                _set_last(layer, item.positive, obj)
+                drawn.set_last(layer, item.positive, obj)
             for layer in self._layers.values():
                 self._recount(layer)
-                _colour(layer)
+                drawn.colour(layer)
             self.mask.show(plane, draft)
         self.prepare()
 
@@ -237,16 +251,17 @@ class PromptLayers:
             self._number(layer, added)
         self._recount(layer)
         with self._silence():
-            _colour(layer)
+            drawn.colour(layer)
         self._on_changed()
 
     def _on_mode(self, event: Any) -> None:
-        self._tool_changed()
+        if not self._is_finishing:
+            self._tool_changed()
 
     def _on_features(self, event: Any) -> None:
         if not self._quiet and len(event.source.features) == len(event.source.data):
             with self._silence():
-                _colour(event.source)
+                drawn.colour(event.source)
             self._on_changed()
 
     def _on_changed(self) -> None:
@@ -274,26 +289,3 @@ class PromptLayers:
             yield
         finally:
             self._quiet -= 1
-
-
-def _remove(layer: Any, numbers: list[int]) -> None:
-    if numbers:
-        layer.selected_data = set(numbers)
-        layer.remove_selected()
-
-
-def _set_last(layer: Any, positive: bool, obj: int) -> None:
-    features = layer.features.copy()
-    features.loc[len(features) - 1, [POLARITY, OBJECT]] = [WORDS[positive], obj]
-    layer.features = features
-
-
-def _colour(layer: Any) -> None:
-    """Show the polarity of each point or shape."""
-    if not len(layer.data):
-        return
-    wanted = [COLOURS[drawn.positive_of(layer, number)] for number in range(len(layer.data))]
-    if role_of(layer) == "points":
-        layer.face_color = wanted
-    else:
-        layer.edge_color = wanted

@@ -16,9 +16,20 @@ TOOLS: dict[Tool, tuple[str, str]] = {
     "point": ("Click", "Click on the object. The simplest prompt; add more clicks until the mask fits."),
     "box": ("Box", "Drag a box around the object. The most reliable prompt."),
     "lasso": ("Lasso", "Draw around the object roughly: press, draw, release."),
-    "scribble": ("Scribble", "Click along the object to draw a line through it; double-click to end it."),
+    "scribble": ("Scribble", "Draw a line through the object: press, draw, release."),
     "mask": ("Paint", "Paint the object roughly with a brush."),
 }
+
+
+HINTS: dict[Tool, str] = {
+    "point": "Click on the object.",
+    "box": "Drag a box around the object.",
+    "lasso": "Press, draw around the object, release.",
+    "scribble": "Press, draw a line through the object, release.",
+    "mask": "Paint the object roughly.",
+}
+SHIFT = "Shift-click marks what is outside."
+CHOOSE = "Choose how to show it, then draw in the image."
 
 
 class ToolBox(QWidget):
@@ -45,7 +56,7 @@ class ToolBox(QWidget):
         self._batch.toggled.connect(self._on_batch)
         self._source = LayerCombo("A Points or Shapes layer of your own, whose points and shapes are prompts too")
         self._source.chosen.connect(self._on_source)
-        self._hint = Words("Shift-click adds a point outside, whatever the tool.")
+        self._hint = Words()
         whole = column(self)
         whole.addWidget(heading("1. Show the object"))
         whole.addLayout(grid)
@@ -62,6 +73,7 @@ class ToolBox(QWidget):
         usable = controller.plane is not None
         layers = drawing.layers
         tool = None if layers is None else layers.tool()
+        self._hint.setText(f"{HINTS[tool]} {SHIFT}" if tool is not None else CHOOSE if usable else SHIFT)
         for number, one in enumerate(TOOLS):
             made = self._tools.button(number)
             if made is not None:
