@@ -60,7 +60,7 @@ def test_each_named_model_shows_licence_size_and_whether_it_is_here(box: ModelBo
 def test_a_model_that_is_in_use_as_chosen_need_not_be_loaded_again(box: ModelBox) -> None:
     assert not box.use.isEnabled()
     assert "In use: sam_nano on the processor" in box.state.text()
-    assert box.devices.currentText() == "automatic: processor (CPU)"
+    assert box.devices.currentText() == "auto: processor"
     box.sizes.setCurrentIndex(box.sizes.findData(512))
     assert box.use.isEnabled()
 
@@ -153,3 +153,23 @@ def test_before_a_model_is_loaded_the_next_step_is_said(viewer: Any, qapp: Any, 
     assert box.devices.currentText() == "automatic"
     assert box.use.isEnabled()
     controller.close()
+
+
+def test_the_activity_dock_shows_megabytes_until_a_download_is_cancelled(
+    box: ModelBox, controller: Controller, qtbot: Any, fetch_with: Callable[[Fetch], None]
+) -> None:
+    go_on = threading.Event()
+
+    def fetch(info: Any, progress: Callable[[int, int], None]) -> Path:
+        progress(100 * 2**20, 375 * 2**20)
+        go_on.wait(30)
+        raise CheckpointError("The connection has ended.")
+
+    fetch_with(fetch)
+    bars = controller.work._bars._bars
+    controller.load_model("vit_b")
+    qtbot.waitUntil(lambda: "model" in bars, timeout=WAIT_MS)
+    assert (bars["model"].n, bars["model"].total) == (100, 375)
+    controller.session.cancel("model")
+    assert not bars
+    go_on.set()

@@ -144,7 +144,7 @@ def test_approving_by_the_checkbox_and_by_the_button(table: ObjectsTable, target
     table.select([2, 3])
     table.actions_.approve.trigger()
     soon(qtbot, lambda: table.counts.text().startswith("4 objects, 3 approved"))
-    assert table.actions_.approve.text() == "Take back"
+    assert table.actions_.approve.text() == "Unapprove"
     table.actions_.approve.trigger()
     assert not target.record(2).approved
 

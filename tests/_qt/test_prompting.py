@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_sam_lora._qt.commit_box import CommitBox
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
 
@@ -429,3 +430,20 @@ def test_a_line_that_is_being_drawn_survives_the_change_of_tools(
     controller.draw_with("box")
     assert [item.kind for row in rows_of(controller) for item in row] == ["scribble"]
     assert drawn_on(controller).tool() == "box"
+
+
+def test_what_was_said_of_the_last_object_goes_with_the_first_prompt_of_the_next(
+    controller: Controller, put: Any, cell: LabelledObject, settle: Settle
+) -> None:
+    box = put(CommitBox(controller))
+    add_box(controller, cell.box)
+    settle(controller)
+    controller.commit()
+    assert box._message.text() == "Added object 1."
+    assert box._undo.isEnabled()
+    assert not box._redo.isEnabled()
+    box._undo.click()
+    assert box._message.text() == "Took back: adding to the labels."
+    assert box._redo.isEnabled()
+    add_box(controller, cell.box)
+    assert box._message.text() == ""

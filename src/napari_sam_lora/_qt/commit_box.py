@@ -87,7 +87,13 @@ class CommitBox(QWidget):
             controller.objects_changed,
         ):
             signal.connect(self._later)
+        controller.draft_changed.connect(self._forget)
         controller.message.connect(self._message.setText)
+
+    def _forget(self) -> None:
+        """What was said of the last object says nothing about the prompts of the next."""
+        if self._controller.previews.has_prompts():
+            self._message.setText("")
 
     def _later(self, *_: Any) -> None:
         self.refresh()

@@ -45,6 +45,7 @@ class MaskBox(QWidget):
         self._smallest.setRange(0, 1_000_000)
         self._smallest.setToolTip("Parts of a mask with fewer pixels are left out; 0 keeps all")
         self._smallest.setKeyboardTracking(False)
+        self._smallest.setSuffix(" px")
         self._smallest.valueChanged.connect(self._on_smallest)
         self._contrast = QCheckBox("Use the layer's contrast limits")
         self._contrast.setToolTip("Show the image to the model as bright as you see it. Helps with dim objects.")

@@ -21,6 +21,7 @@ SIZES = (1024, 768, 512, 384, 256)
 # What the bundled model was trained at; all others at 1024.
 NATIVE_SIZES = {"nano": 256}
 DEVICE_WORDS = {"cpu": "processor (CPU)", "cuda": "graphics card (CUDA)", "mps": "Apple graphics (MPS)"}
+SHORT_WORDS = {"cpu": "processor", "cuda": "graphics card", "mps": "Apple graphics"}
 
 
 class ModelBox(QWidget):
@@ -71,9 +72,9 @@ class ModelBox(QWidget):
         for combo in (self.models, self.devices, self.sizes):
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             combo.setMinimumContentsLength(8)
-        form.addRow("Model", self.models)
+        form.addRow(self.models)
         form.addRow(self.about)
-        form.addRow("Compute on", self.devices)
+        form.addRow("Device", self.devices)
         form.addRow("Input size", self.sizes)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -126,7 +127,7 @@ class ModelBox(QWidget):
     def _fill_devices(self, chosen: str) -> None:
         """Before a model is loaded nobody knows what there is, and "auto" is the right choice anyway."""
         found = None if self._controller.session.model is None else _devices()
-        auto = "automatic" if found is None else f"automatic: {_device_words(found[0])}"
+        auto = "automatic" if found is None else f"auto: {SHORT_WORDS.get(found[0], found[0])}"
         self.devices.blockSignals(True)
         self.devices.clear()
         self.devices.addItem(auto, "auto")

@@ -52,7 +52,7 @@ class ObjectActions(QObject):
         self.edit.setEnabled(len(records) == 1 and bool(records[0].prompts))
         self._all_approved = bool(records) and all(record.approved for record in records)
         self.approve.setEnabled(bool(records))
-        self.approve.setText("Take back" if self._all_approved else "Approve")
+        self.approve.setText("Unapprove" if self._all_approved else "Approve")
         self.approve.setToolTip(
             "No longer approve the selected objects"
             if self._all_approved

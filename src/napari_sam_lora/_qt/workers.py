@@ -72,7 +72,7 @@ class ProgressBars:
     """Shows the progress of long work in napari's activity dock. Use it on the GUI thread."""
 
     WORDS = {  # noqa: RUF012 - read only
-        "model": "Loading the model",
+        "model": "Downloading the model (MB)",
         "everything": "Finding all objects",
         "resegment": "Segmenting again",
     }
@@ -85,6 +85,8 @@ class ProgressBars:
         kind = key[0] if isinstance(key, tuple) and key else ""
         if kind not in self.WORDS or total <= 0:
             return
+        if kind == "model":
+            done, total = done >> 20, max(1, total >> 20)
         bar = self._bars.get(kind)
         if bar is None:
             bar = self._bars[kind] = progress(total=total, desc=self.WORDS[kind])
