@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora._qt.commit_box import CommitBox
 from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.tool_box import ToolBox
 from napari_sam_lora.labels import LabelledObject, find_objects
 
 from .helpers import add_box, add_point, add_shape, click, drawn_on, iou, move, rows_of
@@ -447,3 +448,12 @@ def test_what_was_said_of_the_last_object_goes_with_the_first_prompt_of_the_next
     assert box._redo.isEnabled()
     add_box(controller, cell.box)
     assert box._message.text() == ""
+
+
+def test_the_hint_says_how_to_draw_with_the_chosen_tool(controller: Controller, put: Any) -> None:
+    box = put(ToolBox(controller))
+    assert "Choose how to show it" in box._hint.text()
+    controller.draw_with("box")
+    assert box._hint.text() == "Drag a box around the object. Shift-click marks what is outside."
+    controller.drawing.set_positive(False)
+    assert box._hint.text() == "What you draw now does not belong to the object."

@@ -8,8 +8,9 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import Words, button, row
+from napari_sam_lora._qt.parts import button, row
 from napari_sam_lora._qt.pieces import LayerCombo, column, heading
+from napari_sam_lora._qt.widgets import Notice
 
 
 class CommitBox(QWidget):
@@ -35,7 +36,7 @@ class CommitBox(QWidget):
             "Add object", "Write the mask into the labels (Shift-C); Ctrl-Z takes it back", controller.commit
         )
         self._add.setMinimumHeight(34)
-        self._message = Words()
+        self._message = Notice()
         self._next = button("Next object", "Begin another object and keep this one (Shift-N)", controller.next_object)
         self._reset = button("Reset", "Remove the prompts of this plane (Shift-R)", controller.clear_prompts)
         self._undo = button("Undo", "Take back the last change of the labels (Ctrl-Z)", controller.undo)
@@ -88,12 +89,12 @@ class CommitBox(QWidget):
         ):
             signal.connect(self._later)
         controller.draft_changed.connect(self._forget)
-        controller.message.connect(self._message.setText)
+        controller.message.connect(self._message.say)
 
     def _forget(self) -> None:
         """What was said of the last object says nothing about the prompts of the next."""
         if self._controller.previews.has_prompts():
-            self._message.setText("")
+            self._message.say("")
 
     def _later(self, *_: Any) -> None:
         self.refresh()

@@ -29,6 +29,7 @@ HINTS: dict[Tool, str] = {
     "mask": "Paint the object roughly.",
 }
 SHIFT = "Shift-click marks what is outside."
+OUTSIDE = "What you draw now does not belong to the object."
 CHOOSE = "Choose how to show it, then draw in the image."
 
 
@@ -73,7 +74,7 @@ class ToolBox(QWidget):
         usable = controller.plane is not None
         layers = drawing.layers
         tool = None if layers is None else layers.tool()
-        self._hint.setText(f"{HINTS[tool]} {SHIFT}" if tool is not None else CHOOSE if usable else SHIFT)
+        self._hint.setText(self._words(tool, usable))
         for number, one in enumerate(TOOLS):
             made = self._tools.button(number)
             if made is not None:
@@ -87,6 +88,12 @@ class ToolBox(QWidget):
         blocker.unblock()
         self._batch.setEnabled(usable)
         self._list_sources()
+
+    def _words(self, tool: Tool | None, usable: bool) -> str:
+        """What to do next."""
+        if tool is None:
+            return CHOOSE if usable else SHIFT
+        return f"{HINTS[tool]} {SHIFT}" if self._controller.drawing.positive else OUTSIDE
 
     def _connect(self) -> None:
         controller = self._controller
