@@ -87,7 +87,8 @@ def _ours(checkpoint: str, input_size: int) -> dict[str, float]:
     from napari_sam_lora.images import Preprocessing  # noqa: PLC0415
     from napari_sam_lora.model.input_size import mask_stride  # noqa: PLC0415
     from napari_sam_lora.training.loop import Trainer  # noqa: PLC0415
-    from napari_sam_lora.training.samples import list_objects, snapshot  # noqa: PLC0415
+    from napari_sam_lora.training.samples import snapshot  # noqa: PLC0415
+    from napari_sam_lora.training.split import list_objects  # noqa: PLC0415
 
     sam = load_model(checkpoint, device="cpu", input_size=input_size).loaded.sam
     planes = snapshot([_scene()], input_size, mask_stride(sam), Preprocessing())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import iter_fine_tune as iter_fine_tune
     from napari_sam_lora.api import load_model as load_model
     from napari_sam_lora.images import Preprocessing as Preprocessing
+    from napari_sam_lora.images import StackPosition as StackPosition
     from napari_sam_lora.lora.adapter import Adapter as Adapter
     from napari_sam_lora.model.automatic import EverythingConfig as EverythingConfig
     from napari_sam_lora.model.embeddings import Embedding as Embedding
@@ -48,6 +49,7 @@ _MODULES = {
     "PropagatedPlane": "stacks.propagated",
     "PropagationConfig": "stacks.config",
     "Result": "model.predictor",
+    "StackPosition": "images",
     "StepReport": "training.run",
     "TilingConfig": "stacks.tiles",
     "TrainConfig": "training.config",

@@ -29,7 +29,8 @@ from napari_sam_lora.stacks.methods import StackMethods
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
-from napari_sam_lora.training.samples import Labelled, list_objects, snapshot
+from napari_sam_lora.training.samples import Labelled, snapshot
+from napari_sam_lora.training.split import list_objects
 
 Pairs = Iterable[Labelled]
 
@@ -200,11 +201,12 @@ def iter_fine_tune(
     ----------
     model : Model
         Not changed, and free to be used meanwhile.
-    pairs : iterable of (image, labels) or (image, labels, prompts)
+    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
         Image (y, x) or (y, x, c); labels (y, x), whole numbers, one an object (or what ``config.labels`` says), 0
         for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those that the user gave for
-        these objects; they are replayed beside simulated ones. The arrays are copied. Images without a label are
-        left out with a warning.
+        these objects; they are replayed beside simulated ones. The `StackPosition` of a plane of a stack keeps
+        neighbours of held-out planes out of training. Arrays are copied. Images without a label are left out
+        with a warning.
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.

@@ -28,6 +28,50 @@ _MOST_LOOKED_AT = 2**22
 
 
 @dataclass(frozen=True)
+class StackPosition:
+    """Where a plane, or a crop of one, lies in its stack.
+
+    Attributes
+    ----------
+    stack : str
+        Any name of the stack that stays the same; planes of one name are planes of one stack.
+    index : tuple of int
+        Position along each axis that the plane does not have, in order.
+    axes : tuple of int, optional
+        Axes of the stack that the plane has, vertical first; by default the last two.
+    corner : tuple of int
+        Of a crop: where (y, x) its first pixel lies in the plane.
+    plane_shape : tuple of int, optional
+        Of a crop: (y, x) of the whole plane.
+    """
+
+    stack: str
+    index: tuple[int, ...] = ()
+    axes: tuple[int, int] | None = None
+    corner: tuple[int, int] = (0, 0)
+    plane_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        axes = self.plane_axes
+        object.__setattr__(self, "axes", axes)
+        if len(set(axes)) != 2 or not all(0 <= axis < len(self.index) + 2 for axis in axes):
+            raise InputError(f"{self} is no plane of a stack: give two axes, and its position along each other one.")
+
+    @property
+    def plane_axes(self) -> tuple[int, int]:
+        """Axes of the stack that the plane has, vertical first."""
+        return self.axes or (len(self.index), len(self.index) + 1)
+
+    def extent(self, box: tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
+        """Half-open range along each axis of the stack of a box (y0, x0, y1, x1) in the plane or crop."""
+        (y, x), rest = self.corner, iter(self.index)
+        sides = dict(zip(self.plane_axes, ((box[0] + y, box[2] + y), (box[1] + x, box[3] + x)), strict=True))
+        return tuple(
+            sides[axis] if axis in sides else (place := next(rest), place + 1) for axis in range(len(self.index) + 2)
+        )
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How intensities become the 0 to 255 that SAM expects.
 

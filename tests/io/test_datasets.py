@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.datasets import name_some, read_dataset
 
 
@@ -111,6 +112,7 @@ def test_planes_of_a_stack_with_labels_are_samples(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path)
     assert [sample.name for sample in dataset.samples] == ["s.tif[0]", "s.tif[2]"]
     np.testing.assert_array_equal(dataset.samples[1].image, stack[2])
+    assert [pair[3] for pair in dataset.pairs] == [StackPosition("s", (0,)), StackPosition("s", (2,))]
     np.testing.assert_array_equal(dataset.samples[1].labels, labels[2])
 
 
@@ -179,3 +181,12 @@ def test_a_coco_file_gives_instances_or_classes(tmp_path: Path) -> None:
 def test_only_the_first_of_many_names_are_listed() -> None:
     assert name_some("abc") == "a, b, c"
     assert name_some("abcdefgh") == "a, b, c, d, e and 3 more"
+
+
+def test_stacks_of_one_name_in_two_folders_are_two_stacks(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        for kind in ("image", "labels"):
+            _write(tmp_path / folder / f"{kind}.tif", np.stack([_plane(n) for n in range(2)]))
+    (tmp_path / "set.csv").write_text("image,labels\na/image.tif,a/labels.tif\nb/image.tif,b/labels.tif\n")
+    stacks = {pair[3].stack for pair in read_dataset(tmp_path / "set.csv").pairs if pair[3] is not None}
+    assert stacks == {"a/image.tif", "b/image.tif"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_sam_lora import Adapter, Model, TrainConfig
+from napari_sam_lora import Adapter, Model, StackPosition, TrainConfig
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, PlaneKey, Session, TrainingEvent
@@ -67,6 +67,10 @@ def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
     session.add_labels("cells", ArrayStore(data))
     assert [plane.plane.index for plane in session.training_planes()] == [(0, 1), (1, 3)]
     assert [plane.plane.image for plane in session.training_planes()] == ["stack", "stack"]
+    assert [plane.position for plane in session.training_planes()] == [
+        StackPosition("stack", (0, 1)),
+        StackPosition("stack", (1, 3)),
+    ]
     with pytest.raises(InputError, match="must fit"):
         session.training_planes([("other", "cells")])
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
 from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.loop import Trainer
-from napari_sam_lora.training.samples import Plane, list_objects, snapshot
+from napari_sam_lora.training.samples import Plane, snapshot
+from napari_sam_lora.training.split import list_objects
 from napari_sam_lora.training.views import View, show
 
 HALF_PREFIX = 2 * 128 * 16 * 16  # bytes of one prefix of the small model in half precision

@@ -15,7 +15,8 @@ from napari_sam_lora import Model, Preprocessing, Prompts, TrainConfig, load_mod
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.model.encoder import preprocess
 from napari_sam_lora.training.loop import StepResult, Trainer, lora_config
-from napari_sam_lora.training.samples import Plane, list_objects, snapshot
+from napari_sam_lora.training.samples import Plane, snapshot
+from napari_sam_lora.training.split import list_objects
 from napari_sam_lora.training.views import View, show
 
 # One view and boxes without corrections: what a step sees differs by the jitter of the boxes alone.

@@ -17,7 +17,8 @@ from napari_sam_lora.model.encoder import suffix as encoder_suffix
 from napari_sam_lora.training import loop
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.memory import is_out_of_memory
-from napari_sam_lora.training.samples import Plane, list_objects, snapshot
+from napari_sam_lora.training.samples import Plane, snapshot
+from napari_sam_lora.training.split import list_objects
 
 
 @pytest.fixture(scope="module")

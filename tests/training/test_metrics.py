@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Preprocessing, Prompts, Result
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.training.metrics import Figures, ObjectScore, mask_iou, score_objects, summarise
-from napari_sam_lora.training.samples import Plane, list_objects, snapshot
+from napari_sam_lora.training.samples import Plane, snapshot
+from napari_sam_lora.training.split import list_objects
 
 Mask = NDArray[np.bool_]
 

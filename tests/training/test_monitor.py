@@ -11,7 +11,8 @@ from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.metrics import score_objects, summarise
 from napari_sam_lora.training.monitor import MOST_WATCHED, Monitor, divide
-from napari_sam_lora.training.samples import ObjectRef, Plane, list_objects, snapshot
+from napari_sam_lora.training.samples import ObjectRef, Plane, snapshot
+from napari_sam_lora.training.split import list_objects
 
 
 @pytest.fixture(scope="module")

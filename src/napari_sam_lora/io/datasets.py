@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
+from napari_sam_lora.prompts import Prompts
 
 LABEL_FOLDERS = ("labels", "masks")
 _LABEL_COLUMNS = ("labels", "label", "masks", "mask")
@@ -33,15 +36,18 @@ class Sample:
         File name of the image, with the number of the plane in a stack.
     image : array (y, x) or (y, x, channel)
     labels : int64 (y, x)
+    position : StackPosition, optional
+        Where it lies, if it is a plane of a stack.
     """
 
     name: str
     image: NDArray[Any]
     labels: NDArray[np.int64]
+    position: StackPosition | None = None
 
     @property
     def pair(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Image and labels, as training and evaluation take them."""
+        """Image and labels, as evaluation takes them."""
         return self.image, self.labels
 
 
@@ -61,9 +67,9 @@ class Dataset:
     warnings: tuple[str, ...]
 
     @property
-    def pairs(self) -> list[tuple[NDArray[Any], NDArray[np.int64]]]:
-        """Images and labels, as training and evaluation take them."""
-        return [sample.pair for sample in self.samples]
+    def pairs(self) -> list[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
+        """Images and labels, no prompts, and positions in stacks, as training takes them."""
+        return [(sample.image, sample.labels, {}, sample.position) for sample in self.samples]
 
 
 @dataclass(frozen=True)
@@ -243,10 +249,11 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
     """Read everything; what is wrong with any file is told in one message."""
     samples: list[Sample] = []
     problems: list[str] = []
+    names = _stack_names([entry.image for entry in entries])
     for number, entry in enumerate(entries, start=1):
         try:
             image = read_image(entry.image, axes)
-            samples += _samples(image, entry.labels(image))
+            samples += _samples(image, entry.labels(image), names[entry.image])
         except InputError as error:
             problems.append(str(error))
         if progress is not None:
@@ -258,13 +265,20 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
     return tuple(samples)
 
 
-def _samples(image: ImageFile, labels: NDArray[np.int64]) -> list[Sample]:
+def _stack_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file: its stem, as in the viewer, so that a split does not depend on where a set is."""
+    count = Counter(map(stem, paths))
+    return {path: stem(path) if count[stem(path)] == 1 else f"{path.parent.name}/{path.name}" for path in paths}
+
+
+def _samples(image: ImageFile, labels: NDArray[np.int64], stack: str) -> list[Sample]:
     if not image.stack_shape:
         return [Sample(image.path.name, image.data, labels)]
     planes = labels.reshape(-1, *image.plane_shape)
+    places = np.ndindex(*image.stack_shape)
     return [
-        Sample(f"{image.path.name}[{number}]", plane, ids)
-        for number, (plane, ids) in enumerate(zip(image.planes(), planes, strict=True))
+        Sample(f"{image.path.name}[{number}]", plane, ids, StackPosition(stack, place))
+        for number, (plane, ids, place) in enumerate(zip(image.planes(), planes, places, strict=True))
         if ids.any()
     ]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.images import StackPosition
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.session.native import wait_at_exit
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
@@ -49,6 +50,12 @@ class TrainingPlane:
     labels: NDArray[np.int64]
     prompts: dict[int, tuple[StoredPrompts, ...]]
     complete: bool
+
+    @property
+    def position(self) -> StackPosition | None:
+        """Where it lies in its stack; None for a single plane. All label images of an image share its stack."""
+        key = self.plane
+        return StackPosition(key.image, key.index, key.axes) if key.index else None
 
 
 @dataclass(frozen=True)
@@ -215,12 +222,14 @@ class TrainingJob:
         name, activated = self._keep(adapter, report)
         self._say("ended", report.reason, step, report, name, activated)
 
-    def _pairs(self, config: TrainConfig) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts]]]:
+    def _pairs(
+        self, config: TrainConfig
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
         for plane in self._planes:
             self._check()
             # Prompts belong to single objects, which the ids of a semantic label image are not.
             given = user_prompts(plane) if config.labels == "instances" else {}
-            yield plane.source.read(plane.plane), plane.labels, given
+            yield plane.source.read(plane.plane), plane.labels, given, plane.position
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()

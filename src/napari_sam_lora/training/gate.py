@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.training.metrics import ObjectScore
-from napari_sam_lora.training.samples import FEWEST_OBJECTS
+from napari_sam_lora.training.split import FEWEST_OBJECTS
 
 Verdict = Literal["better", "not better", "too few"]
 

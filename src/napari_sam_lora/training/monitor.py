@@ -20,7 +20,8 @@ from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.losses import mask_iou, mask_targets
-from napari_sam_lora.training.samples import FEWEST_HELD_OUT, ObjectRef, Plane
+from napari_sam_lora.training.samples import ObjectRef, Plane
+from napari_sam_lora.training.split import FEWEST_HELD_OUT
 from napari_sam_lora.training.views import View, show
 
 MOST_WATCHED = 16

@@ -17,22 +17,15 @@ from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.training.beginning import begin_with
 from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.crops import cut_large
 from napari_sam_lora.training.gate import decide
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
 from napari_sam_lora.training.memory import Thrift
 from napari_sam_lora.training.metrics import ObjectScore, score_objects, summarise
 from napari_sam_lora.training.monitor import Monitor, divide
 from napari_sam_lora.training.report import FineTuneReport, StepReport
-from napari_sam_lora.training.samples import (
-    Labelled,
-    ObjectRef,
-    Split,
-    list_objects,
-    plan_folds,
-    remarks,
-    snapshot,
-    split_objects,
-)
+from napari_sam_lora.training.samples import Labelled, ObjectRef, remarks, snapshot
+from napari_sam_lora.training.split import Split, list_objects, plan_folds, split_objects
 
 __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
 
@@ -48,7 +41,7 @@ class FineTuneRun(Iterator[StepReport]):
     Parameters
     ----------
     loaded : LoadedModel
-    pairs : iterable of (image, labels) or (image, labels, prompts)
+    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
         See `snapshot`; the arrays are copied.
     config : TrainConfig
     preprocessing : Preprocessing
@@ -77,10 +70,11 @@ class FineTuneRun(Iterator[StepReport]):
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
         stride = mask_stride(loaded.sam)
-        self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels)
+        cut = cut_large(pairs, self._input_size, self._preprocessing, config.labels)
+        self._planes = snapshot(cut, self._input_size, stride, self._preprocessing, config.labels)
         self._objects = list_objects(self._planes, held_out)
-        self._split = split_objects(self._objects, config.validation_share, held_out)
-        self._folds = plan_folds(self._objects, self._split, config.validation_share)
+        self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
+        self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
         watched, self._judged, self._choosing = divide(() if self._folds else self._split.test)
         self._prefixes = prefix_cache(loaded.sam, config)
         watching = bool(watched) and config.check_every > 0
@@ -93,7 +87,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
-        self._warnings = list(remarks(self._planes))
+        self._warnings = [*remarks(self._planes), *self._split.remarks]
         if config.patience and not self._choosing:
             self._warnings.append("Too few objects are held out to stop early by them: all steps are run.")
         self._trainer: Trainer | None = None

@@ -1,9 +1,8 @@
-"""Frozen snapshots of labelled planes, their objects, and which of them are held out."""
+"""Frozen snapshots of labelled planes and their objects."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,17 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.images import Prepared, Preprocessing, prepare
+from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, check_labels, find_objects, separate_objects
 from napari_sam_lora.prompts import Prompts
 
-BLOCKS = 4  # a lone image is split by space in BLOCKS x BLOCKS parts
-FOLDS = 3
-FEWEST_HELD_OUT = 5
-FEWEST_OBJECTS = 3
-
-# An image, its labels, and if known the prompts that the user gave, by object id.
-Labelled = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
+# An image, its labels, if known the prompts that the user gave, by object id, and where it lies in a stack.
+Labelled = (
+    tuple[ArrayLike, ArrayLike]
+    | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
+    | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,8 @@ class Plane:
         Class of each object, where labels are classes.
     prompts : dict of int to Prompts
         What the user gave for an object, in pixels of the plane; one row each.
+    position : StackPosition, optional
+        Where it lies, if it is a plane of a stack.
     """
 
     prepared: Prepared
@@ -56,6 +56,7 @@ class Plane:
     key: str
     classes: Mapping[int, int] = field(default_factory=dict)
     prompts: Mapping[int, Prompts] = field(default_factory=dict)
+    position: StackPosition | None = None
 
 
 @dataclass(frozen=True)
@@ -69,28 +70,12 @@ class ObjectRef:
     label : int
         Its id there.
     unit : str
-        The image, or part of an image, that is trained on or held out as a whole.
+        The image or stack, or the part of one, that is trained on or held out as a whole.
     """
 
     plane: int
     label: int
     unit: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which objects a run trains on and which it tests on.
-
-    Attributes
-    ----------
-    train, test : tuple of ObjectRef
-    held_out : tuple of str
-        Units of the test objects, and those held out earlier; given to a later split, they stay held out.
-    """
-
-    train: tuple[ObjectRef, ...]
-    test: tuple[ObjectRef, ...]
-    held_out: tuple[str, ...]
 
 
 def snapshot(
@@ -104,9 +89,10 @@ def snapshot(
 
     Parameters
     ----------
-    pairs : iterable of (image, labels) or (image, labels, prompts)
+    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
         Image (y, x) or (y, x, c), labels (y, x) with 0 for background; what is not labelled is not used. Prompts
-        are those that the user gave: of each id one row, in pixels of the image.
+        are those that the user gave: of each id one row, in pixels of the image. The position is the `StackPosition`
+        of a plane of a stack.
     input_size : int
         Side of the model input in pixels.
     mask_stride : int
@@ -123,19 +109,21 @@ def snapshot(
         If no object is left.
     """
     planes = []
-    for number, (image, labels, *prompts) in enumerate(pairs):
+    for number, pair in enumerate(pairs):
+        image, labels, (prompts, position) = pair[0], pair[1], known(pair)
         try:
             prepared = prepare(image, input_size, preprocessing)
             objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
-            given = _check_prompts(prompts[0] if prompts else {}, prepared.shape, meaning)
+            given = _check_prompts(prompts, prepared.shape, meaning)
         except InputError as error:
             raise InputError(f"Image {number}: {error}") from error
         resized = nearest(objects, prepared.resized_shape)
         visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
         everyone = find_objects(objects)
         kept = tuple(found for found in everyone if found.label in visible)
-        key = _image_key(image)
-        planes.append(Plane(prepared, objects, resized, kept, len(everyone) - len(kept), key, classes, given))
+        key = image_key(image)
+        small = len(everyone) - len(kept)
+        planes.append(Plane(prepared, objects, resized, kept, small, key, classes, given, position))
     if not planes:
         raise TrainingError("There is nothing to learn from: no image was given.")
     if not any(plane.objects for plane in planes):
@@ -159,100 +147,6 @@ def remarks(planes: Sequence[Plane]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def list_objects(planes: Sequence[Plane], held_out: Sequence[str] = ()) -> tuple[ObjectRef, ...]:
-    """All objects; several images are split as wholes, a lone one by space.
-
-    An image of which parts were held out earlier goes on being split by space.
-    """
-    several = sum(bool(plane.objects) for plane in planes) > 1
-    by_space = {unit.partition(":")[0] for unit in held_out if ":" in unit}
-    refs = []
-    for index, plane in enumerate(planes):
-        whole = several and plane.key not in by_space
-        for found in plane.objects:
-            unit = plane.key if whole else f"{plane.key}:{_block(found, plane.prepared.shape)}"
-            refs.append(ObjectRef(index, found.label, unit))
-    return tuple(refs)
-
-
-def split_objects(objects: Sequence[ObjectRef], share: float, held_out: Sequence[str] = ()) -> Split:
-    """Hold out whole units with about a share of the objects.
-
-    The order in which units are held out depends on their content alone, and units in ``held_out`` come first, so
-    an object that was held out stays so when labels are added. A unit with so many objects that more than twice the
-    share would be held out is left to train on; and no more than the share of the units is held out if they have
-    `FEWEST_HELD_OUT` objects, because an adapter needs to see different images.
-
-    Parameters
-    ----------
-    share : float
-        0 holds nothing out.
-    held_out : sequence of str
-        Units of an earlier split.
-
-    Returns
-    -------
-    Split
-        At least one unit is left to train on.
-    """
-    earlier = set(held_out)
-    sizes = Counter(ref.unit for ref in objects)
-    units = sorted(sizes, key=lambda unit: (unit not in earlier, _order(unit)))
-    chosen: set[str] = set()
-    count = 0
-    for unit in units if share > 0 else ():
-        too_many = count + sizes[unit] > 2 * share * len(objects)
-        enough = count >= share * len(objects) or (
-            len(chosen) >= max(1, round(share * len(units))) and count >= FEWEST_HELD_OUT
-        )
-        if len(chosen) < len(units) - 1 and (unit in earlier or not (enough or too_many)):
-            chosen.add(unit)
-            count += sizes[unit]
-    if share > 0 and not chosen and len(units) > 1:
-        chosen.add(min(units, key=lambda unit: sizes[unit]))
-    return Split(
-        train=tuple(ref for ref in objects if ref.unit not in chosen),
-        test=tuple(ref for ref in objects if ref.unit in chosen),
-        held_out=tuple(sorted(chosen | earlier)),
-    )
-
-
-def plan_folds(objects: Sequence[ObjectRef], split: Split, share: float) -> list[Split]:
-    """The splits of a cross-validation where too few objects are held out but there are enough; otherwise none."""
-    if share == 0 or len(split.test) >= FEWEST_HELD_OUT or len(objects) < FEWEST_OBJECTS:
-        return []
-    return cross_validation(objects)
-
-
-def cross_validation(objects: Sequence[ObjectRef], folds: int = FOLDS) -> list[Split]:
-    """Splits in which each object is held out once.
-
-    Units are kept whole where there are enough of them; otherwise single objects are held out.
-    """
-    units = {ref.unit for ref in objects}
-    by_object = len(units) < folds
-
-    def unit_of(ref: ObjectRef) -> str:
-        return f"{ref.unit}/{ref.label}" if by_object else ref.unit
-
-    members: dict[str, list[ObjectRef]] = {}
-    for ref in objects:
-        members.setdefault(unit_of(ref), []).append(ref)
-    parts: list[list[ObjectRef]] = [[] for _ in range(min(folds, len(members)))]
-    for unit in sorted(members, key=lambda unit: (-len(members[unit]), _order(unit))):
-        min(parts, key=len).extend(members[unit])
-    return [Split(tuple(ref for ref in objects if ref not in part), tuple(part), ()) for part in map(set, parts)]
-
-
-def _order(unit: str) -> str:
-    return hashlib.blake2b(unit.encode(), digest_size=8).hexdigest()
-
-
-def _block(found: LabelledObject, shape: tuple[int, int]) -> str:
-    y, x = (int(centre / side * BLOCKS) for centre, side in zip(found.centre, shape, strict=True))
-    return f"{y},{x}"
-
-
 def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Resize (y, x) with the nearest neighbour, exact for any whole numbers."""
     if array.shape == shape:
@@ -263,7 +157,15 @@ def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     return np.ascontiguousarray(array[np.ix_(rows, columns)])
 
 
-def _image_key(image: ArrayLike) -> str:
+def known(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
+    """Prompts and position of a pair, where they are given."""
+    if len(pair) == 4:
+        return pair[2], pair[3]
+    return (pair[2] if len(pair) == 3 else {}), None
+
+
+def image_key(image: ArrayLike) -> str:
+    """Key of the content of an image as it was given."""
     array = np.ascontiguousarray(image)
     digest = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
     digest.update(array.tobytes())

@@ -1,0 +1,112 @@
+"""Large planes as crops around their objects, at the scale at which they are segmented later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.images import Preprocessing, StackPosition, fixed_window, to_rgb8
+from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
+from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.stacks.placed import Asked, in_tile
+from napari_sam_lora.stacks.tiles import Box, Level, Tile, level_for, pyramid
+from napari_sam_lora.training.samples import Labelled, image_key, known
+
+# Of one plane; each is encoded several times.
+MOST_CROPS = 24
+
+
+def cut_large(
+    pairs: Iterable[Labelled], input_size: int, preprocessing: Preprocessing, meaning: LabelMeaning = "instances"
+) -> Iterator[Labelled]:
+    """Pairs as they are, and instead of each large one crops that hold most of its objects.
+
+    Crops of a plane do not overlap, and know where they lie in it, so that what is held out is not trained on, and
+    stays held out when other crops are chosen later. Objects that lie in none as a whole are left out. Crops show
+    intensities in the window of the plane, as tiles do when objects are segmented.
+
+    Parameters
+    ----------
+    pairs : iterable of (image, labels) or (image, labels, prompts)
+        See `snapshot`.
+    input_size : int
+        Of the model.
+    preprocessing : Preprocessing
+    meaning : str
+        Of the labels; only planes of instances are cut.
+    """
+    for pair in pairs:
+        image, labels = np.asarray(pair[0]), np.asarray(pair[1])
+        levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
+        fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
+        if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
+            yield pair
+            continue
+        prompts, position = known(pair)
+        height, width = labels.shape
+        place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
+        for tile, objects in choose_crops(find_objects(labels), levels):
+            crop = _crop(image, labels, prompts, tile, objects, preprocessing)
+            yield *crop, replace(place, corner=(tile.y0, tile.x0))
+
+
+def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:
+    """Tiles that do not overlap and hold many objects, each with its own; those with most first."""
+    wanted: dict[Tile, int] = {}
+    place_of = {found.label: level_for(levels, _box(found)) for found in objects}
+    for found in objects:
+        tile = levels[place_of[found.label]].around(_box(found))
+        wanted[tile] = wanted.get(tile, 0) + 1
+    chosen: list[Tile] = []
+    for tile in sorted(wanted, key=lambda one: (-wanted[one], one)):
+        if len(chosen) < MOST_CROPS and not any(_overlap(tile, other) for other in chosen):
+            chosen.append(tile)
+    crops = []
+    for tile in chosen:
+        # Objects that would be seen in larger tiles are not learned from a small one.
+        own = [
+            found
+            for found in objects
+            if _is_inside(found, tile) and levels[place_of[found.label]].side <= max(tile.shape)
+        ]
+        crops.append((tile, own))
+    return crops
+
+
+def _crop(
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    prompts: Mapping[int, Prompts],
+    tile: Tile,
+    objects: list[LabelledObject],
+    preprocessing: Preprocessing,
+) -> tuple[NDArray[Any], NDArray[Any], dict[int, Prompts]]:
+    ids = [found.label for found in objects]
+    part = labels[tile.slices]
+    pixels = image[tile.slices]
+    if preprocessing.window is None and preprocessing.channel is None:
+        pixels = to_rgb8(pixels, fixed_window(image, preprocessing))
+    moved = {}
+    for label in ids:
+        given = prompts.get(label)
+        if given is not None and (given.masks is None or given.masks.dtype == bool):
+            moved[label] = in_tile(Asked.rows(given), tile)
+    return pixels, np.where(np.isin(part, ids), part, 0), moved
+
+
+def _box(found: LabelledObject) -> Box:
+    y0, x0, y1, x1 = found.box
+    return float(y0), float(x0), float(y1), float(x1)
+
+
+def _overlap(tile: Tile, other: Tile) -> bool:
+    return tile.y0 < other.y1 and other.y0 < tile.y1 and tile.x0 < other.x1 and other.x0 < tile.x1
+
+
+def _is_inside(found: LabelledObject, tile: Tile) -> bool:
+    y0, x0, y1, x1 = found.box
+    return tile.y0 <= y0 and tile.x0 <= x0 and y1 <= tile.y1 and x1 <= tile.x1
