@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def test_the_table_lists_every_key() -> None:
     for one in keys.KEYS:
         assert one.words in table
     assert "Shift-click" in table
+
+
+def test_the_documentation_lists_every_key() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "prompting.md").read_text("utf-8")
+    for one in keys.KEYS:
+        assert f"| {one.key.replace('Control', 'Ctrl')} | {one.words} |" in text
 
 
 def test_keys_work_while_a_panel_is_open_only(controller: Controller, viewer: Any, panel: PromptPanel) -> None:

@@ -43,7 +43,7 @@ KEYS = (
 
 def table() -> str:
     """The keys as rich text, for a label."""
-    lines = [("Shift-click", "A point outside of the object")] + [(one.key, one.words) for one in KEYS]
+    lines = [("Shift-click", "Mark a point outside of the object")] + [(one.key, one.words) for one in KEYS]
     rows = (
         f"<tr><td><b>{key.replace('Control', 'Ctrl')}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in lines
     )
