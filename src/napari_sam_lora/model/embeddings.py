@@ -78,6 +78,13 @@ class EmbeddingCache:
         with self._lock:
             self._held.clear()
 
+    def give_up(self) -> bool:
+        """Keep no more than one embedding in memory from now on; returns whether more were allowed."""
+        with self._lock:
+            before, self.budget = self.budget, 0
+            self._held.clear()
+        return before > 0
+
     def _read_or_encode(self, key: tuple[str, str], encode: Callable[[], Tensor]) -> Tensor:
         if self.files is None:
             return encode()

@@ -165,7 +165,7 @@ class Trainer:
             if result is not None:
                 return result
             self.optimizer.zero_grad(set_to_none=True)
-            free_memory(self.tree.device)
+            free_memory()
 
     def _try_step(self) -> StepResult | None:
         """A step, or None if its loss was not a number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,12 @@ from scipy import ndimage as ndi
 from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.model.predictor import Predictor, Result
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.training.memory import Portions
 from napari_sam_lora.training.samples import ObjectRef, Plane
 from napari_sam_lora.training.user import with_click
 
 MAX_CLICKS = 6
 GOOD_IOU = 0.8
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,34 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def score_objects(
-    predictor: Predictor, planes: Sequence[Plane], objects: Iterable[ObjectRef], max_clicks: int = MAX_CLICKS
+    predictor: Predictor,
+    planes: Sequence[Plane],
+    objects: Iterable[ObjectRef],
+    max_clicks: int = MAX_CLICKS,
+    portions: Portions | None = None,
 ) -> list[ObjectScore]:
     """Prompt for each object, as a user would, and compare with its label at the resolution of the plane.
 
     Nothing is random: boxes are exact, the first click is the pixel farthest from the object's outline.
+
+    Parameters
+    ----------
+    portions : Portions, optional
+        How many objects are judged at once; where memory runs out, fewer are.
     """
+    portions = portions or Portions()
     by_plane: dict[int, list[int]] = {}
     for ref in objects:
         by_plane.setdefault(ref.plane, []).append(ref.label)
     scores = []
     for index, labels in by_plane.items():
-        for start in range(0, len(labels), _AT_ONCE):
-            part = labels[start : start + _AT_ONCE]
-            scores += _score_some(predictor, planes[index], index, part, max_clicks)
+        score = partial(_score_some, predictor, planes[index], index, max_clicks)
+        scores += portions.collect(labels, score)
     return scores
 
 
 def _score_some(
-    predictor: Predictor, plane: Plane, index: int, labels: list[int], max_clicks: int
+    predictor: Predictor, plane: Plane, index: int, max_clicks: int, labels: Sequence[int]
 ) -> list[ObjectScore]:
     embedding = predictor.encode_prepared(plane.prepared)
     known = {found.label: found for found in plane.objects}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.losses import mask_iou, mask_targets
+from napari_sam_lora.training.memory import Portions
 from napari_sam_lora.training.samples import ObjectRef, Plane
 from napari_sam_lora.training.split import FEWEST_HELD_OUT
 from napari_sam_lora.training.views import View, show
@@ -64,10 +66,19 @@ class Monitor:
     objects : sequence of ObjectRef
         Those on more than `MOST_PLANES` planes or beyond `MOST_WATCHED` are left out.
     cache : PrefixCache
+    portions : Portions, optional
+        How many objects are decoded at once; where memory runs out, fewer are.
     """
 
-    def __init__(self, planes: Sequence[Plane], objects: Sequence[ObjectRef], cache: PrefixCache) -> None:
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        objects: Sequence[ObjectRef],
+        cache: PrefixCache,
+        portions: Portions | None = None,
+    ) -> None:
         self._planes, self._cache = planes, cache
+        self._portions = portions or Portions((cache.shrink,))
         self._labels: dict[int, list[int]] = {}
         for ref in objects[:MOST_WATCHED]:
             if ref.plane in self._labels or len(self._labels) < MOST_PLANES:
@@ -75,16 +86,26 @@ class Monitor:
 
     @torch.no_grad()
     def measure(self, tree: Sam) -> float:
-        """Mean over objects, and over box and click."""
-        found: list[Tensor] = []
+        """Mean over objects, and over box and click.
+
+        Raises
+        ------
+        RuntimeError, MemoryError
+            If there is not enough memory for a single object; see `is_out_of_memory`.
+        """
+        found: list[float] = []
         with _without_dropout(tree):
             for index, labels in self._labels.items():
-                view = View(index)
-                prepared, shown = show(view, self._planes)
-                masks = shown[None] == np.array(labels)[:, None, None]
-                embedding = suffix(tree.image_encoder, self._cache.get(view, prepared), self._cache.split)
-                found += _both(tree, embedding, prepared, masks)
-        return float(torch.cat(found).mean())
+                found += self._portions.collect(labels, partial(self._look, tree, index))
+        return float(np.mean(found))
+
+    def _look(self, tree: Sam, index: int, labels: Sequence[int]) -> list[float]:
+        """IoU of some objects of a plane, by box and by click."""
+        view = View(index)
+        prepared, shown = show(view, self._planes)
+        masks = shown[None] == np.array(labels)[:, None, None]
+        embedding = suffix(tree.image_encoder, self._cache.get(view, prepared), self._cache.split)
+        return torch.cat(_both(tree, embedding, prepared, masks)).tolist()
 
 
 def _both(tree: Sam, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_]) -> list[Tensor]:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from segment_anything.modeling import Sam
 from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Preprocessing
-from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
@@ -18,18 +18,16 @@ from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.training.beginning import begin_with
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.crops import cut_large
-from napari_sam_lora.training.gate import decide
+from napari_sam_lora.training.judging import Judge
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
-from napari_sam_lora.training.memory import Thrift
-from napari_sam_lora.training.metrics import ObjectScore, score_objects, summarise
+from napari_sam_lora.training.memory import Portions, Thrift, is_out_of_memory
+from napari_sam_lora.training.metrics import ObjectScore, summarise
 from napari_sam_lora.training.monitor import Monitor, divide
 from napari_sam_lora.training.report import FineTuneReport, StepReport
 from napari_sam_lora.training.samples import Labelled, ObjectRef, remarks, snapshot
 from napari_sam_lora.training.split import Split, list_objects, plan_folds, split_objects
 
 __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
-
-MOST_JUDGED = 60
 
 
 class FineTuneRun(Iterator[StepReport]):
@@ -77,11 +75,13 @@ class FineTuneRun(Iterator[StepReport]):
         self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
         watched, self._judged, self._choosing = divide(() if self._folds else self._split.test)
         self._prefixes = prefix_cache(loaded.sam, config)
+        self._embeddings = EmbeddingCache()
+        self._portions = Portions((self._prefixes.shrink, self._embeddings.give_up))
+        self._judge = Judge(loaded, self._planes, self._preprocessing, self._portions, self._embeddings)
         watching = bool(watched) and config.check_every > 0
-        self._monitor = Monitor(self._planes, watched, self._prefixes) if watching else None
+        self._monitor = Monitor(self._planes, watched, self._prefixes, self._portions) if watching else None
         if not watching:
             self._judged, self._choosing = self._split.test, False
-        self._embeddings = EmbeddingCache()
         self._thrift = Thrift(config)
         self._steps = config.steps * (1 + len(self._folds))
         self._losses: list[float] = []
@@ -110,6 +110,7 @@ class FineTuneRun(Iterator[StepReport]):
         """What a user should know so far: labels that are left out, memory that ran out, a loss that was no number."""
         trainers = [trainer for trainer in (self._trainer, self._checker) if trainer is not None]
         found = self._warnings + [warning for trainer in trainers for warning in trainer.warnings]
+        found += self._portions.warnings
         return tuple(dict.fromkeys(found))
 
     def stop(self) -> None:
@@ -139,8 +140,8 @@ class FineTuneRun(Iterator[StepReport]):
             raise TrainingError("The run was stopped before it had learned anything.")
         state = self._final_state(self._trainer)
         self._prefixes.close()
-        base, adapted = self._checked if self._folds else self._judge(state.tensors, self._judged)
-        decision = decide(base, adapted)
+        base, adapted = self._checked if self._folds else self._compare(state.tensors, self._judged)
+        decision = self._judge.decide(base, adapted)
         report = FineTuneReport(
             verdict=decision.verdict,
             reason=decision.reason,
@@ -182,8 +183,9 @@ class FineTuneRun(Iterator[StepReport]):
         trainer = self._trainer = self._new_trainer(self._train_objects)
         if self._start is not None:
             trainer.begin_at(self._start.tensors)
-        if self._monitor is not None:
-            self._curve.append((0, self._monitor.measure(self._loaded.sam)))
+        base = self._measure(self._loaded.sam)
+        if base is not None:
+            self._curve.append((0, base))
         for step in range(1, self._config.steps + 1):
             if self._stopped:
                 return
@@ -205,7 +207,7 @@ class FineTuneRun(Iterator[StepReport]):
             result = trainer.step()
             yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
         if not self._stopped:
-            for known, more in zip(self._checked, self._judge(trainer.tensors(), fold.test), strict=True):
+            for known, more in zip(self._checked, self._compare(trainer.tensors(), fold.test), strict=True):
                 known.extend(more)
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
@@ -214,14 +216,27 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _look(self, trainer: Trainer) -> float | None:
         """Measure watched objects, and keep the adapter if it has not been better before."""
-        if self._monitor is None:
+        iou = self._measure(trainer.tree)
+        if iou is None:
             return None
-        iou = self._monitor.measure(trainer.tree)
         best = max((value for step, value in self._curve if step), default=-1.0)
         self._curve.append((trainer.done, iou))
         if self._choosing and iou > best:
             self._best = State(trainer.done, trainer.tensors())
         return iou
+
+    def _measure(self, tree: Sam) -> float | None:
+        """A look at watched objects, or None if there is none; where memory is too small there are no more."""
+        if self._monitor is None:
+            return None
+        try:
+            return self._monitor.measure(tree)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self._monitor = None
+        self._warnings.append("Memory is too small to look at held-out objects: the run goes on without.")
+        return None
 
     def _lost_patience(self) -> bool:
         """Whether the last looks have brought nothing."""
@@ -232,7 +247,7 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _final_state(self, trainer: Trainer) -> State:
         """The best state seen, having a look at the present one first, or the present one if none may be chosen."""
-        if self._choosing and trainer.done > self._curve[-1][0]:
+        if self._choosing and self._curve and trainer.done > self._curve[-1][0]:
             self._look(trainer)
         return self._best or State(trainer.done, trainer.tensors())
 
@@ -252,17 +267,11 @@ class FineTuneRun(Iterator[StepReport]):
             base_iou=self._curve[0][1] if self._curve else None,
         )
 
-    def _judge(
+    def _compare(
         self, tensors: dict[str, Tensor], held_out: Sequence[ObjectRef]
     ) -> tuple[list[ObjectScore], list[ObjectScore]]:
         """Held-out scores of the base model and of an adapter with these tensors."""
-        objects = held_out[:MOST_JUDGED]
-        if not objects:
-            return [], []
-        adapter = Adapter(tensors, self._describe(len(self._losses)))
-        base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
-        adapted = predictor_for(self._loaded, adapter, cache=self._embeddings)
-        return score_objects(base, self._planes, objects), score_objects(adapted, self._planes, objects)
+        return self._judge.compare(Adapter(tensors, self._describe(len(self._losses))), held_out)
 
     def _describe(self, best_step: int) -> AdapterInfo:
         return AdapterInfo(
