@@ -291,17 +291,20 @@ def test_closing_the_window_while_training_asks_and_ends_cleanly(
 
 
 def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, viewer: Any) -> None:
-    pairs = [nuclei_pair(number) for number in (3, 4)]
-    images, labels = (np.stack([pair[which] for pair in pairs]).astype(np.int32) for which in (0, 1))
-    controller = next(open_labelled(viewer, images.astype(np.uint8), labels))
+    image, labels = (pixels[:250] for pixels in nuclei_pair(3))  # of a shape of its own, so that they are a pair
+    viewer.add_image(image, name="nuclei 3")
+    viewer.add_labels(labels.astype(np.int32), name="cells 3")
+    controller = next(open_labelled(viewer, *nuclei_pair(4)))
     first = train(qtbot, controller, CHECKED | {"steps": 1})
     assert first.report is not None
     (held_out,) = {score.plane for score in first.report.base_objects}
     controller.session.deactivate()
-    (known,) = controller.session.labels.values()
-    plane = PlaneKey.of("", 3, (1 - held_out,))
-    shuffled = np.random.default_rng(0).permutation(labels[1 - held_out].ravel())
-    known.store.write(plane, np.ones(labels.shape[1:], np.bool_), shuffled)
+    known = list(controller.session.labels.values())
+    assert len(known) == 2
+    trained_on = known[1 - held_out].store
+    plane = PlaneKey.of("", 2, ())
+    shuffled = np.random.default_rng(0).permutation(np.asarray(trained_on.read(plane)).ravel())
+    trained_on.write(plane, np.ones(trained_on.read(plane).shape, np.bool_), shuffled)
     event = train(qtbot, controller, CHECKED | {"steps": 12, "learning_rate": 0.02})
     assert event.report is not None
     assert event.report.verdict == "not better", event.report.reason
