@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from napari_sam_lora import Adapter, TrainConfig
+from napari_sam_lora import Adapter, StepReport, TrainConfig
 from napari_sam_lora.io.samples import nuclei_pair
-from napari_sam_lora.training.run import FineTuneRun
+from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 from .conftest import FAST, Run, plane, write_set
 
@@ -159,6 +159,54 @@ def test_ctrl_c_leaves_no_file(labelled: Path, tmp_path: Path, run: Run, monkeyp
     ended = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST)
     assert ended.code == 130
     assert ended.err.strip() == "napari-sam-lora: interrupted"
+    assert not out.exists()
+
+
+def _interrupt(monkeypatch: pytest.MonkeyPatch, at: int, twice: bool = False) -> None:
+    """Ctrl-C before a step, and if wanted again while held-out objects are checked."""
+    known_next, known_result = FineTuneRun.__next__, FineTuneRun.result
+
+    def step(self: FineTuneRun) -> StepReport:
+        step.count += 1  # type: ignore[attr-defined]
+        if step.count == at:  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGINT)
+        return known_next(self)
+
+    def result(self: FineTuneRun) -> tuple[Adapter, FineTuneReport]:
+        if twice:
+            signal.raise_signal(signal.SIGINT)
+        return known_result(self)
+
+    step.count = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(FineTuneRun, "__next__", step)
+    monkeypatch.setattr(FineTuneRun, "result", result)
+
+
+def test_the_first_ctrl_c_stops_and_keeps_what_was_learned(
+    labelled: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    _interrupt(monkeypatch, at=4)
+    out = tmp_path / "a.safetensors"
+    ended = run("train", "--data", labelled, "--output", out, *FAST, "--steps", "50")
+    assert ended.code == 0
+    assert "Ctrl-C again keeps nothing" in ended.err
+    assert "Stopped after 3 of 50 steps." in ended.out
+    assert "Verdict:" in ended.out
+    assert Adapter.load(out).info.training["steps_done"] == 3
+    assert len(json.loads(out.with_suffix(".json").read_text())["losses"]) == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(("at", "twice"), [(4, True), (1, False)], ids=["again while checking", "before a step"])
+def test_nothing_is_written_after_a_second_ctrl_c_or_if_nothing_was_learned(
+    labelled: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, at: int, twice: bool
+) -> None:
+    _interrupt(monkeypatch, at, twice)
+    out = tmp_path / "out"
+    ended = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST, "--steps", "50")
+    assert ended.code == 130
+    assert ended.err.strip().endswith("napari-sam-lora: interrupted")
     assert not out.exists()
 
 

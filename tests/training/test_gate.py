@@ -68,6 +68,14 @@ def test_no_gain_at_all_is_not_better() -> None:
     assert "+0.000 IoU with boxes" in decision.reason
 
 
+@pytest.mark.parametrize(("gain", "verdict"), [(0.001, "not better"), (0.003, "better")])
+def test_a_gain_that_nobody_would_see_is_not_better(gain: float, verdict: str) -> None:
+    better = _scores([score.box_iou + gain for score in BASE], [score.click_iou + gain for score in BASE])
+    decision = decide(BASE, better)
+    assert decision.verdict == verdict
+    assert ("too small to matter" in decision.reason) == (verdict == "not better")
+
+
 def test_gains_and_losses_that_cancel_are_not_better() -> None:
     # both differ by noise around a mean below zero, within the standard error
     adapted = _scores([0.3, 0.8, 0.5, 0.92], [0.2, 0.7, 0.4, 0.82])

@@ -1,6 +1,7 @@
 """Fine-tune a LoRA adapter on labelled images, check it on held-out objects, and write it.
 
-Settings come from a YAML file (see --init-config), from options, or from both; options go before.
+Ctrl-C ends the training after the present step; the best state so far is checked and written. Ctrl-C again writes
+nothing. Settings come from a YAML file (see --init-config), from options, or from both; options go before.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_lora.cli.console import Console, check_output, table, to_json, write_text
+from napari_sam_lora.cli.interrupts import first_interrupt
 from napari_sam_lora.cli.loading import open_model
 from napari_sam_lora.cli.settings import DataSettings, RunSettings, add_section, run_settings, sections, template
 from napari_sam_lora.errors import InputError
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
     from napari_sam_lora.training.config import TrainConfig
     from napari_sam_lora.training.metrics import Figures
-    from napari_sam_lora.training.run import FineTuneReport
+    from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 NAME = "train"
 HELP = "fine-tune an adapter on labelled images"
+STOPPING = "stopping after this step, to check and keep the best so far; Ctrl-C again keeps nothing"
 FIGURES = (
     ("box_iou", "IoU with a box"),
     ("box_dice", "Dice with a box"),
@@ -65,9 +69,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     check_output([adapter_path, metrics_path], options.overwrite)
     dataset = load_dataset(settings.data, settings.training.labels, console)
     model = open_model(settings.model, settings.preprocessing.resolve(), console)
-    adapter, report = train_adapter(model, dataset, settings.training, console, held_out=_held_out(settings))
+    adapter, report = train_adapter(
+        model, dataset, settings.training, console, held_out=_held_out(settings), keep_interrupted=True
+    )
     adapter.save(adapter_path)
     write_text(metrics_path, to_json(metrics_of(report, settings)))
+    if len(report.losses) < settings.training.steps and not settings.training.patience:
+        console.say(f"Stopped after {len(report.losses)} of {settings.training.steps} steps.")
     console.say(f"Trained on {report.train_count} objects in {report.seconds:.0f} s.")
     console.say(_comparison(report.base, report.adapted))
     console.say(f"Verdict: {report.verdict}. {report.reason}")
@@ -102,24 +110,37 @@ def train_adapter(
     *,
     name: str = "fine-tuning",
     held_out: Sequence[str] = (),
+    keep_interrupted: bool = False,
 ) -> tuple[Adapter, FineTuneReport]:
-    """Fine-tune with a progress bar."""
+    """Fine-tune with a progress bar; what was learned up to a first Ctrl-C may be kept."""
     from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415  torch is imported when it is needed
 
     run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out)
+    try:
+        with first_interrupt(run_.stop, STOPPING) if keep_interrupted else nullcontext():
+            result = _follow(run_, config, console, name)
+    except BaseException:
+        run_.discard()  # frees its memory and its temporary files
+        raise
+    for warning in run_.warnings:
+        console.warn(warning)
+    return result
+
+
+def _follow(run_: FineTuneRun, config: TrainConfig, console: Console, name: str) -> tuple[Adapter, FineTuneReport]:
     held_out_iou = ""
+    done = 0
     with console.bar(name, config.steps, "step") as bar:
         for step in run_:
-            bar.total = step.steps
+            bar.total, done = step.steps, step.step
             shown = {"loss": f"{step.loss:.3f}", "phase": step.phase}
             held_out_iou = held_out_iou if step.held_out_iou is None else f"{step.held_out_iou:.3f}"
             bar.set_postfix(shown | ({"held-out IoU": held_out_iou} if held_out_iou else {}), refresh=False)
             bar.update()
+        if not done:
+            raise KeyboardInterrupt  # before there was anything to keep
         bar.set_postfix(phase="checking held-out objects", refresh=console.watched)
-        result = run_.result()
-    for warning in run_.warnings:
-        console.warn(warning)
-    return result
+        return run_.result()
 
 
 def metrics_of(report: FineTuneReport, settings: RunSettings) -> dict[str, Any]:
