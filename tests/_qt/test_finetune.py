@@ -18,6 +18,7 @@ from napari_sam_lora._qt.closing import main_window_of
 from napari_sam_lora._qt.controller import Controller, controller_of
 from napari_sam_lora._qt.finetune_panel import FinetunePanel
 from napari_sam_lora._qt.leaving import AFTER_MS
+from napari_sam_lora._qt.training_set import find_pairs
 from napari_sam_lora.cli import main
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import ArraySource, PlaneKey
@@ -288,6 +289,19 @@ def test_closing_the_window_while_training_asks_and_ends_cleanly(
         assert panel.desk.is_running
         session.discard()
         finish(qtbot, panel.desk)
+
+
+def test_labels_of_two_like_images_belong_to_the_image_below_them(viewer: Any) -> None:
+    image, labels = nuclei_pair(3)
+    viewer.add_image(image, name="image a")
+    viewer.add_labels(labels.astype(np.int32), name="cells a")
+    viewer.add_image(image, name="image b")
+    viewer.add_labels(labels.astype(np.int32), name="cells b")
+    controller = controller_of(viewer)
+    pairs = find_pairs(controller, {}, only_checked=False)
+    images = {controller.id_of(one): one.name for one in controller.image_layers()}
+    assert [images[pair.image] for pair in pairs] == ["image a", "image b"]
+    controller.close()
 
 
 def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, viewer: Any) -> None:

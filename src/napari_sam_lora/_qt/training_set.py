@@ -87,7 +87,7 @@ def _describe(
 ) -> TrainingPair:
     images = {controller.id_of(one): one for one in controller.image_layers() if fits(layer, one)}
     labels = controller.id_of(layer)
-    image = chosen if chosen in images else _likely_image(known, layer, images)
+    image = chosen if chosen in images else _likely_image(known, layer, images, controller.viewer.layers)
     shape = known.store.shape
     known.labelled_planes()  # looks at all planes, of a large image too
     places = [plane for record in records for plane in known.where(record.id)]
@@ -112,12 +112,16 @@ def _describe(
     )
 
 
-def _likely_image(known: LabelSet, layer: Any, images: Mapping[str, Any]) -> str:
-    """The image that most prompts were drawn on; or the one that the labels are named after; or the first."""
+def _likely_image(known: LabelSet, layer: Any, images: Mapping[str, Any], layers: Any) -> str:
+    """The image that most prompts were drawn on; or that the labels are named after; or the next below; or any."""
     drawn_on = Counter(plane.image for record in known.records() for plane in record.prompts)
     prompted = [image for image, _ in drawn_on.most_common() if image in images]
     named = [image for image, one in images.items() if str(layer.name).startswith(str(one.name))]
-    return next(iter([*prompted, *sorted(named, key=len, reverse=True), *images]), "")
+    named.sort(key=lambda image: len(images[image].name), reverse=True)
+    own = layers.index(layer)
+    heights = {image: layers.index(one) for image, one in images.items()}
+    below = sorted((image for image in images if heights[image] < own), key=heights.__getitem__, reverse=True)
+    return next(iter([*prompted, *named, *below, *images]), "")
 
 
 def cautions(pairs: Sequence[TrainingPair], meaning: str, input_size: int) -> list[str]:
