@@ -53,6 +53,34 @@ def _write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "jpeg", "packbits", "zstd", "lzma"])
+def test_compressed_tiffs_are_read(compression: str, gray: NDArray[np.uint8], tmp_path: Path) -> None:
+    lossy = compression == "jpeg"
+    path = _write(tmp_path / "a.tif", gray, compression=compression)
+    read = read_image(path).data.astype(int)
+    assert abs(read - gray).max() <= (120 if lossy else 0)
+    if not lossy:
+        np.testing.assert_array_equal(read_labels(path), gray)
+
+
+def test_an_lzw_tiff_of_another_program_is_read(gray: NDArray[np.uint8], tmp_path: Path) -> None:
+    Image.fromarray(gray).save(tmp_path / "a.tif", compression="tiff_lzw")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").data, gray)
+
+
+def test_without_its_codec_a_compressed_tiff_says_what_to_install(
+    gray: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "a.tif", gray, compression="lzw")
+
+    def missing(page: Any, *arguments: Any, **options: Any) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", missing)
+    with pytest.raises(InputError, match="pip install imagecodecs"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("dtype", ["?", "u1", ">u2", "u2", "i2", "i4", "f4", ">f8"])
 @pytest.mark.parametrize("name", ["a.tif", "a.npy"])
 def test_every_type_of_pixel_survives(dtype: str, name: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
 from napari_sam_lora import Model
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.automatic import (
     EverythingConfig,
     everything,
@@ -96,6 +97,42 @@ def test_records_are_those_of_segment_anything(nano: Model, nuclei: Nuclei, crop
         assert ours.keys() == theirs.keys()
         for key in ours:
             np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+
+
+GRIDS = [np.array([[0.25, 0.5], [0.6, 0.4], [0.9, 0.1]]), np.array([[0.5, 0.5], [0.2, 0.8]])]
+
+
+@pytest.mark.parametrize("crops", [0, 1])
+def test_chosen_clicks_give_what_they_give_in_segment_anything(nano: Model, nuclei: Nuclei, crops: int) -> None:
+    chosen = {"pred_iou_thresh": 0.1, "stability_score_thresh": 0.3, "box_nms_thresh": 0.6, "crop_n_layers": crops}
+    grids = GRIDS[: 1 + crops]
+    plane = np.stack([nuclei[0][:200]] * 3, -1)
+    generator = SamAutomaticMaskGenerator(nano.predictor.sam, None, point_grids=grids, **chosen)
+    expected = generator.generate(plane)
+    found = everything(nano.predictor, plane, EverythingConfig(point_grids=grids, **chosen))  # type: ignore[arg-type]
+    assert len(found) == len(expected) > 0
+    for ours, theirs in zip(sorted(found, key=_by_place), sorted(expected, key=_by_place), strict=True):
+        np.testing.assert_array_equal(ours["segmentation"], theirs["segmentation"])
+        assert ours["point_coords"] == theirs["point_coords"]
+
+
+@pytest.mark.parametrize(
+    ("grids", "rounds", "message"),
+    [
+        (GRIDS, 0, "holds 2 grids"),
+        (GRIDS[:1], 1, "holds 1 grids"),
+        ([np.zeros((0, 2))], 0, r"\(n, 2\)"),
+        ([[0.5, 0.5]], 0, r"\(n, 2\)"),
+        ([[[0.5, 1.5]]], 0, "between 0 and 1"),
+    ],
+)
+def test_clicks_that_make_no_sense_are_refused(grids: Any, rounds: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EverythingConfig(point_grids=grids, crop_n_layers=rounds)
+
+
+def test_configurations_with_the_same_clicks_are_equal() -> None:
+    assert EverythingConfig(point_grids=GRIDS[:1]) == EverythingConfig(point_grids=[GRIDS[0].tolist()])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

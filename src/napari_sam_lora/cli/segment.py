@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--skip-existing", action="store_true", help="leave out images that have a label file already")
     add_section(parser, "model", ModelSettings)
     add_section(parser, "preprocessing", PreprocessingSettings)
-    add_options(parser, "everything mode", EverythingConfig)
+    add_options(parser, "everything mode", EverythingConfig, skip=("point_grids",))
     propagate.add_arguments(parser)
     add_options(parser, "large planes", TilingConfig)
     parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")

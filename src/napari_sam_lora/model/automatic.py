@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from skimage.segmentation import relabel_sequential
 from torchvision.ops.boxes import batched_nms  # type: ignore[import-untyped]
 
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import resized_shape, to_rgb8
 from napari_sam_lora.model.nano import DensePromptEncoder
 from napari_sam_lora.model.predictor import Predictor
 
+PointGrids = tuple[tuple[tuple[float, float], ...], ...]
 Progress = Callable[[int, int], None]
 # Least predicted IoU and least stability; segment-anything's, and those with the best average precision on real images.
 _META_THRESHOLDS = (0.88, 0.95)
@@ -34,7 +36,7 @@ class EverythingConfig:
     Attributes
     ----------
     points_per_side : int
-        Clicks along each side of the plane.
+        Clicks along each side of the plane. Not used with ``point_grids``.
     points_per_batch : int
         Clicks decoded at once.
     pred_iou_thresh : float, optional
@@ -55,6 +57,14 @@ class EverythingConfig:
         Each round has as many times fewer clicks along a side.
     min_mask_region_area : int
         Holes and separate parts of a mask with fewer pixels are filled or removed.
+    point_grids : sequence of array (n, 2), optional
+        Where to click instead of at even distances: on the plane, and with ``crop_n_layers`` on the crops of each
+        round. As in segment-anything each click is (x, y), from 0 to 1 across the plane or crop.
+
+    Raises
+    ------
+    InputError
+        If there is not one grid for the plane and one for each round, or a click lies outside.
     """
 
     points_per_side: int = 32
@@ -68,6 +78,22 @@ class EverythingConfig:
     crop_overlap_ratio: float = 512 / 1500
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
+    point_grids: PointGrids | None = None
+
+    def __post_init__(self) -> None:
+        if self.point_grids is not None:
+            object.__setattr__(self, "point_grids", _check_grids(self.point_grids, self.crop_n_layers))
+
+
+def _check_grids(grids: Sequence[ArrayLike], rounds: int) -> PointGrids:
+    """Grids as plain numbers, so that configurations can be compared."""
+    arrays = [np.asarray(grid, float) for grid in grids]
+    if len(arrays) != rounds + 1:
+        raise InputError(f"point_grids holds {len(arrays)} grids; there must be one for the plane and each crop round.")
+    for array in arrays:
+        if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not ((array >= 0) & (array <= 1)).all():
+            raise InputError("A point grid is an array (n, 2) of clicks (x, y) between 0 and 1.")
+    return tuple(tuple((float(x), float(y)) for x, y in array) for array in arrays)
 
 
 def thresholds(sam: Sam, config: EverythingConfig) -> tuple[float, float]:
@@ -91,7 +117,10 @@ class _Generator(SamAutomaticMaskGenerator):
 
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
         score, stability = thresholds(predictor.sam, config)
-        chosen = {"pred_iou_thresh": score, "stability_score_thresh": stability}
+        chosen: dict[str, Any] = {"pred_iou_thresh": score, "stability_score_thresh": stability}
+        if config.point_grids is not None:
+            grids = [np.array(grid) for grid in config.point_grids]
+            chosen |= {"point_grids": grids, "points_per_side": None}
         # With a smallest area it would want OpenCV.
         super().__init__(predictor.sam, **asdict(config) | chosen | {"min_mask_region_area": 0})
         self.min_mask_region_area = config.min_mask_region_area
