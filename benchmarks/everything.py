@@ -24,30 +24,9 @@ from benchmarks.splits import LearningSplit
 from napari_sam_lora.api import Model, fine_tune, load_model
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.gate import Verdict
+from napari_sam_lora.training.matches import Matches, match_objects
 
 IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Objects found and labelled that match, and those that do not."""
-
-    true_positives: int = 0
-    false_positives: int = 0
-    false_negatives: int = 0
-
-    def __add__(self, other: Matches) -> Matches:
-        return Matches(
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
-
-    @property
-    def average_precision(self) -> float:
-        """TP / (TP + FP + FN); NaN if there is nothing at all."""
-        every = self.true_positives + self.false_positives + self.false_negatives
-        return self.true_positives / every if every else float("nan")
 
 
 @dataclass(frozen=True)
@@ -59,17 +38,6 @@ class EverythingRow:
     base: Matches
     adapted: Matches
     verdict: Verdict
-
-
-def match_objects(found: NDArray[np.integer[Any]], wanted: NDArray[np.integer[Any]]) -> Matches:
-    """Match the objects of two label images (y, x) whose IoU exceeds 0.5; no object can have two such partners."""
-    found_ids, found_at, found_area = np.unique(found, return_inverse=True, return_counts=True)
-    wanted_ids, wanted_at, wanted_area = np.unique(wanted, return_inverse=True, return_counts=True)
-    both = np.zeros((len(found_ids), len(wanted_ids)), np.int64)
-    np.add.at(both, (found_at.ravel(), wanted_at.ravel()), 1)
-    iou = both / (found_area[:, None] + wanted_area[None, :] - both)
-    matched = int(np.count_nonzero((iou > 0.5)[np.ix_(found_ids > 0, wanted_ids > 0)]))
-    return Matches(matched, int((found_ids > 0).sum()) - matched, int((wanted_ids > 0).sum()) - matched)
 
 
 def search(model: Model, planes: Iterable[LabelledPlane]) -> Matches:

@@ -21,6 +21,7 @@ from napari_sam_lora import (
     StepReport,
     TrainConfig,
     evaluate,
+    evaluate_everything,
     fine_tune,
     iter_fine_tune,
     load_model,
@@ -28,6 +29,7 @@ from napari_sam_lora import (
 from napari_sam_lora.errors import AdapterError, CheckpointError, InputError
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import LabelMeaning
+from napari_sam_lora.training.matches import match_objects
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 BOX = Prompts(boxes=[[40, 60, 70, 95]])
@@ -263,6 +265,18 @@ def test_everything_mode_still_finds_objects_after_training_by_boxes_alone(model
         for number in np.unique(truth)[1:]
     ]
     assert sum(value > 0.5 for value in best) >= 3
+
+
+def test_everything_mode_is_measured_on_complete_planes(model: Model, adapter: Adapter, nuclei: Pair) -> None:
+    image, truth = nuclei
+    config = EverythingConfig(points_per_side=8, pred_iou_thresh=0.3, stability_score_thresh=0.5)
+    base, adapted = evaluate_everything(model, [(image, truth), (image, truth)], [None, adapter], config)
+    found = model.segment_everything(image, config)
+    assert base == match_objects(found, truth) + match_objects(found, truth)
+    assert 0 < base.average_precision < 1
+    assert adapted.true_positives + adapted.false_negatives == 2 * (len(np.unique(truth)) - 1)
+    (perfect,) = evaluate_everything(model, [(image, found)], config=config)
+    assert perfect.average_precision == 1
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

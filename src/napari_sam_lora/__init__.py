@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import Evaluation as Evaluation
     from napari_sam_lora.api import Model as Model
     from napari_sam_lora.api import evaluate as evaluate
+    from napari_sam_lora.api import evaluate_everything as evaluate_everything
     from napari_sam_lora.api import fine_tune as fine_tune
     from napari_sam_lora.api import iter_fine_tune as iter_fine_tune
     from napari_sam_lora.api import load_model as load_model
@@ -54,6 +55,7 @@ _MODULES = {
     "TilingConfig": "stacks.tiles",
     "TrainConfig": "training.config",
     "evaluate": "api",
+    "evaluate_everything": "api",
     "fine_tune": "api",
     "iter_fine_tune": "api",
     "load_model": "api",

@@ -27,6 +27,7 @@ from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.methods import StackMethods
 from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.matches import Matches, match_objects
 from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 from napari_sam_lora.training.samples import Labelled, snapshot
@@ -271,3 +272,24 @@ def evaluate(
             scores = score_objects(predictor, planes, list_objects(planes))
             evaluations.append(Evaluation(adapter, summarise(scores), tuple(scores)))
     return evaluations
+
+
+def evaluate_everything(
+    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), config: EverythingConfig | None = None
+) -> list[Matches]:
+    """Measure what everything mode finds in planes that are labelled completely.
+
+    Parameters are those of `evaluate`, which other than this does not count objects that are not labelled as mistakes.
+
+    Returns
+    -------
+    list of Matches
+        One for each adapter, over all planes; see ``Matches.average_precision``.
+    """
+    copied = [(np.asarray(pair[0]), np.asarray(pair[1])) for pair in pairs]
+    found = []
+    for adapter in adapters:
+        with model.adapted(adapter):
+            matches = (match_objects(model.segment_everything(image, config), labels) for image, labels in copied)
+            found.append(sum(matches, start=Matches()))
+    return found

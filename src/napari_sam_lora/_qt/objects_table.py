@@ -58,7 +58,7 @@ class ObjectsTable(QWidget):
         self.edit_classes = action("Classes…", "Add, rename or remove classes, and choose their colours", self._classes)
         self.complete = QCheckBox("This plane is complete")
         self.complete.setToolTip(
-            "All objects in the plane are labelled. Training may then take the rest of it as background."
+            "All objects in the plane are labelled. Segmenting a whole stack again leaves it as it is."
         )
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

@@ -42,7 +42,8 @@ class TrainingPlane:
     prompts : dict of int to tuple of StoredPrompts
         What the user gave for each object of the plane, where there is something.
     complete : bool
-        Whether the plane was marked as complete.
+        Whether the plane was marked as complete. Training needs no mark, since what is not labelled is never a mistake;
+        `evaluate_everything` is for complete planes only.
     """
 
     plane: PlaneKey
