@@ -13,10 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.learning import add_set_options, chosen_splits, pairs, write_rows
 from benchmarks.sets import SMALLEST, LabelledPlane
