@@ -233,7 +233,7 @@ def _limits(finite: NDArray[Any], dtype: np.dtype[Any], preprocessing: Preproces
     """Intensities shown as black and white, from the finite values of a plane."""
     if preprocessing.window is not None:
         return preprocessing.window
-    if dtype == bool:
+    if dtype.kind == "b":
         return 0.0, 1.0
     low, high = np.percentile(finite, preprocessing.percentiles)
     if high <= low:  # the object fills less than the percentiles leave out
