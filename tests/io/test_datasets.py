@@ -190,3 +190,21 @@ def test_stacks_of_one_name_in_two_folders_are_two_stacks(tmp_path: Path) -> Non
     (tmp_path / "set.csv").write_text("image,labels\na/image.tif,a/labels.tif\nb/image.tif,b/labels.tif\n")
     stacks = {pair[3].stack for pair in read_dataset(tmp_path / "set.csv").pairs if pair[3] is not None}
     assert stacks == {"a/image.tif", "b/image.tif"}
+
+
+def test_a_table_says_which_files_are_planes_of_one_stack(tmp_path: Path) -> None:
+    for name in ("z0.png", "z1.png", "lone.png"):
+        _write(tmp_path / name, _plane(1))
+    (tmp_path / "set.csv").write_text(
+        "image,labels,stack,plane\nz0.png,z0.png,em,0\nz1.png,z1.png,em,7.0\nlone.png,lone.png,,\n"
+    )
+    positions = [pair[3] for pair in read_dataset(tmp_path / "set.csv").pairs]
+    assert positions == [StackPosition("em", (0,)), StackPosition("em", (7,)), None]
+
+
+@pytest.mark.parametrize("number", ["", "-1", "1.5", "first"])
+def test_a_plane_without_its_number_is_refused(number: str, tmp_path: Path) -> None:
+    _write(tmp_path / "a.png", _plane(1))
+    (tmp_path / "set.csv").write_text(f"image,labels,stack,plane\na.png,a.png,em,{number}\n")
+    with pytest.raises(InputError, match=r"set\.csv, line 2: a plane of a stack needs its number"):
+        read_dataset(tmp_path / "set.csv")

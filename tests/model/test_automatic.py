@@ -131,6 +131,25 @@ def test_clicks_that_make_no_sense_are_refused(grids: Any, rounds: int, message:
         EverythingConfig(point_grids=grids, crop_n_layers=rounds)
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"points_per_side": 0},
+        {"points_per_batch": 0},
+        {"crop_n_layers": -1},
+        {"min_mask_region_area": -5},
+        {"box_nms_thresh": 1.5},
+        {"crop_overlap_ratio": -0.1},
+        {"crop_n_points_downscale_factor": 0},
+        {"points_per_side": 4, "crop_n_layers": 2, "crop_n_points_downscale_factor": 3},
+    ],
+    ids=str,
+)
+def test_numbers_that_make_no_sense_are_refused_by_name(numbers: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(numbers))):
+        EverythingConfig(**numbers)
+
+
 def test_configurations_with_the_same_clicks_are_equal() -> None:
     assert EverythingConfig(point_grids=GRIDS[:1]) == EverythingConfig(point_grids=[GRIDS[0].tolist()])  # type: ignore[arg-type]
 

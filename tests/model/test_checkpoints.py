@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -149,6 +150,15 @@ class _Malicious:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.marker,)
+
+
+def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(pickle.dumps({"weights": [1, 2]}, protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CheckpointError):
+            load(path, CPU)
 
 
 @pytest.mark.parametrize("layout", ["zip", "legacy", "plain pickle"])

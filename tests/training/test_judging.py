@@ -12,8 +12,10 @@ from napari_sam_lora import Model, TrainConfig
 from napari_sam_lora.model.predictor import Predictor, decode_prompts
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training import monitor
+from napari_sam_lora.training.judging import MOST_JUDGED, pick
 from napari_sam_lora.training.memory import MOST_AT_ONCE, Portions
 from napari_sam_lora.training.run import FineTuneRun
+from napari_sam_lora.training.samples import ObjectRef
 
 from .runs import Pair, finish
 
@@ -67,6 +69,19 @@ def test_caches_are_given_up_one_after_the_other_before_the_error_passes() -> No
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         Portions().collect([1], lambda part: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
+
+
+@pytest.mark.parametrize(("planes", "each"), [(1, 10), (1, 500), (40, 1), (40, 30), (200, 1)])
+def test_objects_that_are_judged_are_spread_over_planes_and_within_them(planes: int, each: int) -> None:
+    objects = [ObjectRef(plane, label, "unit") for plane in range(planes) for label in range(1, each + 1)]
+    picked = pick(objects)
+    assert len(picked) == len(set(picked))
+    assert min(MOST_JUDGED / 2, len(objects)) <= len(picked) <= MOST_JUDGED
+    assert set(picked) <= set(objects)
+    labels, used = {ref.label for ref in picked}, sorted({ref.plane for ref in picked})
+    assert {1, each} <= labels or planes == 200
+    assert used[0] == 0
+    assert used[-1] >= planes // 2
 
 
 def test_looks_and_figures_are_the_same_with_fewer_objects_at_once(

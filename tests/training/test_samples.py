@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -145,6 +147,27 @@ def test_prompts_of_the_user_are_kept_without_logits() -> None:
 def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], message: str) -> None:
     with pytest.raises(InputError, match=message):
         snapshot([(*make_pair(0, GRID), given)], 128, 2, Preprocessing())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (({}, "stack"), "StackPosition, not 'stack'"),
+        (([1, 2],), "may hold a dict of prompts"),
+        (({}, None, 3), "A training pair is"),
+    ],
+)
+def test_what_is_no_pair_is_refused(more: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        snapshot([(*make_pair(0, GRID), *more)], 128, 2, Preprocessing())
+    with pytest.raises(InputError, match="Image 0: A training pair is"):
+        snapshot([(make_pair(0, GRID)[0],)], 128, 2, Preprocessing())  # type: ignore[list-item]
+
+
+def test_prompts_and_position_may_be_none() -> None:
+    (plane,) = snapshot([(*make_pair(0, GRID), None, None)], 128, 2, Preprocessing())  # type: ignore[list-item]
+    assert plane.prompts == {}
+    assert plane.position is None
 
 
 def test_prompts_by_object_need_instances() -> None:

@@ -78,6 +78,7 @@ class _Entry:
 
     image: Path
     labels: Callable[[ImageFile], NDArray[np.int64]]
+    position: StackPosition | None = None
 
 
 def read_dataset(
@@ -95,8 +96,8 @@ def read_dataset(
     ----------
     path : Path
         A folder with ``images/`` and ``labels/`` or ``masks/``, where an image and its labels have the same name up
-        to the ending; or a CSV table with the columns ``image`` and ``labels``, paths relative to it; or a COCO JSON
-        file.
+        to the ending; or a CSV table with the columns ``image`` and ``labels``, paths relative to it, and for files
+        that are planes of one stack ``stack`` (its name) and ``plane`` (its number); or a COCO JSON file.
     image_folder, label_folder : Path, optional
         Where images and labels of a folder are instead; for a COCO file, where its images are, which otherwise are
         looked for beside it and in ``images/`` beside it.
@@ -176,10 +177,21 @@ def _table(path: Path, axes: str | None) -> list[_Entry]:
         labels = next((row[name] for name in _LABEL_COLUMNS if row.get(name)), "")
         if not row.get("image") or not labels:
             raise InputError(f"{path.name}, line {line}: a row needs a path in the columns image and labels.")
-        entries.append(_Entry(path.parent / row["image"], partial(_labels_of_file, path.parent / labels, axes)))
+        reader = partial(_labels_of_file, path.parent / labels, axes)
+        entries.append(_Entry(path.parent / row["image"], reader, _place_in_table(row, f"{path.name}, line {line}")))
     if not entries:
         raise InputError(f"{path.name} holds no rows; its columns are image and labels.")
     return entries
+
+
+def _place_in_table(row: dict[str, str], where: str) -> StackPosition | None:
+    """The position of a plane that is a file of its own."""
+    if not row.get("stack"):
+        return None
+    number = row.get("plane", "").removesuffix(".0")  # programs write 7.0 where some rows have none
+    if not number.isdecimal():
+        raise InputError(f"{where}: a plane of a stack needs its number, from 0, in the column plane.")
+    return StackPosition(row["stack"], (int(number),))
 
 
 def read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -253,7 +265,7 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
     for number, entry in enumerate(entries, start=1):
         try:
             image = read_image(entry.image, axes)
-            samples += _samples(image, entry.labels(image), names[entry.image])
+            samples += _samples(image, entry.labels(image), entry.position, names[entry.image])
         except InputError as error:
             problems.append(str(error))
         if progress is not None:
@@ -271,9 +283,9 @@ def _stack_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: stem(path) if count[stem(path)] == 1 else f"{path.parent.name}/{path.name}" for path in paths}
 
 
-def _samples(image: ImageFile, labels: NDArray[np.int64], stack: str) -> list[Sample]:
+def _samples(image: ImageFile, labels: NDArray[np.int64], position: StackPosition | None, stack: str) -> list[Sample]:
     if not image.stack_shape:
-        return [Sample(image.path.name, image.data, labels)]
+        return [Sample(image.path.name, image.data, labels, position)]
     planes = labels.reshape(-1, *image.plane_shape)
     places = np.ndindex(*image.stack_shape)
     return [

@@ -64,7 +64,7 @@ class EverythingConfig:
     Raises
     ------
     InputError
-        If there is not one grid for the plane and one for each round, or a click lies outside.
+        If a number makes no sense, there is not one grid for the plane and one for each round, or a click lies outside.
     """
 
     points_per_side: int = 32
@@ -81,6 +81,18 @@ class EverythingConfig:
     point_grids: PointGrids | None = None
 
     def __post_init__(self) -> None:
+        for name in ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("crop_n_layers", "min_mask_region_area"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        for name in ("box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
+        last = self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers
+        if self.point_grids is None and last < 1:
+            raise InputError("In the last round of crops no click is left: choose more points_per_side.")
         if self.point_grids is not None:
             object.__setattr__(self, "point_grids", _check_grids(self.point_grids, self.crop_n_layers))
 

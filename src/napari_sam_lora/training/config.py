@@ -126,7 +126,7 @@ class TrainConfig:
             raise InputError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}.")
         if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
             raise InputError("learning_rate must be positive and weight_decay not negative.")
-        for name in ("corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes"):
+        for name in ("seed", "corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if self.patience and not self.check_every:

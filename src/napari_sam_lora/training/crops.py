@@ -40,13 +40,13 @@ def cut_large(
         Of the labels; only planes of instances are cut.
     """
     for pair in pairs:
+        prompts, position = known(pair)
         image, labels = np.asarray(pair[0]), np.asarray(pair[1])
         levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
         fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
         if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
             yield pair
             continue
-        prompts, position = known(pair)
         height, width = labels.shape
         place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
         for tile, objects in choose_crops(find_objects(labels), levels):

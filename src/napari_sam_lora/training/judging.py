@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
@@ -14,7 +16,7 @@ from napari_sam_lora.training.memory import Portions, is_out_of_memory
 from napari_sam_lora.training.metrics import ObjectScore, score_objects
 from napari_sam_lora.training.samples import ObjectRef, Plane
 
-MOST_JUDGED = 60
+MOST_JUDGED = 60  # on as few planes as hold them, because each is encoded twice
 Pairs = tuple[list[ObjectScore], list[ObjectScore]]
 
 
@@ -47,7 +49,7 @@ class Judge:
 
     def compare(self, adapter: Adapter, held_out: Sequence[ObjectRef]) -> Pairs:
         """Scores of the base model and of an adapter; none if there is not enough memory."""
-        objects = held_out[:MOST_JUDGED]
+        objects = pick(held_out)
         if not objects:
             return [], []
         base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
@@ -70,3 +72,12 @@ class Judge:
                 "its results yourself before you use it, or train at a smaller input size.",
             )
         return decide(base, adapted)
+
+
+def pick(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:
+    """At most so many objects, from planes far apart and from all over them."""
+    planes = list(dict.fromkeys(ref.plane for ref in objects))
+    chosen = set(planes[:: max(1, min(len(objects) // most, len(planes)))])
+    kept = [ref for ref in objects if ref.plane in chosen]
+    places = np.linspace(0, len(kept) - 1, min(most, len(kept))).round().astype(int)
+    return tuple(kept[place] for place in places)

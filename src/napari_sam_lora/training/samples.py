@@ -110,8 +110,9 @@ def snapshot(
     """
     planes = []
     for number, pair in enumerate(pairs):
-        image, labels, (prompts, position) = pair[0], pair[1], known(pair)
         try:
+            prompts, position = known(pair)
+            image, labels = pair[0], pair[1]
             prepared = prepare(image, input_size, preprocessing)
             objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
             given = _check_prompts(prompts, prepared.shape, meaning)
@@ -158,10 +159,20 @@ def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def known(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
-    """Prompts and position of a pair, where they are given."""
-    if len(pair) == 4:
-        return pair[2], pair[3]
-    return (pair[2] if len(pair) == 3 else {}), None
+    """Prompts and position of a pair, where they are given.
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    image_and_labels, more = pair[:2], (*pair[2:], None, None)
+    prompts, position = more[0] or {}, more[1]
+    if len(image_and_labels) < 2 or len(pair) > 4 or not isinstance(prompts, Mapping):
+        raise InputError("A training pair is (image, labels), and may hold a dict of prompts and a StackPosition.")
+    if position is not None and not isinstance(position, StackPosition):
+        raise InputError(f"The position of a plane is a StackPosition, not {position!r}.")
+    return prompts, position
 
 
 def image_key(image: ArrayLike) -> str:
