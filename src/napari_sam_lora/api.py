@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.methods import StackMethods
 from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.crops import cut_large
 from napari_sam_lora.training.matches import Matches, match_objects
 from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
@@ -252,7 +254,7 @@ def evaluate(
     ----------
     model : Model
     pairs : iterable of (image, labels)
-        Every object counts; use others than were trained on.
+        Every object counts (of large planes those in crops, as in training); use others than were trained on.
     adapters : sequence of Adapter or None
         None stands for the base model.
     labels : str
@@ -268,7 +270,9 @@ def evaluate(
     for adapter in adapters:
         with model.adapted(adapter):
             predictor = model.predictor
-            planes = snapshot(copied, predictor.input_size, mask_stride(predictor.sam), predictor.preprocessing, labels)
+            size, stride, shown = predictor.input_size, mask_stride(predictor.sam), predictor.preprocessing
+            cut = partial(cut_large, input_size=size, preprocessing=shown, meaning=labels)
+            planes = snapshot(copied, size, stride, shown, labels, cut)
             scores = score_objects(predictor, planes, list_objects(planes))
             evaluations.append(Evaluation(adapter, summarise(scores), tuple(scores)))
     return evaluations

@@ -23,7 +23,7 @@ def _plane(places: list[tuple[int, int]], side: int = 900) -> tuple[np.ndarray, 
 
 def test_small_planes_stay_as_they_are() -> None:
     image, labels = _plane([(10, 10)], 200)
-    (pair,) = cut_large([(image, labels)], 128, Preprocessing())
+    (pair,) = cut_large((image, labels), 128, Preprocessing())
     assert pair[0] is image
     assert pair[1] is labels
 
@@ -48,7 +48,7 @@ def test_prompts_move_with_their_crop_and_intensities_are_those_of_the_plane() -
     image, labels = _plane([(400, 500), (700, 100)])
     image[0, 0] = 60000
     prompts = {1: Prompts(boxes=[[400, 500, 420, 520]], points=[[[410, 510]]])}
-    crops = list(cut_large([(image, labels, prompts)], 128, Preprocessing()))
+    crops = list(cut_large((image, labels, prompts), 128, Preprocessing()))
     assert len(crops) == 2
     pixels, part, moved, _ = next(crop for crop in crops if (np.asarray(crop[1]) == 1).any())  # type: ignore[misc]
     assert np.asarray(pixels).shape == (128, 128, 3)
@@ -64,7 +64,7 @@ def test_an_object_larger_than_a_tile_is_learned_from_a_larger_one() -> None:
     image = np.zeros((900, 900), np.uint8)
     labels = np.zeros((900, 900), int)
     labels[200:350, 200:350] = 5
-    ((_, part, _, _),) = cut_large([(image, labels)], 128, Preprocessing())  # type: ignore[misc]
+    ((_, part, _, _),) = cut_large((image, labels), 128, Preprocessing())  # type: ignore[misc]
     assert np.asarray(part).shape == (512, 512)
     assert np.count_nonzero(part) == 150 * 150
 
@@ -78,6 +78,7 @@ def test_fine_tuning_on_a_large_plane_sees_its_small_objects(nano: Model) -> Non
     _, report = fine_tune(nano, [(image, labels)], config)
     assert report.base is not None
     assert report.held_out
+    assert {score.plane for score in report.base_objects} == {0}, "the number of the pair"
     assert not any("too small" in warning for warning in report.warnings)
 
 
@@ -90,7 +91,7 @@ def test_what_is_held_out_of_a_large_plane_stays_so_when_labels_are_added() -> N
     held: list[set[int]] = []
     earlier: tuple[str, ...] = ()
     for part in (few, labels):
-        planes = snapshot(cut_large([(image, part)], 128, Preprocessing()), 128, 2, Preprocessing())
+        planes = snapshot(cut_large((image, part), 128, Preprocessing()), 128, 2, Preprocessing())
         split = split_objects(list_objects(planes, earlier), 0.25, earlier, planes)
         earlier = split.held_out
         held.append({ref.label for ref in split.test})

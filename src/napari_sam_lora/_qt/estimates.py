@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STEP_OVER_FORWARD = 3.0
 OBJECTS_TIMED = 8
 CLICKS_JUDGED = 7  # prompts that each held-out object is judged by, see `training.metrics`
-FEWEST_HELD_OUT = 5  # with fewer, the run is repeated for a cross-validation, see `training.samples`
+FEWEST_HELD_OUT = 5  # with fewer, the run is repeated for a cross-validation, see `training.split`
 CHECKS = 3
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
+from napari_sam_lora.io.tables import read_table
 from napari_sam_lora.prompts import Prompts
 
 LABEL_FOLDERS = ("labels", "masks")
@@ -192,31 +192,6 @@ def _place_in_table(row: dict[str, str], where: str) -> StackPosition | None:
     if not number.isdecimal():
         raise InputError(f"{where}: a plane of a stack needs its number, from 0, in the column plane.")
     return StackPosition(row["stack"], (int(number),))
-
-
-def read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV table with a header, separated by commas, semicolons or tabs, each with its line number.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read as one.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            separator = max(",;\t", key=header.count)
-            reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
-            rows = [
-                (reader.line_num, {str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k is not None})
-                for row in reader
-            ]
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path.name} is not a CSV table: {error}.") from error
-    return rows
 
 
 def _coco(path: Path, image_folder: Path | None, classes: bool) -> tuple[list[_Entry], list[str]]:

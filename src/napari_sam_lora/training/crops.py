@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +21,9 @@ MOST_CROPS = 24
 
 
 def cut_large(
-    pairs: Iterable[Labelled], input_size: int, preprocessing: Preprocessing, meaning: LabelMeaning = "instances"
+    pair: Labelled, input_size: int, preprocessing: Preprocessing, meaning: LabelMeaning = "instances"
 ) -> Iterator[Labelled]:
-    """Pairs as they are, and instead of each large one crops that hold most of its objects.
+    """A pair as it is, or instead of a large one crops that hold most of its objects.
 
     Crops of a plane do not overlap, and know where they lie in it, so that what is held out is not trained on, and
     stays held out when other crops are chosen later. Objects that lie in none as a whole are left out. Crops show
@@ -31,7 +31,7 @@ def cut_large(
 
     Parameters
     ----------
-    pairs : iterable of (image, labels) or (image, labels, prompts)
+    pair : (image, labels) and more
         See `snapshot`.
     input_size : int
         Of the model.
@@ -39,19 +39,18 @@ def cut_large(
     meaning : str
         Of the labels; only planes of instances are cut.
     """
-    for pair in pairs:
-        prompts, position = known(pair)
-        image, labels = np.asarray(pair[0]), np.asarray(pair[1])
-        levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
-        fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
-        if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
-            yield pair
-            continue
-        height, width = labels.shape
-        place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
-        for tile, objects in choose_crops(find_objects(labels), levels):
-            crop = _crop(image, labels, prompts, tile, objects, preprocessing)
-            yield *crop, replace(place, corner=(tile.y0, tile.x0))
+    prompts, position = known(pair)
+    image, labels = np.asarray(pair[0]), np.asarray(pair[1])
+    levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
+    fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
+    if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
+        yield pair
+        return
+    height, width = labels.shape
+    place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
+    for tile, objects in choose_crops(find_objects(labels), levels):
+        crop = _crop(image, labels, prompts, tile, objects, preprocessing)
+        yield *crop, replace(place, corner=(tile.y0, tile.x0))
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:

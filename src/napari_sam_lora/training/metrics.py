@@ -28,7 +28,7 @@ class ObjectScore:
     Attributes
     ----------
     plane, label : int
-        Which object.
+        Which object: the number of its pair, and its id there.
     box_iou, box_dice : float
         Of the mask for its exact box.
     click_iou : float
@@ -109,14 +109,12 @@ def score_objects(
         by_plane.setdefault(ref.plane, []).append(ref.label)
     scores = []
     for index, labels in by_plane.items():
-        score = partial(_score_some, predictor, planes[index], index, max_clicks)
+        score = partial(_score_some, predictor, planes[index], max_clicks)
         scores += portions.collect(labels, score)
     return scores
 
 
-def _score_some(
-    predictor: Predictor, plane: Plane, index: int, max_clicks: int, labels: Sequence[int]
-) -> list[ObjectScore]:
+def _score_some(predictor: Predictor, plane: Plane, max_clicks: int, labels: Sequence[int]) -> list[ObjectScore]:
     embedding = predictor.encode_prepared(plane.prepared)
     known = {found.label: found for found in plane.objects}
     wanted = [plane.labels == label for label in labels]
@@ -134,7 +132,7 @@ def _score_some(
         if number < max_clicks:
             prompts = _correct(prompts, result, wanted)
     return [
-        ObjectScore(index, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
+        ObjectScore(plane.image, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
         for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -68,8 +69,8 @@ class FineTuneRun(Iterator[StepReport]):
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
         stride = mask_stride(loaded.sam)
-        cut = cut_large(pairs, self._input_size, self._preprocessing, config.labels)
-        self._planes = snapshot(cut, self._input_size, stride, self._preprocessing, config.labels)
+        cut = partial(cut_large, input_size=self._input_size, preprocessing=self._preprocessing, meaning=config.labels)
+        self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels, cut)
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
         self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
@@ -283,7 +284,7 @@ class FineTuneRun(Iterator[StepReport]):
             preprocessing=self._preprocessing,
             training=self._config.as_dict()
             | {
-                "images": sum(bool(plane.objects) for plane in self._planes),
+                "images": len({plane.image for plane in self._planes if plane.objects}),
                 "objects_trained_on": len(self._train_objects),
                 "classes": sorted({number for plane in self._planes for number in plane.classes.values()}),
                 "steps_done": len(self._losses),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,9 @@ class Plane:
     prompts : dict of int to Prompts
         What the user gave for an object, in pixels of the plane; one row each.
     position : StackPosition, optional
-        Where it lies, if it is a plane of a stack.
+        Where it lies, if it is a plane of a stack or a crop of a plane.
+    image : int
+        Number of the pair that it is from; crops of one plane share it.
     """
 
     prepared: Prepared
@@ -57,6 +59,7 @@ class Plane:
     classes: Mapping[int, int] = field(default_factory=dict)
     prompts: Mapping[int, Prompts] = field(default_factory=dict)
     position: StackPosition | None = None
+    image: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def snapshot(
     mask_stride: int,
     preprocessing: Preprocessing,
     meaning: LabelMeaning = "instances",
+    cut: Callable[[Labelled], Iterable[Labelled]] = lambda pair: (pair,),
 ) -> tuple[Plane, ...]:
     """Copy pairs of an image plane and its labels into planes.
 
@@ -100,6 +104,8 @@ def snapshot(
     preprocessing : Preprocessing
     meaning : str
         What labels mean, see `separate_objects`.
+    cut : callable, optional
+        What is taken instead of a pair, such as crops.
 
     Raises
     ------
@@ -109,22 +115,12 @@ def snapshot(
         If no object is left.
     """
     planes = []
-    for number, pair in enumerate(pairs):
+    for number, whole in enumerate(pairs):
         try:
-            prompts, position = known(pair)
-            image, labels = pair[0], pair[1]
-            prepared = prepare(image, input_size, preprocessing)
-            objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
-            given = _check_prompts(prompts, prepared.shape, meaning)
+            for pair in cut(whole):
+                planes.append(_take(pair, number, input_size, mask_stride, preprocessing, meaning))
         except InputError as error:
             raise InputError(f"Image {number}: {error}") from error
-        resized = nearest(objects, prepared.resized_shape)
-        visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
-        everyone = find_objects(objects)
-        kept = tuple(found for found in everyone if found.label in visible)
-        key = image_key(image)
-        small = len(everyone) - len(kept)
-        planes.append(Plane(prepared, objects, resized, kept, small, key, classes, given, position))
     if not planes:
         raise TrainingError("There is nothing to learn from: no image was given.")
     if not any(plane.objects for plane in planes):
@@ -135,12 +131,29 @@ def snapshot(
     return tuple(planes)
 
 
+def _take(
+    pair: Labelled, number: int, input_size: int, mask_stride: int, preprocessing: Preprocessing, meaning: LabelMeaning
+) -> Plane:
+    prompts, position = known(pair)
+    image, labels = pair[0], pair[1]
+    prepared = prepare(image, input_size, preprocessing)
+    objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
+    given = _check_prompts(prompts, prepared.shape, meaning)
+    resized = nearest(objects, prepared.resized_shape)
+    visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
+    everyone = find_objects(objects)
+    kept = tuple(found for found in everyone if found.label in visible)
+    small = len(everyone) - len(kept)
+    return Plane(prepared, objects, resized, kept, small, image_key(image), classes, given, position, number)
+
+
 def remarks(planes: Sequence[Plane]) -> tuple[str, ...]:
     """What a user should know of labels that are not used."""
+    used = {plane.image for plane in planes if plane.objects}
     found = [
         f"Image {number} has no labelled object that is large enough to be seen; it is left out."
-        for number, plane in enumerate(planes)
-        if not plane.objects
+        for number in dict.fromkeys(plane.image for plane in planes)
+        if number not in used
     ]
     small = sum(plane.too_small for plane in planes)
     if small:
