@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
+from napari_sam_lora.io.csv_rows import read_table
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
-from napari_sam_lora.io.tables import read_table
 from napari_sam_lora.prompts import Prompts
 
 LABEL_FOLDERS = ("labels", "masks")

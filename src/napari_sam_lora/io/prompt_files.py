@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.csv_rows import read_table
 from napari_sam_lora.io.images import stem
-from napari_sam_lora.io.tables import read_table
 from napari_sam_lora.prompts import Prompts
 
 _BOX = ("y0", "x0", "y1", "x1")
