@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
+from npe2 import PluginManager, PluginManifest
 from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QWidget
@@ -23,6 +26,20 @@ MakeController = Callable[[Any], Controller]
 def viewer(make_napari_viewer: Any) -> Any:
     """A real viewer; a leak of it fails the test."""
     return make_napari_viewer(strict_qt=True)
+
+
+@pytest.fixture
+def manifest() -> PluginManifest:
+    """The plugin's own, read afresh."""
+    return PluginManifest.from_file(Path(str(files("napari_sam_lora") / "napari.yaml")))
+
+
+@pytest.fixture
+def registered(viewer: Any, manifest: PluginManifest) -> None:
+    """napari knows the plugin: its commands, readers, writers and samples."""
+    manager = PluginManager.instance()
+    if manifest.name not in manager:
+        manager.register(manifest)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from npe2 import PluginManager, PluginManifest
 from scipy.spatial.transform import Rotation
 
 from napari_sam_lora import Model
@@ -17,19 +16,11 @@ from napari_sam_lora._qt.layers import current_plane
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 
-from .test_plugin import MANIFEST
-
 PLUGIN = "napari-sam-lora"
 WAIT_MS = 20_000
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer(strict_qt=True)
-    manager, manifest = PluginManager.instance(), PluginManifest.from_file(MANIFEST)
-    if manifest.name not in manager:
-        manager.register(manifest)
-    return viewer
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def _volume(path: Path, angles: tuple[float, ...] = (0, 0, 0)) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from npe2 import PluginManager, PluginManifest
+from npe2 import PluginManifest
 
 from napari_sam_lora import Prompts
 from napari_sam_lora.io.samples import nuclei_pair
@@ -18,18 +17,7 @@ from napari_sam_lora.labels import add_masks, find_objects
 MANIFEST = Path(str(files("napari_sam_lora") / "napari.yaml"))
 
 
-@pytest.fixture
-def manifest() -> PluginManifest:
-    return PluginManifest.from_file(MANIFEST)
-
-
-@pytest.fixture
-def viewer(make_napari_viewer: Any, manifest: PluginManifest) -> Iterator[Any]:
-    viewer = make_napari_viewer(strict_qt=True)
-    manager = PluginManager.instance()
-    if manifest.name not in manager:
-        manager.register(manifest)
-    return viewer
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def test_every_command_of_the_manifest_can_be_imported(manifest: PluginManifest) -> None:

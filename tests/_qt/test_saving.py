@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_lora._qt.controller import Controller
@@ -17,18 +16,11 @@ from napari_sam_lora._qt.project_box import ProjectBox
 from napari_sam_lora._qt.saving import KINDS, layer_to_coco, layer_to_table
 
 from .helpers import add_box
-from .test_plugin import MANIFEST
 
 PLUGIN = "napari-sam-lora"
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer(strict_qt=True)
-    manager, manifest = PluginManager.instance(), PluginManifest.from_file(MANIFEST)
-    if manifest.name not in manager:
-        manager.register(manifest)
-    return viewer
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def _load(path: Path) -> Any:

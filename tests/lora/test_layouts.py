@@ -39,13 +39,18 @@ def _numbered(blocks: int) -> tuple[State, Deltas]:
     return state, deltas
 
 
+def _wrap_qkv(state: State, block: int, name: str) -> None:
+    """Name the weights of a qkv layer as those of a layer inside it."""
+    for kind in ("weight", "bias"):
+        value = state.pop(f"image_encoder.blocks.{block}.attn.qkv.{kind}")
+        state[f"image_encoder.blocks.{block}.attn.qkv.{name}.{kind}"] = value
+
+
 def _finetune_sam(model: Model) -> tuple[State, Deltas]:
     state = _base(model)
     deltas: Deltas = {}
     for block in (1, 4):
-        for kind in ("weight", "bias"):
-            value = state.pop(f"image_encoder.blocks.{block}.attn.qkv.{kind}")
-            state[f"image_encoder.blocks.{block}.attn.qkv.qkv.{kind}"] = value
+        _wrap_qkv(state, block, "qkv")
         for part in "qv":
             a, b = _pair()
             state[f"image_encoder.blocks.{block}.attn.qkv.linear_a_{part}.weight"] = a
@@ -73,9 +78,7 @@ def _micro_sam(model: Model, prefix: str = "") -> tuple[State, Deltas]:
     state = _base(model)
     deltas: Deltas = {}
     for block in (3, 5):
-        for kind in ("weight", "bias"):
-            value = state.pop(f"image_encoder.blocks.{block}.attn.qkv.{kind}")
-            state[f"image_encoder.blocks.{block}.attn.qkv.qkv_proj.{kind}"] = value
+        _wrap_qkv(state, block, "qkv_proj")
         for part in "qkv":
             a, b = _pair()
             state[f"image_encoder.blocks.{block}.attn.qkv.w_a_linear_{part}.weight"] = a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,13 +21,13 @@ from napari_sam_lora.stacks.seeds import Seed
 from napari_sam_lora.stacks.tiles import TilingConfig
 
 
-class StackMethods:
+class StackMethods(ABC):
     """Mixed into `Model`."""
 
     @property
+    @abstractmethod
     def predictor(self) -> Predictor:
         """What to segment with."""
-        raise NotImplementedError
 
     def propagate(
         self,
