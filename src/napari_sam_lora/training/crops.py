@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam_lora.images import Preprocessing, StackPosition, fixed_window, to_rgb8
+from napari_sam_lora.images import Preprocessing, StackPosition, fixed_window
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.placed import Asked, in_tile
@@ -22,12 +22,12 @@ MOST_CROPS = 24
 
 def cut_large(
     pair: Labelled, input_size: int, preprocessing: Preprocessing, meaning: LabelMeaning = "instances"
-) -> Iterator[Labelled]:
-    """A pair as it is, or instead of a large one crops that hold most of its objects.
+) -> Iterator[tuple[Labelled, Preprocessing]]:
+    """A pair as it is, or instead of a large one crops that hold most of its objects; each with its preprocessing.
 
     Crops of a plane do not overlap, and know where they lie in it, so that what is held out is not trained on, and
-    stays held out when other crops are chosen later. Objects that lie in none as a whole are left out. Crops show
-    intensities in the window of the plane, as tiles do when objects are segmented.
+    stays held out when other crops are chosen later. Objects that lie in none as a whole are left out. Crops are shown
+    in the intensity window of the plane, as tiles are when objects are segmented.
 
     Parameters
     ----------
@@ -44,13 +44,14 @@ def cut_large(
     levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
     fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
     if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
-        yield pair
+        yield pair, preprocessing
         return
     height, width = labels.shape
     place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
+    window = fixed_window(image, preprocessing)
     for tile, objects in choose_crops(find_objects(labels), levels):
-        crop = _crop(image, labels, prompts, tile, objects, preprocessing)
-        yield *crop, replace(place, corner=(tile.y0, tile.x0))
+        part, moved = _cut_labels(labels, prompts, tile, objects)
+        yield (image[tile.slices], part, moved, replace(place, corner=(tile.y0, tile.x0))), window
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:
@@ -76,25 +77,18 @@ def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tup
     return crops
 
 
-def _crop(
-    image: NDArray[Any],
-    labels: NDArray[Any],
-    prompts: Mapping[int, Prompts],
-    tile: Tile,
-    objects: list[LabelledObject],
-    preprocessing: Preprocessing,
-) -> tuple[NDArray[Any], NDArray[Any], dict[int, Prompts]]:
+def _cut_labels(
+    labels: NDArray[Any], prompts: Mapping[int, Prompts], tile: Tile, objects: list[LabelledObject]
+) -> tuple[NDArray[Any], dict[int, Prompts]]:
+    """Labels and prompts of some objects in a tile."""
     ids = [found.label for found in objects]
     part = labels[tile.slices]
-    pixels = image[tile.slices]
-    if preprocessing.window is None and preprocessing.channel is None:
-        pixels = to_rgb8(pixels, fixed_window(image, preprocessing))
     moved = {}
     for label in ids:
         given = prompts.get(label)
         if given is not None and (given.masks is None or given.masks.dtype == bool):
             moved[label] = in_tile(Asked.rows(given), tile)
-    return pixels, np.where(np.isin(part, ids), part, 0), moved
+    return np.where(np.isin(part, ids), part, 0), moved
 
 
 def _box(found: LabelledObject) -> Box:

@@ -87,7 +87,7 @@ def snapshot(
     mask_stride: int,
     preprocessing: Preprocessing,
     meaning: LabelMeaning = "instances",
-    cut: Callable[[Labelled], Iterable[Labelled]] = lambda pair: (pair,),
+    cut: Callable[[Labelled], Iterable[tuple[Labelled, Preprocessing]]] | None = None,
 ) -> tuple[Plane, ...]:
     """Copy pairs of an image plane and its labels into planes.
 
@@ -105,7 +105,7 @@ def snapshot(
     meaning : str
         What labels mean, see `separate_objects`.
     cut : callable, optional
-        What is taken instead of a pair, such as crops.
+        What is taken instead of a pair, such as crops, each with the preprocessing that it is shown in.
 
     Raises
     ------
@@ -117,8 +117,8 @@ def snapshot(
     planes = []
     for number, whole in enumerate(pairs):
         try:
-            for pair in cut(whole):
-                planes.append(_take(pair, number, input_size, mask_stride, preprocessing, meaning))
+            for pair, shown in cut(whole) if cut else ((whole, preprocessing),):
+                planes.append(_take(pair, number, input_size, mask_stride, shown, meaning))
         except InputError as error:
             raise InputError(f"Image {number}: {error}") from error
     if not planes:
