@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 # A backward pass takes about as long as two forward passes.
 STEP_OVER_FORWARD = 3.0
 OBJECTS_TIMED = 8
-CLICKS_JUDGED = 7  # prompts that each held-out object is judged by, see `training.metrics`
-FEWEST_HELD_OUT = 5  # with fewer, the run is repeated for a cross-validation, see `training.split`
-CHECKS = 3
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def tuned_share(config: TrainConfig, blocks: int) -> float:
     return 1.0 if config.mode == "full" else min(1.0, late / blocks)
 
 
-def estimate_seconds(config: TrainConfig, speed: Speed, planes: int, objects: int) -> float:
+def estimate_seconds(config: TrainConfig, speed: Speed, planes: int, objects: int, images: int) -> float:
     """Seconds from the start to the verdict.
 
     Parameters
@@ -81,15 +78,29 @@ def estimate_seconds(config: TrainConfig, speed: Speed, planes: int, objects: in
     speed : Speed
     planes, objects : int
         Of the training set.
+    images : int
+        Single images and stacks that the planes are from.
     """
+    from napari_sam_lora.training.split import FEWEST_HELD_OUT, FEWEST_OBJECTS, FOLDS  # noqa: PLC0415  see above
+
     share = tuned_share(config, speed.blocks)
-    whole = objects / planes if planes > 1 else 0  # several images are held out as wholes
-    held_out = max(config.validation_share * objects, whole) if config.validation_share else 0
-    repeats = 1 + (CHECKS if 0 < held_out < FEWEST_HELD_OUT and objects >= CHECKS else 0)
+    whole = 1 / images if images > 1 else 0.0  # several are held out as wholes
+    held_out = max(config.validation_share, whole) if config.validation_share else 0.0
+    folds = FOLDS if 0 < held_out * objects < FEWEST_HELD_OUT and objects >= FEWEST_OBJECTS else 0
     shown = min(config.objects, max(1, objects))
-    rounds = 1 + config.corrections
-    step = STEP_OVER_FORWARD * (share * speed.encode + shown * rounds * speed.decode)
+    step = STEP_OVER_FORWARD * (share * speed.encode + shown * (1 + config.corrections) * speed.decode)
     views = min(planes * config.views, config.steps)
-    judged = max(held_out, objects if repeats > 1 else 0)
-    judging = 2 * (min(planes, judged) * speed.encode + judged * CLICKS_JUDGED * speed.decode)
-    return views * (1 - share) * speed.encode + repeats * config.steps * step + judging
+    judging = folds * _judging(speed, planes, objects / FOLDS)
+    if not folds:
+        judging = _judging(speed, planes * (held_out if whole else 1), held_out * objects)
+    return views * (1 - share) * speed.encode + (1 + folds) * config.steps * step + judging
+
+
+def _judging(speed: Speed, planes: float, objects: float) -> float:
+    """Seconds to prompt the base model and the adapted one for held-out objects on some planes."""
+    from napari_sam_lora.training.judging import MOST_JUDGED  # noqa: PLC0415
+    from napari_sam_lora.training.metrics import MAX_CLICKS  # noqa: PLC0415
+
+    judged = min(objects, MOST_JUDGED)
+    encoded = min(judged, planes / max(1, objects // MOST_JUDGED))  # see `pick`
+    return 2 * (encoded * speed.encode + judged * (1 + MAX_CLICKS) * speed.decode)

@@ -255,7 +255,8 @@ class TrainingDesk(Background):
         if report is None or step is None or config is None or self.speed is None or step.step < config.steps:
             return
         objects = sum(len(np.unique(plane.labels)) - 1 for plane in self.planes)
-        expected = estimate_seconds(config, self.speed, len(self.planes), objects)
+        images = len({plane.plane.image for plane in self.planes})
+        expected = estimate_seconds(config, self.speed, len(self.planes), objects, images)
         self.pace = report.seconds / expected if step.step == step.steps else self.pace
         self.settings_changed.emit()
 

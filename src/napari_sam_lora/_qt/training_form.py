@@ -127,13 +127,13 @@ class TrainingForm(QWidget):
             return
         from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
 
-        planes, objects = sum(pair.planes for pair in pairs), sum(pair.objects for pair in pairs)
+        counts = sum(pair.planes for pair in pairs), sum(pair.objects for pair in pairs), len({p.image for p in pairs})
         for name, choice in self.efforts.items():
             config = TrainConfig(**EFFORTS[name].values)
-            seconds = desk.pace * estimate_seconds(config, desk.speed, planes, objects)
+            seconds = desk.pace * estimate_seconds(config, desk.speed, *counts)
             choice.setText(f"{EFFORTS[name].title}, about {duration(seconds)}")
         if not desk.effort:
-            seconds = desk.pace * estimate_seconds(TrainConfig.from_dict(desk.values), desk.speed, planes, objects)
+            seconds = desk.pace * estimate_seconds(TrainConfig.from_dict(desk.values), desk.speed, *counts)
             self._own.setText(f"Settings of your own, see below: about {duration(seconds)}.")
 
     def _choose(self, name: str, *_: object) -> None:
