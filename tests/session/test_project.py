@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,19 @@ def saver(session: Session, tmp_path: Path) -> Iterator[ProjectSaver]:
     made = ProjectSaver(session, tmp_path / "my project", delay=0)
     yield made
     made.close(SOON)
+
+
+def test_a_project_without_adapters_is_brought_back_without_torch(saver: ProjectSaver, session: Session) -> None:
+    _commit(session, 2, 3, 12, 20)
+    assert saver.flush(SOON)
+    code = (
+        "import sys; from pathlib import Path; from napari_sam_lora.session import Session\n"
+        "from napari_sam_lora.session.project_opening import open_project, restore\n"
+        "session = Session(); restore(open_project(Path(sys.argv[1])), session)\n"
+        "print(len(session.labels['cells/1'].records()), 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(saver.folder)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1 False\n"
 
 
 def test_everything_of_a_session_is_there_again(session: Session, saver: ProjectSaver) -> None:

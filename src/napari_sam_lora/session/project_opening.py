@@ -152,10 +152,12 @@ def restore(
 
 def _restore_adapters(project: Project, session: Session) -> list[str]:
     """Add the adapters that the session does not have; a name that is taken by another gets a number."""
+    if not project.manifest["adapters"]:
+        return []
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415  imports torch
 
     problems = []
-    there = {entry.name for entry in session.adapters.entries()} if project.manifest["adapters"] else set()
+    there = {entry.name for entry in session.adapters.entries()}
     for name, key in project.manifest["adapters"].items():
         if name in there and session.adapters.get(name).key == key:
             continue
