@@ -17,6 +17,8 @@ from napari_sam_lora._qt.project_desk import ProjectDesk, project_desk_of
 from napari_sam_lora._qt.settings import Preferences, save_preferences
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session.project_files import read_manifest
+from napari_sam_lora.session.project_opening import open_project
+from napari_sam_lora.session.recovery import Recovery
 
 from .helpers import add_box
 
@@ -72,7 +74,7 @@ def test_work_saves_itself_and_is_offered_after_a_crash(
     wanted = controller.target_layer.data.copy()
     shutil.copytree(folder, folder.with_name("crashed"))  # as if the process of this one had been killed
     controller.close()
-    assert [path.name for path in _sessions()] == ["crashed"]  # closed by its user: not offered
+    Recovery(folder.parent).end(folder)  # the next test is about those that were closed
 
     second = make_napari_viewer(strict_qt=True)
     again = make_controller(second)
@@ -93,6 +95,26 @@ def test_work_saves_itself_and_is_offered_after_a_crash(
     assert again.target_layer is restored
 
 
+def test_work_that_was_closed_by_mistake_can_be_restored(
+    viewer: Any, make_napari_viewer: Any, make_controller: Any, image: Path, cell: Any, settle: Any, qtbot: Any
+) -> None:
+    _open(viewer, image)
+    controller = make_controller(viewer)
+    project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # the last moment before
+    wanted = controller.target_layer.data.copy()
+    controller.close()
+
+    again = make_controller(make_napari_viewer(strict_qt=True))
+    desk = project_desk_of(again)
+    (offered,) = desk.offered
+    assert "closed" in offered.question
+    desk.restore(offered, _leave_out)
+    np.testing.assert_array_equal(again.target_layer.data, wanted)
+    assert Recovery(offered.folder.parent).unfinished() == []  # no other viewer may open it meanwhile
+
+
 def test_nothing_saves_itself_if_the_user_does_not_want_it(
     controller: Controller, cell: Any, settle: Any, qtbot: Any
 ) -> None:
@@ -103,6 +125,19 @@ def test_nothing_saves_itself_if_the_user_does_not_want_it(
     save_preferences(Preferences())
 
 
+def test_a_folder_that_cannot_be_written_is_told_once_and_work_goes_on(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.project_desk.show_warning", told.append)
+    (cache_folder() / "sessions").write_text("in the way")
+    desk = project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    (words,) = told
+    assert "does not save itself" in words
+    assert desk.state == words
+
+
 def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:
@@ -110,13 +145,31 @@ def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
     _commit(controller, cell, settle, qtbot)
     desk.save(tmp_path / "my project")
     assert desk.folder == tmp_path / "my project"
-    assert _sessions() == []
     _wait_for_labels(tmp_path / "my project", qtbot)
+    qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
     controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
     controller.close()
     (labels,) = read_manifest(tmp_path / "my project")["labels"]
     plane = tifffile.imread(tmp_path / "my project" / labels["folder"] / labels["planes"][""])
     assert plane[0, 0] == 9
+    assert _sessions() == []
+
+
+def test_what_cannot_be_written_into_the_project_when_the_viewer_closes_can_be_restored(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my project"
+    _commit(controller, cell, settle, qtbot)
+    desk = project_desk_of(controller)
+    desk.save(folder)
+    _wait_for_labels(folder, qtbot)
+    qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
+    shutil.rmtree(folder)
+    folder.write_text("the disk is gone")
+    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    controller.close()
+    (offered,) = Recovery(cache_folder() / "sessions").unfinished()
+    assert open_project(offered.folder).labels[0].data[0, 0] == 9
 
 
 def test_a_folder_of_other_things_is_refused_and_saving_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from napari.utils.notifications import show_info, show_warning
@@ -14,7 +15,9 @@ from napari_sam_lora._qt.settings import preferences
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session.project import ProjectSaver
 from napari_sam_lora.session.project_opening import Project, open_project
+from napari_sam_lora.session.project_snapshot import Extras
 from napari_sam_lora.session.recovery import Recovery, Unfinished
+from napari_sam_lora.session.worker import plain_words
 
 TICK_MS = 1000
 CLOSE_SECONDS = 10.0
@@ -30,7 +33,7 @@ class ProjectDesk(QObject):
     """The project of one viewer.
 
     Until the user saves a project, a session saves itself into a folder of its own (if the preference *Save while
-    working* is on), which is removed when the viewer is closed and offered at the next start if it never was.
+    working* is on). It is removed when the project is on disk; a session that ends without one is offered later.
 
     Signals
     -------
@@ -52,6 +55,7 @@ class ProjectDesk(QObject):
         self._controller = controller
         self._recovery = Recovery(cache_folder() / "sessions")
         self._own: Path | None = None
+        self._former: set[Path] = set()  # folders of sessions that go on in a project, until that is on disk
         self._saver: ProjectSaver | None = None
         self.state = ""
         self._source = self._loading = ""
@@ -69,7 +73,7 @@ class ProjectDesk(QObject):
 
     @property
     def offered(self) -> tuple[Unfinished, ...]:
-        """Sessions that ended before their time."""
+        """Sessions that ended without having become a project."""
         return self._offered
 
     @property
@@ -82,10 +86,7 @@ class ProjectDesk(QObject):
         with self._controller.told():
             self._controller.flush()
             if folder is not None and folder != self.folder:
-                self._use(
-                    ProjectSaver(self._controller.session, folder, extras_of(self._controller, lambda: self._source)),
-                    own=None,
-                )
+                self._use(ProjectSaver(self._controller.session, folder, self._extras()), own=None)
             if self._saver is not None and self._own is None:
                 self._saver.save()
 
@@ -94,33 +95,41 @@ class ProjectDesk(QObject):
         with self._controller.told():
             project = open_project(folder)
             self._stop()
+            is_own = folder.parent == self._recovery.root
+            if is_own:
+                self._recovery.adopt(folder)
             problems = lay_out(project, self._controller, ask)
             history = project.manifest.get("training", ())
-            extras = extras_of(self._controller, lambda: self._source)
-            is_own = folder.parent == self._recovery.root
-            self._use(
-                ProjectSaver(self._controller.session, folder, extras, history=history), folder if is_own else None
-            )
+            saver = ProjectSaver(self._controller.session, folder, self._extras(), history=history)
+            self._use(saver, folder if is_own else None)
             self._load_model(project)
             if problems:
                 show_warning("\n".join(problems))
 
     def restore(self, offered: Unfinished, ask: Ask) -> None:
-        """Open a session that ended before its time."""
+        """Open a session that is offered."""
         self._offered = tuple(one for one in self._offered if one != offered)
         self.open(offered.folder, ask)
         self.changed.emit()
 
     def discard(self, offered: Unfinished) -> None:
-        """Remove a session that ended before its time."""
+        """Remove a session that is offered."""
         self._offered = tuple(one for one in self._offered if one != offered)
         self._recovery.end(offered.folder)
         self.changed.emit()
 
     def close(self) -> None:
-        """Save what has changed; a session that was not saved as a project was closed by its user."""
+        """Save what has changed; a session that has not become a project can be restored."""
         self._controller.flush()
-        self._stop()
+        saver = None if self._own is not None else self._saver
+        is_saved = self._stop()
+        if saver is not None and not is_saved:  # such as on a disk that is full or gone
+            self._keep_elsewhere()
+        for folder in self._former:
+            if saver is not None and is_saved:
+                self._recovery.end(folder)
+            else:
+                self._recovery.leave(folder)
 
     def _on_loading(self, name: str) -> None:
         self._loading = name or self._loading
@@ -138,9 +147,12 @@ class ProjectDesk(QObject):
         """Begin to save with the first object or prompt."""
         session = self._controller.session
         if self._saver is None and preferences().autosave and (session.labels or session.drafts):
-            with self._controller.told():
+            try:
                 own = self._recovery.begin()
-                self._use(ProjectSaver(session, own, extras_of(self._controller, lambda: self._source)), own)
+            except OSError as error:
+                self._say(f"Work does not save itself: {plain_words(error)}")
+                return
+            self._use(ProjectSaver(session, own, self._extras()), own)
 
     def _use(self, saver: ProjectSaver, own: Path | None) -> None:
         self._stop()
@@ -150,16 +162,28 @@ class ProjectDesk(QObject):
         self._timer.start()
         self.changed.emit()
 
-    def _stop(self) -> None:
+    def _keep_elsewhere(self) -> None:
+        with suppress(OSError):
+            own = self._recovery.begin()
+            self._former.add(own)
+            ProjectSaver(self._controller.session, own, self._extras()).close(CLOSE_SECONDS)
+
+    def _extras(self) -> Extras:
+        return extras_of(self._controller, lambda: self._source)
+
+    def _stop(self) -> bool:
+        """Let go of the present saver; whether all that it had to save is on disk."""
         saver, self._saver = self._saver, None
         own, self._own = self._own, None
         self._timer.stop()
-        if saver is not None:
-            saver.close(CLOSE_SECONDS)
-            saver.saved.disconnect(self._tell_saved)
-            saver.failed.disconnect(self._tell_failed)
         if own is not None:
-            self._recovery.end(own)
+            self._former.add(own)
+        if saver is None:
+            return True
+        is_saved = saver.close(CLOSE_SECONDS)
+        saver.saved.disconnect(self._tell_saved)
+        saver.failed.disconnect(self._tell_failed)
+        return is_saved
 
     def _tell_saved(self, number: int) -> None:
         """In the writing thread."""
@@ -176,15 +200,23 @@ class ProjectDesk(QObject):
             self._saver.tick()
 
     def _on_saved(self, number: int) -> None:
+        if self._saver is not None and self._saver.has_saved:
+            former, self._former = self._former - {self._saver.folder}, set()
+            for folder in former:
+                self._recovery.end(folder)
         if self.folder is not None:
             self.state = f"Saved in {self.folder}."
             self.changed.emit()
 
     def _on_failed(self, words: str) -> None:
-        if self.state != words:
-            show_warning(f"The project could not be saved: {words}")
-        self.state = words
-        self.changed.emit()
+        self._say(f"The project could not be saved: {words}")
+
+    def _say(self, problem: str) -> None:
+        """Warn once of what goes on going wrong."""
+        if self.state != problem:
+            show_warning(problem)
+            self.state = problem
+            self.changed.emit()
 
     def _load_model(self, project: Project) -> None:
         """The model of the project, and then its adapter, unless that model is loaded already."""

@@ -92,7 +92,7 @@ class ProjectSaver:
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._seen: dict[str, LabelSet] = {}
         self._again: set[str] = set()
-        self._is_dirty, self._last = True, -np.inf
+        self._is_dirty, self._last, self._has_saved = True, -np.inf, False
         self._waiting, self._owner = _Waiting(), threading.current_thread()
         self._thread = start_thread(self._run, "napari-sam-lora project")
         for signal in self._signals:
@@ -100,6 +100,11 @@ class ProjectSaver:
         session.labels_changed.connect(self._on_labels)
         session.training_changed.connect(self._on_training)
         self.tick()
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether this session is on disk, as it was at some moment since the saver was made."""
+        return self._has_saved
 
     @property
     def _signals(self) -> tuple[SignalInstance, ...]:
@@ -216,6 +221,7 @@ class ProjectSaver:
         waiting, serial, problem = self._waiting, 0, ""
         try:
             serial = self._project.write(self._with_hashes(snapshot))
+            self._has_saved = True
         except Exception as error:  # told, and tried again
             problem = plain_words(error)
         with waiting.changed:

@@ -1,10 +1,12 @@
-"""Projects that are saved while working, and those that a program left behind when it ended before its time."""
+"""Sessions that are saved while working, and can be restored when they ended without having become a project."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,9 @@ import psutil
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session.project_files import MANIFEST, read_manifest, write_json
+
+# Sessions that their user closed; older ones are removed.
+KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,31 @@ class Unfinished:
         ISO 8601 time of the last save.
     labels, images : tuple of str
         Names of what is in it.
+    closed : float
+        When its user closed it, in seconds since 1970; 0 if the program ended before that.
     """
 
     folder: Path
     saved: str
     labels: tuple[str, ...]
     images: tuple[str, ...]
+    closed: float = 0
 
     @property
     def question(self) -> str:
         """What to ask the user."""
+        what = ", ".join(self.labels[:3]) or "prompts"
         on = f" on {', '.join(self.images[:3])}" if self.images else ""
-        return f"napari ended before {', '.join(self.labels[:3])}{on} was saved ({self.saved}). Restore it?"
+        how = "was closed" if self.closed else "ended unexpectedly"
+        return f"napari {how} before this was saved as a project: {what}{on} ({self._when}). Restore it?"
+
+    @property
+    def _when(self) -> str:
+        """The time of the last save on the user's clock."""
+        try:
+            return f"{datetime.fromisoformat(self.saved).astimezone():%Y-%m-%d %H:%M}"
+        except ValueError:
+            return "at an unknown time"
 
 
 class Recovery:
@@ -70,15 +88,24 @@ class Recovery:
         write_json(folder.with_suffix(".owner"), _me())
 
     def end(self, folder: Path) -> None:
-        """A session was ended by its user: nothing of it needs to be restored."""
+        """Nothing of a session needs to be restored: it has become a project, or its user does not want it."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_suffix(".owner").unlink(missing_ok=True)
 
+    def leave(self, folder: Path) -> None:
+        """A session was closed without having become a project: it can be restored, for it may be by mistake."""
+        with suppress(OSError):  # then it is offered as one whose process has ended
+            write_json(folder.with_suffix(".owner"), {"closed": time.time()})
+        closed = sorted((one for one in self.unfinished() if one.closed), key=lambda one: one.closed, reverse=True)
+        for one in closed[KEPT:]:
+            self.end(one.folder)
+
     def unfinished(self) -> list[Unfinished]:
-        """Sessions with labels whose process is gone, the last one first."""
+        """Sessions with labels or prompts that no process is working on, the one saved last first."""
         found = []
-        for folder in sorted(self.root.glob("*/"), reverse=True) if self.root.is_dir() else ():
-            if _is_owned(folder.with_suffix(".owner")):
+        for folder in self.root.glob("*/") if self.root.is_dir() else ():
+            owner = _read_owner(folder.with_suffix(".owner"))
+            if _is_running(owner):
                 continue
             try:
                 manifest = read_manifest(folder)
@@ -89,20 +116,27 @@ class Recovery:
             labels = tuple(one["id"] for one in manifest["labels"] if one["planes"])
             if labels or manifest.get("drafts"):
                 images = tuple(one["name"] for one in manifest["images"])
-                found.append(Unfinished(folder, str(manifest.get("saved", "")), labels, images))
+                closed = owner.get("closed", 0.0)
+                found.append(Unfinished(folder, str(manifest.get("saved", "")), labels, images, closed))
             else:
                 self.end(folder)
-        return found
+        return sorted(found, key=lambda one: (one.saved, one.folder.name), reverse=True)
 
 
 def _me() -> dict[str, float]:
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def _is_owned(path: Path) -> bool:
+def _read_owner(path: Path) -> dict[str, float]:
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_running(owner: dict[str, float]) -> bool:
     """Whether the process that a folder belongs to is running; numbers of processes are used again."""
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        return abs(psutil.Process(int(owner["pid"])).create_time() - float(owner["started"])) < 1
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return abs(psutil.Process(int(owner["pid"])).create_time() - owner["started"]) < 1
+    except (KeyError, ValueError, OverflowError, psutil.Error):
         return False
