@@ -11,6 +11,10 @@ class InputError(SamLoraError, ValueError):
     """An image, a label image, a prompt or a setting cannot be used as it is."""
 
 
+class ChannelError(InputError):
+    """An image has channels that are no colours, and none of them is chosen."""
+
+
 class CheckpointError(SamLoraError):
     """A model checkpoint is missing, damaged or of an unknown kind."""
 

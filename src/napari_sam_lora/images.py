@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from napari_sam_lora.errors import InputError
+from napari_sam_lora.errors import ChannelError, InputError
 
 # Hounsfield units shown as black and white: level -/+ half the width of radiopaedia.org, "Windowing (CT)".
 CT_WINDOWS: dict[str, tuple[float, float]] = {
@@ -207,7 +207,7 @@ def _as_plane(image: ArrayLike, channel: int | None) -> NDArray[Any]:
             raise InputError(f"There is no channel {channel}: the image has {plane.shape[-1]}.")
         plane = plane[..., channel, None]
     if plane.ndim != 3 or plane.shape[-1] not in (1, 3, 4):
-        raise InputError(
+        raise (ChannelError if plane.ndim == 3 else InputError)(
             f"An image must be (y, x), or (y, x, channel) with 1, 3 or 4 channels, not {np.shape(image)}. "
             "Pass one plane of a stack, or pick a channel."
         )

@@ -176,6 +176,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_segmented(
         (["cell_1.png", "--window", "5", "1"], "the lower one first"),
         (["cell_1.png", "--window", "1", "5", "--ct-window", "bone"], "not both"),
         (["colours.npy", *SMALL], "colours.npy: An image must be"),
+        (["colours.npy", *SMALL], "or pick a channel. (--channel N, counted from 0"),
         (["colours.npy", "--channel", "9", *SMALL], "colours.npy: There is no channel 9"),
         (["cell_1.png", "--adapter", "cell_1.png"], "not an adapter file"),
         (["cell_1.png", "--adapter", "none.safetensors"], "no adapter file"),
@@ -196,6 +197,16 @@ def test_misuse_is_told_in_one_line(
     assert ended.code == 1
     assert message in ended.message
     assert not Path("out").exists()
+
+
+def test_of_many_images_one_with_channels_is_told_with_the_option_that_picks_one(
+    images: Path, tmp_path: Path, run: Run
+) -> None:
+    np.save(images / "colours.npy", np.zeros((64, 64, 2), np.uint8))
+    ended = run("segment", images, "--output", tmp_path / "out", *SPARSE)
+    assert ended.code == 1
+    assert ended.err.splitlines()[0].startswith("napari-sam-lora: colours.npy: An image must be")
+    assert "--channel" in ended.err.splitlines()[0]
 
 
 def test_a_channel_and_a_window_can_be_chosen(tmp_path: Path, run: Run) -> None:

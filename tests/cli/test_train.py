@@ -101,6 +101,20 @@ def test_label_ids_up_to_3_are_objects(labelled: Path, tmp_path: Path, run: Run)
     assert json.loads(out.with_suffix(".json").read_text())["train_count"] == 6
 
 
+def test_an_image_with_channels_is_told_with_the_option_that_picks_one(
+    labelled: Path, tmp_path: Path, run: Run
+) -> None:
+    for path in (labelled / "images").iterdir():
+        with Image.open(path) as picture:
+            np.save(path.with_suffix(".npy"), np.stack(2 * [np.asarray(picture)], axis=-1))
+        path.unlink()
+    ended = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert ended.code == 1
+    assert "Image 0: An image must be" in ended.message
+    assert "--channel" in ended.message
+    assert run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", "--channel", "1", *FAST).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

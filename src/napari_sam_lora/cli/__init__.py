@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from napari_sam_lora.cli import adapter, demo, evaluate, export, models, segment, train
-from napari_sam_lora.cli.console import Console
+from napari_sam_lora.cli.console import Console, one_line
 from napari_sam_lora.cli.parser import build_parser
 from napari_sam_lora.errors import SamLoraError
 
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _describe(error: Exception) -> str:
     """One line for a person."""
-    text = " ".join(str(error).split())
     if isinstance(error, SamLoraError):
-        return text
+        return one_line(error)
+    text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text:
         return "there is not enough memory; try a smaller --input-size, a smaller model or fewer objects at once."
     if isinstance(error, OSError):

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from napari_sam_lora.errors import InputError
+from napari_sam_lora.errors import ChannelError, InputError
 from napari_sam_lora.files import atomic_path
 
 # Where nobody watches, such as in a log file, a bar adds a line now and then.
@@ -85,6 +85,15 @@ def _write(text: str, stream: TextIO) -> None:
         tqdm.write(text, file=stream)
     else:
         print(text, file=stream, flush=True)
+
+
+def one_line(error: BaseException, text: str = "") -> str:
+    """What an error says, or another text instead, in one line; and which option helps."""
+    text = " ".join((text or str(error)).split())
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ChannelError):
+        cause = cause.__cause__
+    return text if cause is None else f"{text} (--channel N, counted from 0; an adapter brings its own)"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.cli import propagate
-from napari_sam_lora.cli.console import Console, check_output
+from napari_sam_lora.cli.console import Console, check_output, one_line
 from napari_sam_lora.cli.fields import add_options, given_options
 from napari_sam_lora.cli.loading import base_name, open_model
 from napari_sam_lora.cli.settings import ModelSettings, PreprocessingSettings, add_section
@@ -250,7 +250,7 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
                 if len(targets) == 1:
                     raise InputError(text) from error
                 failed.append(image.name)
-                console.complain(text)
+                console.complain(one_line(error, text))
             bar.update(number - bar.n)
     if failed:
         raise InputError(f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.")
