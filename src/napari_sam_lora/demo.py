@@ -114,7 +114,7 @@ def _train(model: Model, pairs: Sequence[Pair], config: TrainConfig, bars: bool)
     with tqdm(total=config.steps, desc="   fine-tuning", unit="step", disable=not bars) as bar:
         for step in run:
             bar.total = step.steps
-            bar.set_postfix(loss=f"{step.loss:.3f}", phase=step.phase, refresh=False)
+            bar.set_postfix(loss=f"{step.loss:z.3f}", phase=step.phase, refresh=False)
             bar.update()
     return run.result()
 

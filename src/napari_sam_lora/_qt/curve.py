@@ -102,7 +102,7 @@ class CurveView(QWidget):
             Qt.AlignmentFlag.AlignRight,
             Qt.AlignmentFlag.AlignHCenter,
         )
-        loss = f"loss {smoothed(np.array(course.losses))[1][-1]:.3f}" if course.losses else "loss"
+        loss = f"loss {smoothed(np.array(course.losses))[1][-1]:z.3f}" if course.losses else "loss"
         painter.setPen(LOSS)
         painter.drawText(top, left, loss)
         painter.setPen(HELD_OUT)

@@ -133,7 +133,7 @@ def _follow(run_: FineTuneRun, config: TrainConfig, console: Console, name: str)
     with console.bar(name, config.steps, "step") as bar:
         for step in run_:
             bar.total, done = step.steps, step.step
-            shown = {"loss": f"{step.loss:.3f}", "phase": step.phase}
+            shown = {"loss": f"{step.loss:z.3f}", "phase": step.phase}
             held_out_iou = held_out_iou if step.held_out_iou is None else f"{step.held_out_iou:.3f}"
             bar.set_postfix(shown | ({"held-out IoU": held_out_iou} if held_out_iou else {}), refresh=False)
             bar.update()
