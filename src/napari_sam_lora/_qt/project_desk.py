@@ -14,7 +14,7 @@ from napari_sam_lora._qt.project_layers import Ask, extras_of, lay_out
 from napari_sam_lora._qt.settings import preferences
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session.project import ProjectSaver
-from napari_sam_lora.session.project_opening import Project, open_project
+from napari_sam_lora.session.project_opening import Project, active_adapter, history_of, open_project
 from napari_sam_lora.session.project_snapshot import Extras
 from napari_sam_lora.session.recovery import Recovery, Unfinished
 from napari_sam_lora.session.worker import plain_words
@@ -86,7 +86,8 @@ class ProjectDesk(QObject):
         with self._controller.told():
             self._controller.flush()
             if folder is not None and folder != self.folder:
-                self._use(ProjectSaver(self._controller.session, folder, self._extras()), own=None)
+                history = () if self._saver is None else self._saver.history
+                self._use(ProjectSaver(self._controller.session, folder, self._extras(), history=history), own=None)
             if self._saver is not None and self._own is None:
                 self._saver.save()
 
@@ -94,12 +95,13 @@ class ProjectDesk(QObject):
         """Open a project in the viewer, and go on with it."""
         with self._controller.told():
             project = open_project(folder)
+            history = () if self._saver is None else self._saver.history
             self._stop()
             is_own = folder.parent == self._recovery.root
             if is_own:
                 self._recovery.adopt(folder)
             problems = lay_out(project, self._controller, ask)
-            history = project.manifest.get("training", ())
+            history = (*history_of(project, self._controller.session), *history)
             saver = ProjectSaver(self._controller.session, folder, self._extras(), history=history)
             self._use(saver, folder if is_own else None)
             self._load_model(project)
@@ -220,15 +222,14 @@ class ProjectDesk(QObject):
 
     def _load_model(self, project: Project) -> None:
         """The model of the project, and then its adapter, unless that model is loaded already."""
-        wanted, active = project.manifest.get("model"), str(project.manifest.get("active", ""))
-        session = self._controller.session
+        wanted, session = project.manifest.get("model"), self._controller.session
         if not wanted:
             return
 
         def activate() -> None:
             self._controller.model_changed.disconnect(activate)
             with self._controller.told():
-                if active and any(entry.name == active for entry in session.adapters.entries()):
+                if active := active_adapter(project, session):
                     session.activate(active)
 
         self._controller.model_changed.connect(activate)

@@ -54,6 +54,11 @@ class ContentSession(ModelSession):
         self._edits = count()
         self._held_out: frozenset[str] = frozenset()
 
+    @property
+    def held_out(self) -> frozenset[str]:
+        """What trainings so far have held out, and `hold_out` was given."""
+        return self._held_out
+
     def hold_out(self, held_out: Iterable[str]) -> None:
         """Hold these out in later trainings: `FineTuneReport.held_out` of earlier ones, such as of a project."""
         self._held_out |= set(held_out)

@@ -102,6 +102,11 @@ class ProjectSaver:
         self.tick()
 
     @property
+    def history(self) -> tuple[Plain, ...]:
+        """Trainings so far, also those of earlier sessions."""
+        return tuple(self._history)
+
+    @property
     def has_saved(self) -> bool:
         """Whether this session is on disk, as it was at some moment since the saver was made."""
         return self._has_saved

@@ -114,7 +114,7 @@ def restore(
     """Bring labels, objects, prompts, adapters and settings of a project into a session.
 
     Add the images first. The model is not loaded here: load ``manifest["model"]`` and then activate
-    ``manifest["active"]``.
+    `active_adapter`.
 
     Parameters
     ----------
@@ -131,16 +131,18 @@ def restore(
     """
     problems = list(project.problems)
     names, places = dict(images or {}), dict(labels or {})
+    adapters, unread = _restore_adapters(project, session)
+    problems += unread
     for one in project.labels:
         here = places.get(one.id, one.id)
         found = session.labels.get(here) or session.add_labels(here, ArrayStore(one.data))
-        records = [record_from_plain(_renamed(values, names)) for values in one.objects["objects"]]
+        records = [record_from_plain(_renamed(values, names, adapters)) for values in one.objects["objects"]]
         complete = [plane_from_plain(plane) for plane in one.objects["complete"]]
         found.restore(records, complete, classes_from_plain(one.objects["classes"]))
     session.batch = bool(project.manifest.get("batch", False))
     for run in project.manifest.get("training", ()):  # what was held out once is held out again
         session.hold_out(run.get("held_out", ()))
-    problems += _restore_adapters(project, session)
+    session.hold_out(project.manifest.get("held_out", ()))
     for draft in project.manifest.get("drafts", ()):
         plane = plane_from_plain(draft["plane"])
         problems += _restore_draft(session, plane.on(names.get(plane.image, plane.image)), draft)
@@ -150,22 +152,47 @@ def restore(
     return tuple(problems)
 
 
-def _restore_adapters(project: Project, session: Session) -> list[str]:
-    """Add the adapters that the session does not have; a name that is taken by another gets a number."""
-    if not project.manifest["adapters"]:
-        return []
+def active_adapter(project: Project, session: Session) -> str:
+    """Name in a session of the adapter that was active in a project; empty if it is not there, or was none."""
+    return _adapter_names(project, session).get(str(project.manifest.get("active", "")), "")
+
+
+def history_of(project: Project, session: Session) -> list[Plain]:
+    """Trainings of a project, for `ProjectSaver`, with the names that adapters have in a session."""
+    names = _adapter_names(project, session)
+    runs: list[Plain] = list(project.manifest.get("training", ()))
+    return [run | {"adapter": names.get(run.get("adapter", ""), run.get("adapter", ""))} for run in runs]
+
+
+def _adapter_names(project: Project, session: Session) -> dict[str, str]:
+    """Names in a session of a project's adapters, as far as they are there."""
+    wanted: dict[str, str] = project.manifest["adapters"]
+    there = _names_by_key(session) if wanted else {}
+    return {name: there[key] for name, key in wanted.items() if key in there}
+
+
+def _names_by_key(session: Session) -> dict[str, str]:
+    return {session.adapters.get(entry.name).key: entry.name for entry in session.adapters.entries()}
+
+
+def _restore_adapters(project: Project, session: Session) -> tuple[dict[str, str], list[str]]:
+    """Add the adapters that the session does not have; returns their names there, and what could not be read.
+
+    Content counts, not names: a name that is taken by another adapter gets a number.
+    """
+    wanted: dict[str, str] = project.manifest["adapters"]
+    if not wanted:
+        return {}, []
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415  imports torch
 
-    problems = []
-    there = {entry.name for entry in session.adapters.entries()}
-    for name, key in project.manifest["adapters"].items():
-        if name in there and session.adapters.get(name).key == key:
-            continue
+    there, names, problems = _names_by_key(session), {}, []
+    for name, key in wanted.items():
         try:
-            session.adapters.add(Adapter.load(project.folder / "adapters" / f"{name}.safetensors"), name)
+            path = project.folder / "adapters" / f"{name}.safetensors"
+            names[name] = there[key] if key in there else session.adapters.add(Adapter.load(path), name)
         except (AdapterError, OSError) as error:
             problems.append(f"The adapter {name!r} could not be read: {error}")
-    return problems
+    return names, problems
 
 
 def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]:
@@ -178,11 +205,9 @@ def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]
     return []
 
 
-def _renamed(values: Plain, names: Mapping[str, str]) -> Plain:
-    if not names:
-        return values
+def _renamed(values: Plain, images: Mapping[str, str], adapters: Mapping[str, str]) -> Plain:
     prompts = [
-        one | {"plane": one["plane"] | {"image": names.get(one["plane"]["image"], one["plane"]["image"])}}
+        one | {"plane": one["plane"] | {"image": images.get(one["plane"]["image"], one["plane"]["image"])}}
         for one in values["prompts"]
     ]
-    return values | {"prompts": prompts}
+    return values | {"prompts": prompts, "adapter": adapters.get(values["adapter"], values["adapter"])}

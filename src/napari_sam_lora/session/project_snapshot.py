@@ -128,6 +128,7 @@ def _state(session: Session, extras: Extras, history: Sequence[Plain]) -> Plain:
         "settings": extras.settings(),
         "drafts": drafts,
         "training": list(history),
+        "held_out": sorted(session.held_out),
     }
 
 

@@ -1,0 +1,77 @@
+"""What goes along when a session becomes a project, and a project is opened where other things have its names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_sam_lora import Adapter, Model
+from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Session
+from napari_sam_lora.session.project import ProjectSaver
+from napari_sam_lora.session.project_opening import active_adapter, history_of, open_project, restore
+from napari_sam_lora.session.training import TrainingEvent
+
+from .helpers import SOON, make_preview, rectangle
+
+SHAPE = (40, 50)
+
+
+def _session(model: Model | None = None) -> Session:
+    made = Session(model)
+    made.add_image("image", ArraySource(np.zeros(SHAPE, np.uint8), "image"))
+    made.add_labels("cells", ArrayStore(np.zeros(SHAPE, np.int32)))
+    return made
+
+
+def _save(session: Session, folder: Path) -> None:
+    assert ProjectSaver(session, folder, delay=0).close(SOON)
+
+
+def test_what_was_held_out_is_held_out_again_whenever_the_saving_began(tmp_path: Path) -> None:
+    session, again = _session(), _session()
+    session.hold_out(["some object"])
+    _save(session, tmp_path / "p")
+    restore(open_project(tmp_path / "p"), again)
+    assert again.held_out == {"some object"}
+    assert session.close(SOON)
+    assert again.close(SOON)
+
+
+def test_trainings_of_a_session_can_be_handed_to_its_project(tmp_path: Path) -> None:
+    session = _session()
+    first = ProjectSaver(session, tmp_path / "own", delay=0)
+    session.training_changed.emit(TrainingEvent(state="failed", message="no memory"))
+    second = ProjectSaver(session, tmp_path / "p", delay=0, history=first.history)
+    assert first.close(SOON)
+    assert second.close(SOON)
+    (run,) = open_project(tmp_path / "p").manifest["training"]
+    assert run["message"] == "no memory"
+    assert session.close(SOON)
+
+
+def test_an_adapter_whose_name_is_taken_is_found_by_its_content(small: Model, adapter: Adapter, tmp_path: Path) -> None:
+    session = _session(small)
+    session.activate(session.adapters.add(adapter, "round 1"))
+    preview = make_preview(rectangle(SHAPE, 2, 3, 12, 20)[None], PlaneKey.of("image", 2))
+    session.commit(replace(preview, adapter="round 1"))
+    assert session.labels["cells"].record(1).adapter == "round 1"
+    _save(session, tmp_path / "p")
+    other = replace(adapter, tensors={name: value * 2 for name, value in adapter.tensors.items()})
+
+    again = Session(small)
+    again.adapters.add(other, "round 1")
+    project = open_project(tmp_path / "p")
+    assert restore(project, again) == ()
+    name = active_adapter(project, again)
+    assert name != "round 1"
+    assert again.adapters.get(name).key == adapter.key
+    assert again.labels["cells"].record(1).adapter == name
+    project.manifest["training"].append({"adapter": "round 1"})
+    assert history_of(project, again) == [{"adapter": name}]
+
+    restore(project, again)  # once more: it is there already
+    assert len(again.adapters.entries()) == 2
+    assert session.close(SOON)
+    assert again.close(SOON)
