@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,13 @@ class Region:
     crop: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Region:
-        """Cut a mask (y, x) to its bounding box; an empty mask gives an empty crop."""
+    def of(cls, mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> Region:
+        """Cut a mask (y, x), whose first pixel lies at a corner, to its bounding box; an empty one to an empty crop."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
-            return cls((0, 0), np.zeros((0, 0), np.bool_))
+            return cls(corner, np.zeros((0, 0), np.bool_))
         top, left = int(rows[0]), int(columns[0])
-        return cls((top, left), mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
+        return cls((corner[0] + top, corner[1] + left), mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
 
     @property
     def area(self) -> int:
@@ -44,8 +45,20 @@ class Region:
 
     def to_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """The mask (y, x) again; what lies outside the shape is cut off."""
-        mask = np.zeros(shape, np.bool_)
-        top, left, bottom, right = self.box
-        part = mask[top:bottom, left:right]
-        part[...] = self.crop[: part.shape[0], : part.shape[1]]
-        return mask
+        return self.within((0, 0, *shape))
+
+    def within(self, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+        """The part of the mask in a box (y0, x0, y1, x1) of the plane, bool in its shape."""
+        (y0, x0, y1, x1), (v0, u0, v1, u1) = box, self.box
+        part = np.zeros((y1 - y0, x1 - x0), np.bool_)
+        top, left, bottom, right = max(y0, v0), max(x0, u0), min(y1, v1), min(x1, u1)
+        if top < bottom and left < right:
+            part[top - y0 : bottom - y0, left - x0 : right - x0] = self.crop[
+                top - v0 : bottom - v0, left - u0 : right - u0
+            ]
+        return part
+
+    def write(self, plane: NDArray[Any], value: int) -> None:
+        """Set the pixels of a plane (y, x), in place."""
+        y0, x0, y1, x1 = self.box
+        plane[y0:y1, x0:x1][self.crop] = value

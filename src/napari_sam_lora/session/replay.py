@@ -87,8 +87,7 @@ def everything(
         if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(whole):
             covered += 1
             continue
-        cut = Region.of(free)
-        moved = Region((cut.origin[0] + y0, cut.origin[1] + x0), cut.crop)
+        moved = Region.of(free, (y0, x0))
         changes.append(ProposedChange(plane, 0, Region.of(np.zeros_like(free)), moved, one.score, 0.0))
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", engine.name, covered)

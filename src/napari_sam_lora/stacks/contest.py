@@ -54,27 +54,13 @@ def without_strays(region: Region, before: Region) -> Region:
     crop = ndi.binary_fill_holes(region.crop) if region.area else region.crop
     parts, count = ndi.label(crop, _FULL)
     if count > 1:
-        touched = np.unique(parts[common(region, before)])
+        touched = np.unique(parts[before.within(region.box)])
         crop = np.isin(parts, touched[touched > 0])
-    cut = Region.of(crop)
-    return Region((cut.origin[0] + region.origin[0], cut.origin[1] + region.origin[1]), cut.crop)
-
-
-def common(region: Region, other: Region) -> NDArray[np.bool_]:
-    """Where, in the crop of a region, another one lies."""
-    inside = np.zeros(region.crop.shape, np.bool_)
-    y0, x0, y1, x1 = region.box
-    v0, u0, v1, u1 = other.box
-    top, left, bottom, right = max(y0, v0), max(x0, u0), min(y1, v1), min(x1, u1)
-    if top < bottom and left < right:
-        inside[top - y0 : bottom - y0, left - x0 : right - x0] = other.crop[
-            top - v0 : bottom - v0, left - u0 : right - u0
-        ]
-    return inside
+    return Region.of(crop, region.origin)
 
 
 def overlap(region: Region, other: Region) -> float:
     """Intersection over union; 0 if both are empty."""
-    both = int(np.count_nonzero(region.crop & common(region, other)))
+    both = int(np.count_nonzero(region.crop & other.within(region.box)))
     union = region.area + other.area - both
     return both / union if union else 0.0

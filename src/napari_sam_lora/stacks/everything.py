@@ -114,8 +114,7 @@ def numbered(regions: Sequence[Region], shape: tuple[int, int]) -> NDArray[np.in
     """Label image int32 (y, x) of masks, counted from 1; later ones are in front."""
     labels = np.zeros(shape, np.int32)
     for number, region in enumerate(regions, start=1):
-        y0, x0, y1, x1 = region.box
-        labels[y0:y1, x0:x1][region.crop] = number
+        region.write(labels, number)
     return labels
 
 
@@ -126,8 +125,7 @@ def segment_prompted(
     decoder = PlaneDecoder(predictor, image, tiling)
     labels = np.zeros(decoder.shape, np.int64)
     for label, region in segment_seeds(decoder, asked, np.ones(decoder.shape, np.bool_)).objects.items():
-        y0, x0, y1, x1 = region.box
-        labels[y0:y1, x0:x1][region.crop] = label
+        region.write(labels, label)
     return labels
 
 
@@ -145,9 +143,7 @@ def _search(
     predictor: Predictor, part: NDArray[np.generic], tile: Tile, config: EverythingConfig, report: Progress | None
 ) -> Iterator[Found]:
     for record in everything(predictor, part, config, report):
-        region = Region.of(record["segmentation"])
-        moved = Region((region.origin[0] + tile.y0, region.origin[1] + tile.x0), region.crop)
-        yield Found(moved, float(record["predicted_iou"]))
+        yield Found(Region.of(record["segmentation"], (tile.y0, tile.x0)), float(record["predicted_iou"]))
 
 
 def _belongs(region: Region, place: int, tile: Tile, levels: Sequence[Level]) -> bool:

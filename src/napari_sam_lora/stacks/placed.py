@@ -107,8 +107,7 @@ class Placed:
 
     def region(self, threshold: float = 0.0) -> Region:
         """The mask."""
-        cut = Region.of(self.logits > threshold)
-        return Region((cut.origin[0] + self.origin[0], cut.origin[1] + self.origin[1]), cut.crop)
+        return Region.of(self.logits > threshold, self.origin)
 
 
 class PlaneDecoder:
@@ -197,7 +196,8 @@ class PlaneDecoder:
 
 def in_tile(asked: Sequence[Asked], tile: Tile) -> Prompts:
     """Prompts of the same kinds in pixels of a tile; a mask is cut to it."""
-    corner = np.array([tile.y0, tile.x0], np.float64)
+    corners = tile.y0, tile.x0, tile.y1, tile.x1
+    corner = np.array(corners[:2], np.float64)
     boxes = points = labels = masks = None
     if asked[0].box is not None:
         boxes = [np.asarray(one.box) - np.tile(corner, 2) for one in asked]
@@ -206,20 +206,8 @@ def in_tile(asked: Sequence[Asked], tile: Tile) -> Prompts:
         given = [one.point_labels for one in asked]
         labels = [np.ones(len(row), np.int8) if own is None else own for row, own in zip(points, given, strict=True)]
     if asked[0].mask is not None:
-        masks = np.stack([_mask_in_tile(one.mask, tile) for one in asked if one.mask is not None])
+        masks = np.stack([one.mask.within(corners) for one in asked if one.mask is not None])
     return Prompts(boxes, points, labels, masks)
-
-
-def _mask_in_tile(region: Region, tile: Tile) -> NDArray[np.bool_]:
-    moved = np.zeros(tile.shape, np.bool_)
-    y0, x0, y1, x1 = region.box
-    top, left = max(y0, tile.y0), max(x0, tile.x0)
-    bottom, right = min(y1, tile.y1), min(x1, tile.x1)
-    if top < bottom and left < right:
-        moved[top - tile.y0 : bottom - tile.y0, left - tile.x0 : right - tile.x0] = region.crop[
-            top - y0 : bottom - y0, left - x0 : right - x0
-        ]
-    return moved
 
 
 def _cut(row: int, logits: NDArray[np.float32], score: float, tile: Tile) -> Placed:

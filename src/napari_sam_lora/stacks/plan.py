@@ -68,8 +68,7 @@ class Sweep:
     def planned(self, count: int) -> NDArray[np.bool_]:
         """The planes into which any object is followed, if none ends early."""
         found = np.zeros(count, np.bool_)
-        for own in {tuple(own) for own in self.keys.values()}:
-            label = next(label for label, other in self.keys.items() if tuple(other) == own)
+        for label in {tuple(own): label for label, own in self.keys.items()}.values():  # one for all with the same
             found |= np.array([self.reaches(label, index) for index in range(count)])
         return found
 

@@ -110,5 +110,4 @@ class PropagatedPlane:
     def write(self, labels: NDArray[Any]) -> None:
         """Write the objects into a plane (y, x), in place."""
         for label, region in self.objects.items():
-            y0, x0, y1, x1 = region.box
-            labels[y0:y1, x0:x1][region.crop] = label
+            region.write(labels, label)

@@ -179,8 +179,7 @@ class _Propagation:
         if self.finished is not None:
             free &= np.asarray(self.finished[index]) == 0
         for region in state.seeded.get(index, {}).values():
-            y0, x0, y1, x1 = region.box
-            free[y0:y1, x0:x1] &= ~region.crop
+            region.write(free, False)
         return free
 
     def _decoder(self, index: int) -> PlaneDecoder:

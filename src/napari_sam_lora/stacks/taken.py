@@ -39,6 +39,5 @@ class Taken:
         """These, and the pixels of some objects of a plane."""
         mask = self.mask(index, shape)
         for region in objects.values():
-            y0, x0, y1, x1 = region.box
-            mask[y0:y1, x0:x1] |= region.crop
+            region.write(mask, True)
         return self.with_mask(index, mask)
