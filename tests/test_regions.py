@@ -33,7 +33,7 @@ def test_a_box_may_reach_out_of_the_plane(mask: np.ndarray) -> None:
 def test_the_mask_of_a_part_lies_where_the_part_does(mask: np.ndarray) -> None:
     part = Region.of(mask[2:8, 4:10], (2, 4))
     assert part.box == (3, 5, 7, 9)
-    assert np.array_equal(part.to_mask((12, 16))[2:9, 4:10], mask[2:8, 4:10])
+    assert np.array_equal(part.to_mask((12, 16))[2:8, 4:10], mask[2:8, 4:10])
     assert Region.of(np.zeros((4, 4), np.bool_), (2, 3)).area == 0
 
 
