@@ -1,4 +1,4 @@
-"""What goes along when a session becomes a project, and a project is opened where other things have its names."""
+"""What a project takes along and what it writes anew, and opening it where other things have its names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from napari_sam_lora import Adapter, Model
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Session
 from napari_sam_lora.session.project import ProjectSaver
 from napari_sam_lora.session.project_opening import active_adapter, history_of, open_project, restore
+from napari_sam_lora.session.project_snapshot import Extras
 from napari_sam_lora.session.training import TrainingEvent
 
 from .helpers import SOON, make_preview, rectangle
@@ -37,6 +38,39 @@ def test_what_was_held_out_is_held_out_again_whenever_the_saving_began(tmp_path:
     assert again.held_out == {"some object"}
     assert session.close(SOON)
     assert again.close(SOON)
+
+
+def test_objects_are_written_again_only_if_something_of_them_has_changed(tmp_path: Path) -> None:
+    session, plane = _session(), PlaneKey.of("image", 2)
+    saver = ProjectSaver(session, tmp_path / "p", delay=0)
+    session.commit(make_preview(rectangle(SHAPE, 2, 3, 12, 20)[None], plane))
+    assert saver.flush(SOON)
+    (before,) = (tmp_path / "p").rglob("objects-*.json")
+    session.add_prompt(plane, "box", [1, 2, 9, 8])
+    assert saver.flush(SOON)
+    project = open_project(tmp_path / "p")
+    assert project.manifest["drafts"]
+    assert list((tmp_path / "p").rglob("objects-*.json")) == [before]
+    session.labels["cells"].approve([1])
+    assert saver.close(SOON)
+    (after,) = (tmp_path / "p").rglob("objects-*.json")
+    assert after != before
+    assert open_project(tmp_path / "p").labels[0].objects["objects"][0]["approved"]
+    assert session.close(SOON)
+
+
+def test_how_a_layer_was_shown_outlives_the_layer(tmp_path: Path) -> None:
+    session, shown = _session(), {"cells": {"scale": [0.5, 0.5]}}
+    saver = ProjectSaver(session, tmp_path / "p", Extras(layer=lambda name: shown.get(name, {})), delay=1000)
+    assert saver.flush(SOON)
+    session.commit(make_preview(rectangle(SHAPE, 2, 3, 12, 20)[None], PlaneKey.of("image", 2)))
+    shown.clear()
+    session.remove_labels("cells")
+    assert saver.close(SOON)
+    (labels,) = open_project(tmp_path / "p").labels
+    assert labels.data.any()
+    assert labels.layer == {"scale": [0.5, 0.5]}
+    assert session.close(SOON)
 
 
 def test_trainings_of_a_session_can_be_handed_to_its_project(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.session.journal import Meta
 from napari_sam_lora.session.project_images import ImageReference
-from napari_sam_lora.session.project_records import Plain
+from napari_sam_lora.session.project_records import Plain, meta_to_plain
 
 if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
@@ -49,8 +50,8 @@ class LabelSnapshot:
     planes : dict of tuple to array or None
         Planes (y, x) of the last two axes that have changed since the last snapshot, by their position along the other
         axes; None for an empty one.
-    objects : dict
-        Plain values: classes, complete planes, and records.
+    objects : Meta
+        Classes, complete planes, and records.
     layer : dict
         Plain values that a viewer needs to show it as before.
     """
@@ -59,7 +60,7 @@ class LabelSnapshot:
     shape: tuple[int, ...]
     dtype: str
     planes: dict[Index, NDArray[Any] | None]
-    objects: Plain
+    objects: Meta
     layer: Plain = field(default_factory=dict)
 
 
@@ -109,6 +110,7 @@ class ProjectFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._labels: dict[str, Plain] = {}
+        self._objects: dict[str, Meta] = {}  # as they were written last
         self._adapters: dict[str, str] = {}
         self._serial = 0
         _remove_halves(folder)
@@ -141,6 +143,7 @@ class ProjectFolder:
         }
         write_json(self.folder / MANIFEST, manifest)
         self._labels, self._serial = labels, serial
+        self._objects = {one.id: one.objects for one in snapshot.labels}
         self._adapters |= adapters
         self._clean()
         return serial
@@ -157,15 +160,19 @@ class ProjectFolder:
             if pixels is not None:
                 name = "-".join(["plane", *(f"{place:04d}" for place in index), str(serial)])
                 planes[key] = write_labels(self.folder / place / f"{name}.tif", pixels).name
-        objects = f"objects-{serial}.json"
-        write_json(self.folder / place / objects, snapshot.objects)
+        if known is not None and self._objects.get(snapshot.id) is snapshot.objects:
+            objects = known["objects"]
+        else:
+            objects = f"objects-{serial}.json"
+            write_json(self.folder / place / objects, meta_to_plain(snapshot.objects))
         return {
             "id": snapshot.id,
             "folder": place,
             "shape": list(snapshot.shape),
             "dtype": snapshot.dtype,
             "objects": objects,
-            "layer": snapshot.layer,
+            # A layer that is gone, as when its viewer closes, says nothing any more.
+            "layer": snapshot.layer or (known or {}).get("layer", {}),
             "planes": dict(sorted(planes.items(), key=lambda one: [int(part) for part in one[0].split(",") if part])),
         }
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_sam_lora.io.coco import segmentation_mask
 from napari_sam_lora.io.coco_writing import compress, run_lengths
+from napari_sam_lora.session.journal import Meta
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.preview import MaskOptions
 from napari_sam_lora.session.prompts import PromptItem, Row
@@ -19,6 +20,15 @@ from napari_sam_lora.session.records import ObjectClass, ObjectRecord, StoredPro
 from napari_sam_lora.session.regions import Region
 
 Plain = dict[str, Any]
+
+
+def meta_to_plain(meta: Meta) -> Plain:
+    """All that is known of the objects of a label image."""
+    return {
+        "classes": classes_to_plain(meta.classes),
+        "complete": [plane_to_plain(plane) for plane in sorted(meta.complete)],
+        "objects": [record_to_plain(record) for _, record in sorted(meta.records.items())],
+    }
 
 
 def plane_to_plain(plane: PlaneKey) -> Plain:

@@ -19,9 +19,7 @@ from napari_sam_lora.session.project_files import Index, LabelSnapshot, Snapshot
 from napari_sam_lora.session.project_images import ImageReference, relative_to
 from napari_sam_lora.session.project_records import (
     Plain,
-    classes_to_plain,
     plane_to_plain,
-    record_to_plain,
     row_to_plain,
 )
 from napari_sam_lora.session.training import TrainingEvent
@@ -76,7 +74,7 @@ def take_snapshot(
     """
     labels = tuple(_labels(name, one, name in fresh, extras.layer(name)) for name, one in sets.items())
     images = tuple(_reference(name, one, extras.image_path(name), folder) for name, one in session.images.items())
-    used = {record.adapter for one in sets.values() for record in one.all_records.values()}
+    used = {record.adapter for one in sets.values() for record in one.meta.records.values()}
     used |= {session.active} | {str(run.get("adapter", "")) for run in history}
     known = {entry.name for entry in session.adapters.entries()} if used - {""} else set()
     adapters = {name: session.adapters.get(name) for name in sorted(used & known)}
@@ -94,13 +92,8 @@ def _labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelS
     for index in sorted(wanted):
         pixels = labels.store.read(PlaneKey.of("", len(shape), index))
         planes[index] = _compact(pixels) if pixels.any() else None
-    objects = {
-        "classes": classes_to_plain(labels.classes),
-        "complete": [plane_to_plain(plane) for plane in sorted(labels.complete_planes)],
-        "objects": [record_to_plain(record) for _, record in sorted(labels.all_records.items())],
-    }
     dtype = _TYPES.get(labels.store.largest_id, "int64")
-    return LabelSnapshot(name, shape, dtype, planes, objects, layer)
+    return LabelSnapshot(name, shape, dtype, planes, labels.meta, layer)
 
 
 def _reference(name: str, source: ImageSource, path: Path | None, folder: Path) -> ImageReference:

@@ -57,9 +57,9 @@ class TrackedLabels:
         return taken
 
     @property
-    def all_records(self) -> Mapping[int, ObjectRecord]:
-        """Records by id, of objects too that are not in the pixels at present."""
-        return self._meta.records
+    def meta(self) -> Meta:
+        """All that is known beside the pixels at this moment, also of objects that are not in the pixels."""
+        return self._meta
 
     def labelled_so_far(self) -> list[tuple[int, ...]]:
         """Positions of planes with labels; of a very large label image, of those that were seen."""
