@@ -138,6 +138,32 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_work_goes_on(
     assert desk.state == words
 
 
+def test_a_brush_of_three_dimensions_is_saved_in_all_planes_and_so_is_taking_it_back(
+    viewer: Any, make_controller: Any, qtbot: Any
+) -> None:
+    viewer.add_image(np.zeros((6, 30, 30), np.uint8), name="stack")
+    layer = viewer.add_labels(np.zeros((6, 30, 30), np.int32), name="cells")
+    controller = make_controller(viewer)
+    project_desk_of(controller)
+    layer.n_edit_dimensions, layer.brush_size, layer.selected_label = 3, 5, 4
+
+    def is_saved() -> bool:
+        folders = [folder for folder in _sessions() if (folder / "project.json").exists()]
+        return bool(folders) and np.array_equal(open_project(folders[0]).labels[0].data, layer.data)
+
+    layer.paint((2, 15, 15), 4)
+    assert layer.data.any(axis=(1, 2)).sum() > 2
+    qtbot.waitUntil(is_saved, timeout=WAIT_MS)
+    layer.paint((4, 5, 5), 4)
+    qtbot.waitUntil(is_saved, timeout=WAIT_MS)
+    layer.undo()
+    assert not layer.data[:, 5, 5].any()
+    qtbot.waitUntil(is_saved, timeout=WAIT_MS)
+    controller.redo()
+    assert layer.data[:, 5, 5].any()
+    qtbot.waitUntil(is_saved, timeout=WAIT_MS)
+
+
 def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:

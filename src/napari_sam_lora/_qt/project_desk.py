@@ -67,7 +67,7 @@ class ProjectDesk(QObject):
         self._failed.connect(self._on_failed)
         controller.loading_changed.connect(self._on_loading)
         controller.model_changed.connect(self._on_model)
-        controller.objects_changed.connect(self._on_objects)
+        controller.objects_changed.connect(self._begin)
         controller.draft_changed.connect(self._begin)
         controller.closed.connect(self.close)
 
@@ -138,12 +138,6 @@ class ProjectDesk(QObject):
 
     def _on_model(self) -> None:
         self._source = self._loading
-
-    def _on_objects(self, name: str) -> None:
-        layer = self._controller.layer_of(name)
-        if self._saver is not None and layer is not None and layer.n_edit_dimensions > 2:
-            self._saver.reread(name)  # a brush of three dimensions paints planes that are not shown
-        self._begin()
 
     def _begin(self, *_: object) -> None:
         """Begin to save with the first object or prompt."""
