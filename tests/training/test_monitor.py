@@ -8,11 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
+from napari_sam_lora.images import StackPosition
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.metrics import score_objects, summarise
 from napari_sam_lora.training.monitor import MOST_WATCHED, Monitor, divide
-from napari_sam_lora.training.samples import ObjectRef, Plane, snapshot
+from napari_sam_lora.training.samples import Labelled, ObjectRef, Plane, snapshot
 from napari_sam_lora.training.split import list_objects
+
+from .squares import GRID, make_pair
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,29 @@ def test_objects_that_choose_do_not_judge(count: int, watched: int, planes: int)
     assert not set(choosing) & set(judging)
     assert set(choosing) | set(judging) == set(_refs(count, planes))
     assert len({ref.plane for ref in choosing}) <= 3
+
+
+def _stack(depths: range, corners: list[tuple[int, int]]) -> tuple[Plane, ...]:
+    """Planes of a stack with the same squares on each."""
+    pairs: list[Labelled] = [(*make_pair(z, corners), {}, StackPosition("a", (z,))) for z in depths]
+    return snapshot(pairs, 128, 2, Preprocessing())
+
+
+def test_objects_of_a_stack_are_not_judged_by_on_planes_beside_those_that_choose() -> None:
+    planes = _stack(range(2), GRID)
+    objects = list_objects(planes)
+    choosing, judging, apart = divide(objects, planes)
+    assert apart
+    assert len(judging) >= 5
+    assert not {ref.label for ref in choosing} & {ref.label for ref in judging}
+    assert len(divide(objects)[1]) > len(judging), "as if they were images of their own"
+
+
+def test_objects_that_go_through_all_planes_choose_nothing_where_they_would_judge_themselves() -> None:
+    planes = _stack(range(6), GRID[:2])
+    objects = list_objects(planes)
+    assert divide(objects)[2]
+    assert divide(objects, planes) == (objects, objects, False)
 
 
 def test_the_quick_look_is_close_to_the_figures(small: Model, planes: tuple[Plane, ...]) -> None:

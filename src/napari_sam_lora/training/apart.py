@@ -1,4 +1,4 @@
-"""Planes of one stack look alike: what lies beside a held-out object on another plane is not trained on."""
+"""Planes of one stack look alike: what lies beside an object on another plane of its stack is known with it."""
 
 from __future__ import annotations
 

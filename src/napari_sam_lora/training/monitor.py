@@ -19,6 +19,7 @@ from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.training.apart import keep_apart
 from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.losses import mask_iou, mask_targets
 from napari_sam_lora.training.memory import Portions
@@ -30,11 +31,20 @@ MOST_WATCHED = 16
 MOST_PLANES = 3
 
 
-def divide(objects: Sequence[ObjectRef]) -> tuple[tuple[ObjectRef, ...], tuple[ObjectRef, ...], bool]:
+def divide(
+    objects: Sequence[ObjectRef], planes: Sequence[Plane] = ()
+) -> tuple[tuple[ObjectRef, ...], tuple[ObjectRef, ...], bool]:
     """Choose the held-out objects that are watched and those by which the adapter is judged.
 
-    A state that was chosen because it does well on some objects must be judged by others. Where there are too few for
-    that, the same objects are watched and judged, and no state may be chosen by them.
+    A state that was chosen because it does well on some objects must be judged by others, which do not lie beside them
+    on other planes of the same stack. Where there are too few for that, the same objects are watched and judged, and no
+    state may be chosen by them.
+
+    Parameters
+    ----------
+    objects : sequence of ObjectRef
+    planes : sequence of Plane
+        Of the objects; needed where they are planes of a stack.
 
     Returns
     -------
@@ -44,15 +54,15 @@ def divide(objects: Sequence[ObjectRef]) -> tuple[tuple[ObjectRef, ...], tuple[O
     """
     if len(objects) < 2 * FEWEST_HELD_OUT:
         return tuple(objects), tuple(objects), False
-    planes = list(dict.fromkeys(ref.plane for ref in objects))[:MOST_PLANES]
-    near = [ref for ref in objects if ref.plane in planes]
+    first = list(dict.fromkeys(ref.plane for ref in objects))[:MOST_PLANES]
+    near = [ref for ref in objects if ref.plane in first]
     count = min(MOST_WATCHED, len(objects) // 3, len(near))
     chosen = {near[place] for place in np.linspace(0, len(near) - 1, count).round().astype(int)}
-    return (
-        tuple(ref for ref in objects if ref in chosen),
-        tuple(ref for ref in objects if ref not in chosen),
-        True,
-    )
+    watched = tuple(ref for ref in objects if ref in chosen)
+    judged = keep_apart([ref for ref in objects if ref not in chosen], watched, planes)
+    if len(judged) < FEWEST_HELD_OUT:
+        return tuple(objects), tuple(objects), False
+    return watched, judged, True
 
 
 class Monitor:

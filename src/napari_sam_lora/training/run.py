@@ -74,7 +74,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
         self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
-        watched, self._judged, self._choosing = divide(() if self._folds else self._split.test)
+        watched, self._judged, self._choosing = divide(() if self._folds else self._split.test, self._planes)
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
         self._portions = Portions((self._prefixes.shrink, self._embeddings.give_up))
