@@ -17,8 +17,8 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.io import tiff
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.nifti import write_nifti
-from napari_sam_lora.io.output import PixelSize
-from napari_sam_lora.io.tables import ObjectInfo, PlanePrompt
+from napari_sam_lora.io.output import PixelSize, kept_aside
+from napari_sam_lora.io.tables import ObjectInfo, PlanePrompt, write_prompts
 from napari_sam_lora.io.volumes import read_layers
 from napari_sam_lora.io.writers import save_labels, write_layer
 
@@ -225,3 +225,12 @@ def test_the_table_of_a_stack_has_volumes(tmp_path: Path) -> None:
 def test_a_pixel_size_of_unknown_unit_is_no_length() -> None:
     assert not PixelSize.of_layer({"scale": (2, 1, 1), "units": ("pixel",) * 3}).is_known
     assert PixelSize.of_layer({"scale": (2, 1), "units": ("mm",) * 2}).micrometres == (1000, 2000, 1000)
+
+
+def test_a_file_in_the_way_is_put_back_if_nothing_takes_its_place(tmp_path: Path) -> None:
+    target = tmp_path / "cells.prompts.csv"
+    target.write_text("earlier", "utf-8")
+    with pytest.raises(InputError, match="no boxes and no points"), kept_aside([target, tmp_path / "other.csv"]):
+        write_prompts(target, {})
+    assert target.read_text("utf-8") == "earlier"
+    assert list(tmp_path.iterdir()) == [target]

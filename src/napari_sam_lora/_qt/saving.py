@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora.io.output import set_aside
+from napari_sam_lora.io.output import kept_aside
 from napari_sam_lora.io.tables import ObjectInfo
 from napari_sam_lora.io.writers import write_layer
 from napari_sam_lora.session.exporting import export_prompts, known_objects
@@ -43,8 +43,8 @@ def save_layer(controller: Controller, layer: Any, path: Path, kind: str) -> lis
         target = path if path.suffix.lower() == ".csv" else path.with_name(path.name + endings[0])
         image = controller.image_layer
         source = getattr(getattr(image, "source", None), "path", None)
-        set_aside(target)
-        return [str(export_prompts(target, labels, Path(source).name if source else ""))]
+        with kept_aside([target]):
+            return [str(export_prompts(target, labels, Path(source).name if source else ""))]
     data, attributes, _ = layer.as_layer_data_tuple()
     return write_layer(str(path), data, attributes, endings, known_objects(labels))
 

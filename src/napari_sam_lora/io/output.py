@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,19 @@ def set_aside(path: str | Path) -> Path | None:
             os.replace(target, place)
             return place
         number += 1
+
+
+@contextmanager
+def kept_aside(paths: Iterable[str | Path]) -> Iterator[None]:
+    """Keep files that are in the way under other names, and warn of it; if the block raises, they are put back."""
+    moved = [(Path(path), aside) for path in paths if (aside := set_aside(path)) is not None]
+    try:
+        yield
+    except BaseException:
+        for file, aside in moved:
+            if not file.exists():
+                aside.rename(file)
+        raise
+    if moved:
+        kept = ", ".join(aside.name for _, aside in moved[:3]) + (" and so on" if len(moved) > 3 else "")
+        warnings.warn(f"The file that was there before is kept as {kept}.", stacklevel=4)

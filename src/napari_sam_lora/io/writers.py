@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.coco_writing import CocoPlane, Outline, write_coco
 from napari_sam_lora.io.images import stem
 from napari_sam_lora.io.nifti import write_nifti
-from napari_sam_lora.io.output import PixelSize, check_free, id_type, set_aside
+from napari_sam_lora.io.output import PixelSize, check_free, id_type, kept_aside
 from napari_sam_lora.io.png import plane_paths, write_png
 from napari_sam_lora.io.tables import ObjectInfo, write_object_table
 from napari_sam_lora.io.tiff import write_labels
@@ -127,17 +126,8 @@ def write_layer(
         target = target.with_name(target.name + endings[0])
     labels = data[0] if isinstance(data, (list, tuple)) or attributes.get("multiscale") else data
     image = f"{attributes.get('name') or stem(target)}.png"
-    moved = [(file, aside) for file in _files(target, labels.shape) if (aside := set_aside(file)) is not None]
-    try:
+    with kept_aside(_files(target, labels.shape)):
         written = save_labels(target, labels, attributes, known=known, image=image)
-    except BaseException:
-        for file, aside in moved:
-            if not file.exists():
-                aside.rename(file)
-        raise
-    if moved:
-        kept = ", ".join(aside.name for _, aside in moved[:3]) + (" and so on" if len(moved) > 3 else "")
-        warnings.warn(f"The file that was there before is kept as {kept}.", stacklevel=2)
     return [str(file) for file in written]
 
 

@@ -181,13 +181,13 @@ class AdapterLibrary:
     def export(self, name: str, path: Path) -> Path:
         """Write an adapter to a .safetensors file, and its card beside it; a card in the way is kept aside."""
         from napari_sam_lora.io.cards import write_card  # noqa: PLC0415
-        from napari_sam_lora.io.output import set_aside  # noqa: PLC0415
+        from napari_sam_lora.io.output import kept_aside  # noqa: PLC0415
 
         adapter = self.get(name)
         saved = adapter.save(path)
         card = saved.with_suffix(".md")
-        set_aside(card)
-        write_card(card, adapter, saved.stem)
+        with kept_aside([card]):
+            write_card(card, adapter, saved.stem)
         return saved
 
     def _read_folder(self) -> None:
