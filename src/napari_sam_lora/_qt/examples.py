@@ -103,7 +103,7 @@ def show_objects(
             "Click to go there."
         )
         centre = np.argwhere(wanted).mean(0)
-        found.append(Example(f"{title} {change[which]:+.2f}", tip, picture, plane.plane, place(plane.plane, centre)))
+        found.append(Example(f"{title} {change[which]:+z.2f}", tip, picture, plane.plane, place(plane.plane, centre)))
     return found
 
 

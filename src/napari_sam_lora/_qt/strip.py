@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QSizePolicy, QToolB
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.examples import Example, Picture
 
-SIDE = 84
+SIDE = 76  # three of them fit beside each other in a panel of 330 pixels
 
 
 class Strip(QScrollArea):

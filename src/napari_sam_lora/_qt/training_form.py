@@ -7,12 +7,12 @@ from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QButtonGroup, QFileDialog, QFormLayout, QMenu, QRadioButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_sam_lora._qt.adapters_table import is_foreign
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.estimates import estimate_seconds
+from napari_sam_lora._qt.pieces import Section
 from napari_sam_lora._qt.settings_editor import SettingsEditor
 from napari_sam_lora._qt.settings_file import read_settings, write_settings
 from napari_sam_lora._qt.training_desk import TrainingDesk
@@ -20,8 +20,8 @@ from napari_sam_lora._qt.widgets import Notice, action, chooser, duration
 from napari_sam_lora.session import CancelToken, TrainingPlane
 
 MEANINGS = {
-    "instances": "One number, one object",
-    "classes": "One number, one class",
+    "instances": "A number per object",
+    "classes": "A number per class",
     "mask": "All is one object",
 }
 FILES = "Settings (*.yaml *.yml)"
@@ -49,7 +49,7 @@ class TrainingForm(QWidget):
             "may forget, and its layers are those that it has.",
         )
         self.editor: SettingsEditor | None = None
-        self.advanced = QCollapsible("All settings")
+        self.advanced = Section("All settings")
         self.advanced.setDuration(0)
         self._loading = Notice("One moment…")
         self.advanced.addWidget(self._loading)
