@@ -92,6 +92,9 @@ def test_the_place_of_a_nifti_volume_is_kept(run: Run, tmp_path: Path) -> None:
 def test_options_that_do_not_fit_together_are_told(run: Run, tmp_path: Path) -> None:
     write_stack(tmp_path / "stack.tif")
     tifffile.imwrite(tmp_path / "seeds.tif", plane(1)[1])
+    seeds = np.repeat(plane(1)[1][None], 4, 0)
+    tifffile.imwrite(tmp_path / "all.tif", seeds, photometric="minisblack", metadata={"axes": "ZYX"})
+    (tmp_path / "boxes.csv").write_text("plane,object,y0,x0,y1,x1\n5,7,10,10,20,20\n")
     begin = ("segment", tmp_path / "stack.tif", "--output", tmp_path / "out")
     cases = (
         (("--seeds", tmp_path / "seeds.tif"), "--seeds belongs to --propagate"),
@@ -99,6 +102,8 @@ def test_options_that_do_not_fit_together_are_told(run: Run, tmp_path: Path) -> 
         (("--propagate",), "give --prompts or --seeds"),
         (("--propagate", "--seeds", tmp_path / "seeds.tif"), "--seed-plane"),
         (("--propagate", "--seeds", tmp_path / "seeds.tif", "--seed-plane", "9"), "no plane 9"),
+        (("--propagate", "--seeds", tmp_path / "all.tif", "--seed-plane", "-1"), "no plane -1"),
+        (("--propagate", "--prompts", tmp_path / "boxes.csv"), "no plane 5: the planes are 0 to 3"),
         (("--propagate", "--seeds", tmp_path / "nothing"), "no file or folder"),
         (("--propagate", "--seeds", tmp_path / "seeds.tif", "--points-per-side", "4"), "not to --propagate"),
         (("--propagate", "--seeds", tmp_path / "seeds.tif", "--first", "3", "--last", "1"), "comes after"),

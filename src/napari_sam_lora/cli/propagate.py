@@ -115,7 +115,6 @@ class Propagator:
         from napari_sam_lora.stacks.placed import Asked  # noqa: PLC0415
 
         prompts = self.prompts.for_image(path)
-        _check_plane(max(prompts), image)
         for asked in prompts.values():
             asked.check_inside(image.plane_shape)
         return {
@@ -128,21 +127,16 @@ class Propagator:
         if labels.ndim == 2:
             if self.seed_plane is None:
                 raise InputError(f"{source.name} is a single plane: say which one of the stack with --seed-plane.")
-            _check_plane(self.seed_plane, image)
             return {self.seed_plane: labels}
         if labels.shape != (*image.stack_shape, *image.plane_shape):
             raise InputError(f"{source.name} is {labels.shape}, {path.name} {image.data.shape}: they must fit.")
+        if self.seed_plane is not None and not 0 <= self.seed_plane < len(labels):
+            raise InputError(f"There is no plane {self.seed_plane}: the planes are 0 to {len(labels) - 1}.")
         wanted = range(len(labels)) if self.seed_plane is None else (self.seed_plane,)
-        _check_plane(max(wanted), image)
         planes = {index: labels[index] for index in wanted if labels[index].any()}
         if not planes:
             raise InputError(f"{source.name} holds no object to follow.")
         return planes
-
-
-def _check_plane(number: int, image: ImageFile) -> None:
-    if not 0 <= number < image.plane_count:
-        raise InputError(f"There is no plane {number}: the planes are 0 to {image.plane_count - 1}.")
 
 
 def _partner(path: Path, seeds: Path | None) -> Path:
