@@ -277,6 +277,8 @@ def test_everything_mode_is_measured_on_complete_planes(model: Model, adapter: A
     assert adapted.true_positives + adapted.false_negatives == 2 * (len(np.unique(truth)) - 1)
     (perfect,) = evaluate_everything(model, [(image, found)], config=config)
     assert perfect.average_precision == 1
+    with pytest.raises(InputError, match="must be the same plane"):
+        evaluate_everything(model, [(image[:, :100], truth[:, :100].T)], config=config)
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

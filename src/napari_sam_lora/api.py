@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from napari_sam_lora.images import Preprocessing
-from napari_sam_lora.labels import LabelMeaning
+from napari_sam_lora.labels import LabelMeaning, check_labels
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
@@ -290,7 +290,7 @@ def evaluate_everything(
     list of Matches
         One for each adapter, over all planes; see ``Matches.average_precision``.
     """
-    copied = [(np.asarray(pair[0]), np.asarray(pair[1])) for pair in pairs]
+    copied = [(np.asarray(pair[0]), check_labels(pair[1], np.shape(pair[0])[:2])) for pair in pairs]
     found = []
     for adapter in adapters:
         with model.adapted(adapter):
