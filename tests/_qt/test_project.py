@@ -198,6 +198,23 @@ def test_what_cannot_be_written_into_the_project_when_the_viewer_closes_can_be_r
     assert open_project(offered.folder).labels[0].data[0, 0] == 9
 
 
+def test_it_is_told_that_only_the_planes_that_were_shown_of_large_labels_are_in_a_project(
+    viewer: Any, make_controller: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.project_desk.show_warning", told.append)
+    viewer.add_labels(np.ones((9, 9), np.uint8), name="small")
+    controller = make_controller(viewer)
+    desk = project_desk_of(controller)
+    desk.save(tmp_path / "p")
+    assert told == []
+    monkeypatch.setattr("napari_sam_lora.session.measure.LARGE", 100)
+    viewer.add_labels(np.ones((3, 9, 9), np.uint8), name="large")
+    desk.save()
+    (words,) = told
+    assert words.startswith("large: too large")
+
+
 def test_a_folder_of_other_things_is_refused_and_saving_goes_on(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:

@@ -17,7 +17,6 @@ from napari_sam_lora.session.project import ProjectSaver
 from napari_sam_lora.session.project_opening import Project, active_adapter, history_of, open_project
 from napari_sam_lora.session.project_snapshot import Extras
 from napari_sam_lora.session.recovery import Recovery, Unfinished
-from napari_sam_lora.session.worker import plain_words
 
 TICK_MS = 1000
 CLOSE_SECONDS = 10.0
@@ -90,6 +89,7 @@ class ProjectDesk(QObject):
                 self._use(ProjectSaver(self._controller.session, folder, self._extras(), history=history), own=None)
             if self._saver is not None and self._own is None:
                 self._saver.save()
+                self._tell_what_is_left_out()
 
     def open(self, folder: Path, ask: Ask) -> None:
         """Open a project in the viewer, and go on with it."""
@@ -146,7 +146,8 @@ class ProjectDesk(QObject):
             try:
                 own = self._recovery.begin()
             except OSError as error:
-                self._say(f"Work does not save itself: {plain_words(error)}")
+                why = f"{self._recovery.root} cannot be written ({error.strerror or type(error).__name__})"
+                self._say(f"Work does not save itself: {why}. Save a project.")
                 return
             self._use(ProjectSaver(session, own, self._extras()), own)
 
@@ -157,6 +158,14 @@ class ProjectDesk(QObject):
         saver.failed.connect(self._tell_failed)
         self._timer.start()
         self.changed.emit()
+
+    def _tell_what_is_left_out(self) -> None:
+        large = [name for name, labels in self._controller.session.labels.items() if labels.is_partial]
+        if large:
+            show_warning(
+                f"{', '.join(large)}: too large to be saved as a whole. The project has the planes that were shown or "
+                "changed; press “Export labels…” to keep the others too."
+            )
 
     def _keep_elsewhere(self) -> None:
         with suppress(OSError):

@@ -47,6 +47,11 @@ class Measure:
         self._unseen_max = store.max_label() if self._large else 0
         self._dirty: set[Index] = set() if self._large else set(np.ndindex(*leading))
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether there may be planes that were never measured, as in a large label image."""
+        return self._large
+
     def touch(self, plane: PlaneKey, where: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)) -> None:
         """Measure again where this plane lies, or pixels (y, x) of it or of a part that begins at an origin."""
         ndim = plane.ndim

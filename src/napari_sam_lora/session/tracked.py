@@ -61,6 +61,11 @@ class TrackedLabels:
         """All that is known beside the pixels at this moment, also of objects that are not in the pixels."""
         return self._meta
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is so large that only planes that were shown or edited are known, and go into a project."""
+        return self._measure.is_partial
+
     def labelled_so_far(self) -> list[tuple[int, ...]]:
         """Positions of planes with labels; of a very large label image, of those that were seen."""
         return self._measure.labelled()
