@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_sam_lora import Model, Prompts, PropagationConfig, propagate, propagate_volume
+from napari_sam_lora import Model, Preprocessing, Prompts, PropagationConfig, load_model, propagate, propagate_volume
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.stacks.propagated import PropagatedPlane
 from napari_sam_lora.training.metrics import mask_iou
@@ -176,6 +176,18 @@ def test_a_failing_stop_rule_says_which(small: Model, discs: Discs) -> None:
         planes = list(propagate(small, discs.image, discs.labels[4], 4, config))
         assert set(ended(planes).values()) == {why}
         assert [one.index for one in planes] == [4, 5, 3]
+
+
+def test_only_the_channel_that_the_model_sees_tells_where_an_object_no_longer_stands_out(discs: Discs) -> None:
+    other = np.where(discs.labels[4] == 2, 190, 40).astype(np.uint8)
+    both = np.stack([np.repeat(other[None], 9, 0), discs.image], axis=-1)
+    config = PropagationConfig(min_score=0, min_overlap=0, max_growth=100, max_shrinkage=100, smallest=0)
+    found = []
+    for image, channel in ((discs.image, None), (both, 1)):
+        model = load_model("sam_nano", device="cpu", preprocessing=Preprocessing(channel=channel), input_size=128)
+        found.append(ended(list(propagate(model, image, discs.labels[4], 4, config))))
+    assert found[0] == found[1]
+    assert found[0][7, 2] == found[0][1, 2] == "contrast"
 
 
 def test_what_does_not_fit_is_refused(small: Model, discs: Discs) -> None:

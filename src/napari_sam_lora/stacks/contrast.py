@@ -22,7 +22,7 @@ def contrast(image: NDArray[Any], region: Region) -> float:
     Parameters
     ----------
     image : (y, x) or (y, x, c)
-        Intensities as they are stored; the mean of channels counts.
+        Intensities as they are stored; the mean of gray or colours counts, not alpha.
     region : Region
 
     Returns
@@ -54,6 +54,6 @@ def _pixels(image: NDArray[Any], region: Region) -> tuple[NDArray[np.float64], N
     inside[y0 - top : y1 - top, x0 - left : x1 - left] = region.crop
     ring = ndi.binary_dilation(inside, iterations=width) & ~inside
     part = np.asarray(image[top:bottom, left:right], np.float64)
-    gray = part.mean(-1) if part.ndim == 3 else part
+    gray = part[..., :3].mean(-1) if part.ndim == 3 else part
     finite = np.isfinite(gray)
     return gray[inside & finite], gray[ring & finite]

@@ -80,7 +80,7 @@ def follow(
         why = "score" if placed.score < min_score else why_ended(region, before[label], config)
         if why is None and config.min_contrast:
             least = config.min_contrast * contrasts.get(label, float("nan"))
-            seen = contrast(decoder.image, placed.region())
+            seen = contrast(decoder.intensities, placed.region())
             why = "contrast" if seen * np.sign(least) < abs(least) else None
         if why is not None:
             ended[label] = why
@@ -108,7 +108,7 @@ def own_contrasts(decoder: PlaneDecoder, known: Mapping[int, Region], config: Pr
     asked = project(known, config, decoder.shape)
     ids = list(asked)
     return {
-        ids[placed.row]: telling_contrast(decoder.image, placed.region())
+        ids[placed.row]: telling_contrast(decoder.intensities, placed.region())
         for placed in decoder.decode(list(asked.values()))
     }
 

@@ -123,12 +123,19 @@ class PlaneDecoder:
     image : array_like
         (y, x) or (y, x, c).
     tiling : TilingConfig, optional
+
+    Attributes
+    ----------
+    intensities : array (y, x) or (y, x, c)
+        The image, or the channel of it that the model sees.
     """
 
     def __init__(self, predictor: Predictor, image: ArrayLike, tiling: TilingConfig | None = None) -> None:
         self._predictor = predictor
         self.image: NDArray[Any] = np.asarray(image)
         self.shape = (self.image.shape[0], self.image.shape[1])
+        channel = predictor.preprocessing.channel
+        self.intensities = self.image if channel is None or self.image.ndim < 3 else self.image[..., channel]
         self.levels = pyramid(self.shape, predictor.input_size, tiling)
         whole = len(self.levels) == 1
         self._window: Preprocessing = (
