@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from napari_sam_lora.session.project_opening import open_project
 from napari_sam_lora.session.recovery import Recovery
 
 from .helpers import add_box
+from .tuning import made_adapter
 
 WAIT_MS = 20_000
 
@@ -213,6 +215,37 @@ def test_it_is_told_that_only_the_planes_that_were_shown_of_large_labels_are_in_
     desk.save()
     (words,) = told
     assert words.startswith("large: too large")
+
+
+def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
+    controller: Controller,
+    make_napari_viewer: Any,
+    make_controller: Any,
+    tmp_path: Path,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller.session.adapters.add(made_adapter(base_hash=controller.session.model.loaded.weights_hash), "nuclei")
+    controller.session.activate("nuclei")
+    project_desk_of(controller).save(tmp_path / "p")
+    controller.close()
+    again = make_controller(make_napari_viewer(strict_qt=True))
+    library, readers = again.session.adapters, []
+    entries = library.entries
+
+    def watched() -> Any:
+        readers.append(threading.current_thread())
+        return entries()
+
+    monkeypatch.setattr(library, "entries", watched)
+    desk = project_desk_of(again)
+    states: list[str] = []
+    desk.changed.connect(lambda: states.append(desk.state))
+    desk.open(tmp_path / "p", _leave_out)
+    qtbot.waitUntil(lambda: desk.folder is not None, timeout=WAIT_MS)
+    assert readers[0] is not threading.main_thread()  # torch is imported there, which would stop the window
+    assert [entry.name for entry in entries()] == ["nuclei"]
+    assert states[:2] == ["Opening p …", ""]
 
 
 def test_a_folder_of_other_things_is_refused_and_saving_goes_on(

@@ -9,10 +9,12 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_sam_lora._qt.background import Background
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.project_layers import Ask, extras_of, lay_out
 from napari_sam_lora._qt.settings import preferences
 from napari_sam_lora.model.download import cache_folder
+from napari_sam_lora.session import Session
 from napari_sam_lora.session.project import ProjectSaver
 from napari_sam_lora.session.project_opening import Project, active_adapter, history_of, open_project
 from napari_sam_lora.session.project_snapshot import Extras
@@ -59,6 +61,7 @@ class ProjectDesk(QObject):
         self.state = ""
         self._source = self._loading = ""
         self._offered = tuple(self._recovery.unfinished())
+        self._reads = Background(controller)
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
@@ -92,9 +95,25 @@ class ProjectDesk(QObject):
                 self._tell_what_is_left_out()
 
     def open(self, folder: Path, ask: Ask) -> None:
-        """Open a project in the viewer, and go on with it."""
+        """Open a project in the viewer, and go on with it; adapters are read in the background before that."""
         with self._controller.told():
             project = open_project(folder)
+            if not project.manifest["adapters"]:
+                self._go_on(project, folder, ask)
+                return
+            self._say_opening(f"Opening {folder.name} …")
+            self._reads.in_background(
+                "project",
+                lambda token: _ready_for_adapters(self._controller.session),
+                lambda _: self._go_on(project, folder, ask),
+                self,
+                failed=lambda: self._say_opening(""),
+            )
+
+    def _go_on(self, project: Project, folder: Path, ask: Ask) -> None:
+        """Lay a project out and save there from now on."""
+        with self._controller.told():
+            self._say_opening("")
             history = () if self._saver is None else self._saver.history
             self._stop()
             is_own = folder.parent == self._recovery.root
@@ -122,6 +141,7 @@ class ProjectDesk(QObject):
 
     def close(self) -> None:
         """Save what has changed; a session that has not become a project can be restored."""
+        self._reads.end_background()
         self._controller.flush()
         saver = None if self._own is not None else self._saver
         is_saved = self._stop()
@@ -216,6 +236,10 @@ class ProjectDesk(QObject):
     def _on_failed(self, words: str) -> None:
         self._say(f"The project could not be saved: {words}")
 
+    def _say_opening(self, words: str) -> None:
+        self.state = words
+        self.changed.emit()
+
     def _say(self, problem: str) -> None:
         """Warn once of what goes on going wrong."""
         if self.state != problem:
@@ -242,3 +266,10 @@ class ProjectDesk(QObject):
         show_info(f"Loading the model of the project, {wanted['name']}.")
         source = str(project.manifest.get("settings", {}).get("model_source") or wanted["name"])
         self._controller.load_model(source, input_size=wanted.get("input_size"))
+
+
+def _ready_for_adapters(session: Session) -> None:
+    """In a thread: importing torch, and the adapters that are there, keep a window waiting for seconds."""
+    import torch  # noqa: F401, PLC0415
+
+    session.adapters.entries()

@@ -91,7 +91,6 @@ class ProjectSaver:
         self._history = list(history)
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._seen: dict[str, LabelSet] = {}
-        self._again: set[str] = set()
         self._is_dirty, self._last, self._has_saved = True, -np.inf, False
         self._waiting, self._owner = _Waiting(), threading.current_thread()
         self._thread = start_thread(self._run, "napari-sam-lora project")
@@ -133,13 +132,7 @@ class ProjectSaver:
         """Take a snapshot of everything now, and write it in the background. On the owner's thread."""
         self._take(self._follow_labels() | self._seen.keys())
 
-    def reread(self, labels: str) -> None:
-        """Take all planes of a label image with the next snapshot, such as after painting in three dimensions."""
-        self._again.add(labels)
-        self._note()
-
     def _take(self, fresh: Collection[str]) -> None:
-        fresh, self._again = {*fresh, *self._again}, set()
         snapshot = take_snapshot(self._session, self._seen, fresh, self.folder, self._extras, self._history)
         self._is_dirty, self._last = False, time.monotonic()
         with self._waiting.changed:
