@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_sam_lora import Model
+from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
 from napari_sam_lora.session.project_records import record_from_plain, record_to_plain
@@ -171,3 +171,97 @@ def test_objects_are_followed_in_another_view(stacked: Session) -> None:
     config = PropagationConfig(direction="down", first=12, min_score=0.0, min_overlap=0.0, min_contrast=0.0)
     proposal = stacked.propagate(side, [1], config).result(SOON)
     assert {change.plane.axes for change in proposal.changes} == {(0, 2)}
+
+
+def test_a_propagation_that_was_stopped_goes_on_where_it_ended(stacked: Session) -> None:
+    whole = stacked.propagate(at(3), [1]).result(SOON)
+    seen: list[PlaneKey] = []
+    stacked.propagated.connect(lambda one: seen.append(one.changes[0].plane))
+    stacked.propagated.connect(lambda one: stacked.cancel("propagate") if one.changes[0].plane == at(5) else None)
+    part = stacked.propagate(at(3), [1]).result(SOON)
+    run = stacked.propagation
+    assert run is not None
+    assert run.is_unfinished
+    assert run.proposal.changes == part.changes
+    rest = run.start().result(SOON)
+    assert seen == [at(i) for i in (4, 5, 6, 2, 1, 0)]
+    assert not run.is_unfinished
+    assert {change.plane: change.new.area for change in rest.changes} == {
+        change.plane: change.new.area for change in whole.changes
+    }
+    with pytest.raises(InputError, match="has ended"):
+        run.start()
+
+
+@pytest.mark.parametrize(
+    ("config", "left"),
+    [
+        (PropagationConfig(min_score=1.0, direction="up"), {0, 1, 2, 3}),
+        (PropagationConfig(min_score=1.0, first=2, last=5), {0, 1, 3, 6}),
+    ],
+)
+def test_planes_that_are_not_gone_through_keep_what_was_propagated_before(
+    stacked: Session, config: PropagationConfig, left: set[int]
+) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    cells.apply(stacked.propagate(at(3), [1], config, redo=True).result(SOON))
+    assert {index for index, plane in enumerate(data) if (plane == 1).any()} == left
+
+
+def test_an_object_whose_only_drawn_mask_is_gone_keeps_the_propagated_ones(stacked: Session) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3)).result(SOON))
+    cells.watch(at(3))
+    cells.store.write(at(3), data[3] == 1, 0)
+    cells.note_painted(at(3))
+    cells.apply(stacked.propagate(at(3), [1, 2], PropagationConfig(min_score=1.0), redo=True).result(SOON))
+    assert [bool((plane == 1).any()) for plane in data] == [True] * 3 + [False] + [True] * 3
+    assert [bool((plane == 2).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
+
+
+def test_prompts_are_replayed_with_the_adapter_before_objects_are_followed(stacked: Session, adapter: Adapter) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    data[:] = 0
+    cells.note_painted(at(3))
+    stacked.add_prompt(at(3), "box", [8, 8, 29, 29])
+    stacked.commit(stacked.preview(at(3)).result(SOON))
+    stacked.labels["cells"].apply(stacked.propagate(at(3), [1]).result(SOON))
+    before = data.copy()
+    stacked.adapters.add(adapter, "a")
+    stacked.activate("a")
+    proposal = stacked.resegment_stack(at(0), PropagationConfig(min_score=0.0)).result(SOON)
+    (replayed,) = [change for change in proposal.changes if change.is_replayed]
+    assert replayed.plane == at(3)
+    cells.apply(proposal)
+    assert not np.array_equal(data[3], before[3])
+    record = cells.record(1)
+    assert (record.origin_in(at(3)), record.adapter) == ("re-segmented", "a")
+    assert all(origin == "propagated" for origin in record.origins.values())
+    assert at(3) not in record.origins
+    cells.approve([1])
+    with pytest.raises(InputError, match="approved"):
+        stacked.resegment_stack(at(0))
+
+
+def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
+    source, told = stacked.images["stack"], list[str]()
+    stacked.failed.connect(told.append)
+    read = source.read
+
+    class Broken:
+        name, shape, spacing = source.name, source.shape, source.spacing
+
+        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+            if plane.index == (6,):
+                raise OSError("the disk is gone")
+            return read(plane)
+
+    stacked.add_image("stack", Broken())
+    future = stacked.propagate(at(3), [1])
+    assert isinstance(future.exception(SOON), OSError)
+    assert "the disk is gone" in told[0]
+    run = stacked.propagation
+    assert run is not None
+    assert not run.is_unfinished
+    assert [change.plane for change in run.proposal.changes] == [at(4), at(5)]

@@ -31,6 +31,8 @@ class ProposedChange:
         Of old and new; 1 means unchanged.
     prompts : tuple of StoredPrompts
         What ``new`` was made from.
+    is_replayed : bool
+        In a propagation: whether ``new`` is from the prompts of this very plane.
     """
 
     plane: PlaneKey
@@ -40,6 +42,7 @@ class ProposedChange:
     score: float
     iou: float
     prompts: tuple[StoredPrompts, ...] = ()
+    is_replayed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ def plan_apply(
     for key, present in planes.items():
         here = [one for one in changes if one.plane.on("") == key]
         usable = [one for one in here if _is_usable(one, present, records)]
-        placed, pixels = _place(present, usable, next_id)
+        placed, pixels = place_changes(present, usable, next_id)
         left += len(here) - len(placed)
         if placed:
             after[key] = pixels
@@ -118,10 +121,26 @@ def _is_usable(change: ProposedChange, present: Pixels, records: Mapping[int, Ob
     return record is not None and not (record.approved and change.old.area) and same
 
 
-def _place(
+def place_changes(
     present: Pixels, changes: Sequence[ProposedChange], next_id: int
 ) -> tuple[list[tuple[int, ProposedChange]], Pixels]:
-    """Put new masks on free pixels, the higher score in front; an object that would vanish keeps its old mask."""
+    """Put new masks on free pixels, the higher score in front; an object that would vanish keeps its old mask.
+
+    Parameters
+    ----------
+    present : int64 (y, x)
+        The plane as it is.
+    changes : sequence of ProposedChange
+        All in this plane.
+    next_id : int
+        For the first new object.
+
+    Returns
+    -------
+    placed : list of (int, ProposedChange)
+        What was made, each with the id of the object.
+    pixels : int64 (y, x)
+    """
     removed = [one for one in changes if not one.new.area]
     left = [one for one in changes if one.new.area]
     while True:
@@ -149,11 +168,11 @@ def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -
         prompts = {plane: stored for plane, stored in record.prompts.items() if plane != change.plane}
         return replace(record, origins=MappingProxyType(origins), prompts=MappingProxyType(prompts))
     record = replace(record, score=change.score, adapter=proposal.adapter)
-    if proposal.origin == "propagated" or key in record.origins:
+    if key in record.origins or (proposal.origin == "propagated" and not change.is_replayed):
         record = replace(record, origins=MappingProxyType({**record.origins, key: "propagated"}))
         record = replace(record, prompts=MappingProxyType({**record.prompts, change.plane: change.prompts}))
     else:
-        record = replace(record, origin=proposal.origin)
+        record = replace(record, origin="re-segmented" if change.is_replayed else proposal.origin)
     if change.prompts and change.plane not in record.prompts:
         record = with_prompts(record, change.plane, change.prompts)
     return record

@@ -49,7 +49,7 @@ def replay(token: CancelToken, engine: Engine, planes: Sequence[ReplayPlane], le
     unchanged = 0
     for number, one in enumerate(planes):
         token.progress(number, len(planes))
-        for change in _replay_plane(engine, one):
+        for change in replay_plane(engine, one):
             if not change.new.area:
                 left_alone += 1
             elif change.iou == 1:
@@ -100,7 +100,8 @@ def own_prompt(mask: Mask, by: str) -> PromptItem:
     return make_item(0, "mask" if by == "mask" else "box", data, True, shape)
 
 
-def _replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
+def replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
+    """Segment the objects of one plane again; all of them, also those that stay the same or find no pixel."""
     stored = [(label, prompts) for label, several in one.targets.items() for prompts in several]
     masks: dict[int, Mask] = {label: np.zeros(one.labels.shape, np.bool_) for label in one.targets}
     scores: dict[int, list[float]] = {label: [] for label in one.targets}

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.session.labelset import LabelSet
+from napari_sam_lora.session.measure import LARGEST_DENSE
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
+from napari_sam_lora.session.records import ObjectRecord, StoredPrompts
 from napari_sam_lora.session.regions import Region
+
+if TYPE_CHECKING:
+    from napari_sam_lora.stacks.config import Direction, PropagationConfig
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Labels of a plane in little memory.
+
+    Attributes
+    ----------
+    dtype : str
+    data : bytes
+    """
+
+    dtype: str
+    data: bytes
+
+    def pixels(self, shape: tuple[int, int]) -> NDArray[np.int64]:
+        """Labels (y, x)."""
+        return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(shape).astype(np.int64)
+
+
+def pack(pixels: NDArray[np.int64]) -> Packed:
+    """Labels (y, x) of a plane in little memory."""
+    small = pixels.astype(np.min_scalar_type(int(pixels.max(initial=0))))
+    return Packed(small.dtype.str, zlib.compress(small.tobytes(), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +55,23 @@ class StackPlanes:
     axis : int
         Position in ``plane.index`` of the axis to go along.
     source : ImageSource
-    kept : mapping of int to bytes
-        Labels that stay, by plane, compressed; planes without labels are left out.
+    kept : mapping of int to Packed
+        Labels that stay, by plane; planes without labels are left out.
     redone : mapping of (int, int) to Region
         Masks by plane and object that are made anew.
     closed : frozenset of int
         Planes marked as complete.
+    replayed : mapping of int to dict
+        Stored prompts to replay before objects are followed, by plane and object.
     """
 
     plane: PlaneKey
     axis: int
     source: ImageSource
-    kept: Mapping[int, bytes]
+    kept: Mapping[int, Packed]
     redone: Mapping[tuple[int, int], Region]
     closed: frozenset[int]
+    replayed: Mapping[int, dict[int, tuple[StoredPrompts, ...]]]
 
     def __len__(self) -> int:
         return self.source.shape[self.plane.other_axes[self.axis]]
@@ -56,7 +88,11 @@ class StackPlanes:
         shape = self.plane.shape(self.source.shape)
         if index not in self.kept:
             return np.zeros(shape, np.int64)
-        return np.frombuffer(zlib.decompress(self.kept[index]), np.int64).reshape(shape)
+        return self.kept[index].pixels(shape)
+
+    def with_labels(self, index: int, pixels: NDArray[np.int64]) -> StackPlanes:
+        """The same with other labels (y, x) in a plane."""
+        return replace(self, kept={**self.kept, index: pack(pixels)})
 
     def with_objects(self, ids: Sequence[int]) -> KeptLabels:
         """Labels that stay, as a mapping of the planes that have any of these objects."""
@@ -84,27 +120,108 @@ class KeptLabels(Mapping[int, NDArray[np.int64]]):
         return index in self.indices
 
 
+def ids_in(pixels: NDArray[np.int64]) -> list[int]:
+    """Objects of a plane, in order."""
+    most = int(pixels.max(initial=0))
+    found = np.flatnonzero(np.bincount(pixels.ravel())) if most <= LARGEST_DENSE else np.unique(pixels)
+    return [int(label) for label in found if label]
+
+
 def snapshot_planes(
-    labels: LabelSet, source: ImageSource, plane: PlaneKey, axis: int, ids: Sequence[int], redo: bool
+    labels: LabelSet,
+    source: ImageSource,
+    plane: PlaneKey,
+    axis: int,
+    ids: Sequence[int],
+    config: PropagationConfig | None,
+    redo: bool,
+    replay: bool,
 ) -> StackPlanes:
     """Copy what a propagation needs of the labels; only planes with labels are kept."""
-    made = StackPlanes(plane, axis, source, {}, {}, frozenset())
-    count = len(made)
-    wanted = range(count)
-    if plane.axes == (plane.ndim - 2, plane.ndim - 1):
-        known = {one.index for one in labels.labelled_planes()}
-        wanted = [index for index in range(count) if made.at(index).index in known]  # type: ignore[assignment]
-    records = {record.id: record for record in labels.records()}
-    kept, redone = dict[int, bytes](), dict[tuple[int, int], Region]()
-    for index in wanted:
-        key, pixels = made.at(index), labels.store.read(made.at(index))
-        for label in np.intersect1d(pixels, list(ids)) if redo else ():
-            if label in records and records[label].origin_in(key) == "propagated" and not records[label].approved:
-                redone[index, int(label)] = Region.of(pixels == label)
-                pixels[pixels == label] = 0
-        if pixels.any():
-            kept[index] = zlib.compress(pixels.tobytes(), 1)
+    made = StackPlanes(plane, axis, source, {}, {}, frozenset(), {})
+    count, wanted = len(made), _labelled(labels, made)
     closed = frozenset(index for index in range(count) if made.at(index).on("") in labels.complete_planes)
-    for index, label in [place for place in redone if place[0] in closed]:
-        del redone[index, label]
-    return replace(made, kept=kept, redone=redone, closed=closed)
+    seen = _Seen({}, {}, {})
+    if redo or replay:
+        records = {label: record for record in labels.records() if (label := record.id) in set(ids)}
+        open_planes = [index for index in wanted if index not in closed]
+        seen = _look(labels, made, wanted, open_planes, records, redo, replay)
+        seen = seen.reached(*(_limits(config, count)))
+    kept, redone = dict[int, Packed](), dict[tuple[int, int], Region]()
+    for index in wanted:
+        pixels = labels.store.read(made.at(index))
+        for label in seen.redone.get(index, ()):
+            redone[index, label] = Region.of(pixels == label)
+            redone[index, label].write(pixels, 0)
+        if pixels.any():
+            kept[index] = pack(pixels)
+    return replace(made, kept=kept, redone=redone, closed=closed, replayed=seen.replayed)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """By plane: objects that are known there, those to make anew, and prompts to replay."""
+
+    keys: Mapping[int, Collection[int]]
+    redone: Mapping[int, Collection[int]]
+    replayed: Mapping[int, dict[int, tuple[StoredPrompts, ...]]]
+
+    def reached(self, direction: Direction, first: int, last: int) -> _Seen:
+        """Only what the propagation comes to: nothing else may be taken away."""
+        spans: dict[int, tuple[int, int]] = {}
+        for index in sorted(self.keys):
+            if first <= index <= last:
+                for label in self.keys[index]:
+                    spans[label] = (spans.get(label, (index, index))[0], index)
+
+        def comes_to(index: int, label: int) -> bool:
+            if label not in spans or not first <= index <= last:
+                return False
+            return (direction != "down" and index > spans[label][0]) or (direction != "up" and index < spans[label][1])
+
+        redone = {index: [one for one in here if comes_to(index, one)] for index, here in self.redone.items()}
+        replayed = {index: here for index, here in self.replayed.items() if first <= index <= last}
+        return _Seen(self.keys, redone, replayed)
+
+
+def _look(
+    labels: LabelSet,
+    made: StackPlanes,
+    wanted: Iterable[int],
+    open_planes: Collection[int],
+    records: Mapping[int, ObjectRecord],
+    redo: bool,
+    replay: bool,
+) -> _Seen:
+    keys, redone = dict[int, list[int]](), dict[int, list[int]]()
+    replayed: dict[int, dict[int, tuple[StoredPrompts, ...]]] = {}
+    for index in wanted:
+        key = made.at(index)
+        for label in ids_in(labels.store.read(key)):
+            record = records.get(label)
+            if record is None:
+                continue
+            is_propagated = record.origin_in(key) == "propagated" and not record.approved
+            if redo and is_propagated and index in open_planes:
+                redone.setdefault(index, []).append(label)
+                continue
+            keys.setdefault(index, []).append(label)
+            stored = record.prompts.get(key, ())
+            if replay and stored and index in open_planes and not record.is_checked_in(key):
+                replayed.setdefault(index, {})[label] = stored
+    return _Seen(keys, redone, replayed)
+
+
+def _labelled(labels: LabelSet, made: StackPlanes) -> Sequence[int]:
+    """Planes that may have labels."""
+    plane = made.plane
+    if plane.axes != (plane.ndim - 2, plane.ndim - 1):
+        return range(len(made))
+    known = {one.index for one in labels.labelled_planes()}
+    return [index for index in range(len(made)) if made.at(index).index in known]
+
+
+def _limits(config: PropagationConfig | None, count: int) -> tuple[Direction, int, int]:
+    if config is None:
+        return "both", 0, count - 1
+    return config.direction, *config.bounds(count)
