@@ -94,6 +94,10 @@ class Measure:
             self.touch(plane, where, origin)
             return
         y0, x0, y1, x1 = Region.of(where).box
+        labels = list(labels)
+        if len(labels) * (y1 - y0) * (x1 - x0) > math.prod(plane.shape(self._store.shape)):
+            self._dirty.add(plane.index)  # looking at the whole plane once is quicker than for each of them
+            return
         changed = (y0 + origin[0], x0 + origin[1], y1 + origin[0], x1 + origin[1])
         for label in labels:
             known = parts.pop(label, None)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.labels import areas_in
 from napari_sam_lora.session.content import ContentSession
 from napari_sam_lora.session.planes import PlaneKey, check_plane
 from napari_sam_lora.session.propagation_run import PropagationRun
 from napari_sam_lora.session.proposals import Proposal
-from napari_sam_lora.session.stack_planes import ids_in, snapshot_planes
+from napari_sam_lora.session.stack_planes import snapshot_planes
 from napari_sam_lora.session.worker import CancelToken, Priority, emit_safely
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class StackSession(ContentSession):
         if not plane.index:
             raise InputError("This image is a single plane: there is nothing to propagate through.")
         if ids is None:
-            ids = ids_in(chosen.store.read(plane))
+            ids = list(areas_in(chosen.store.read(plane)))
         if not ids:
             raise InputError("There is no object in this plane: add one first, then propagate it.")
         engine = self._engine()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_sam_lora.labels import areas_in
 from napari_sam_lora.session.edits import Pixels, Plan, with_prompts
 from napari_sam_lora.session.planes import PlaneKey
 from napari_sam_lora.session.records import ObjectRecord, Origin, StoredPrompts
@@ -93,9 +97,12 @@ def plan_apply(
     after: dict[PlaneKey, Pixels] = {}
     changed: dict[int, ObjectRecord | None] = {}
     left = 0
+    by_plane = defaultdict[PlaneKey, list[ProposedChange]](list)
+    for change in changes:
+        by_plane[change.plane.on("")].append(change)
     for key, present in planes.items():
-        here = [one for one in changes if one.plane.on("") == key]
-        usable = [one for one in here if _is_usable(one, present, records)]
+        here, areas = by_plane[key], areas_in(present)
+        usable = [one for one in here if _is_usable(one, present, areas, records)]
         placed, pixels = place_changes(present, usable, next_id)
         left += len(here) - len(placed)
         if placed:
@@ -110,15 +117,25 @@ def plan_apply(
     return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
 
 
-def _is_usable(change: ProposedChange, present: Pixels, records: Mapping[int, ObjectRecord]) -> bool:
+def _is_usable(
+    change: ProposedChange, present: Pixels, areas: Mapping[int, int], records: Mapping[int, ObjectRecord]
+) -> bool:
     """Whether the object is still what the proposal was made for."""
     if not (change.new.area or change.old.area):
         return False
     if not change.label:
         return True
     record = records.get(change.label)
-    same = np.array_equal(present == change.label, change.old.to_mask((present.shape[0], present.shape[1])))
-    return record is not None and not (record.approved and change.old.area) and same
+    old = _cut(change.old, present)
+    y0, x0, y1, x1 = old.box
+    same = areas.get(change.label, 0) == old.area and bool((present[y0:y1, x0:x1][old.crop] == change.label).all())
+    return record is not None and not (record.approved and old.area) and same
+
+
+def _cut(region: Region, plane: NDArray[Any]) -> Region:
+    """What of a region lies in a plane (y, x)."""
+    inside = region.box[2] <= plane.shape[0] and region.box[3] <= plane.shape[1]
+    return region if inside else Region.of(region.to_mask((plane.shape[0], plane.shape[1])))
 
 
 def place_changes(
@@ -145,20 +162,22 @@ def place_changes(
     left = [one for one in changes if one.new.area]
     while True:
         pixels = np.where(np.isin(present, [one.label for one in (*left, *removed) if one.label]), 0, present)
-        free, owner = pixels == 0, np.full(present.shape, -1)
+        free, owner = pixels == 0, np.zeros(present.shape, np.int64)  # of the change with this position, from 1
         for place in sorted(range(len(left)), key=lambda place: left[place].score):
-            owner[left[place].new.to_mask((present.shape[0], present.shape[1])) & free] = place
-        seen = set(np.unique(owner).tolist())
-        if all(place in seen for place in range(len(left))):
+            region = _cut(left[place].new, present)
+            y0, x0, y1, x1 = region.box
+            owner[y0:y1, x0:x1][region.crop & free[y0:y1, x0:x1]] = place + 1
+        seen = np.bincount(owner.ravel(), minlength=len(left) + 1)[1:] > 0
+        if seen.all():
             break
-        left = [one for place, one in enumerate(left) if place in seen]
+        left = [one for one, is_seen in zip(left, seen, strict=True) if is_seen]
     placed = [(change.label, change) for change in removed]
-    for place, change in enumerate(left):
-        label = change.label or next_id
+    ids = np.zeros(len(left) + 1, np.int64)
+    for place, change in enumerate(left, start=1):
+        ids[place] = change.label or next_id
         next_id += not change.label
-        pixels[owner == place] = label
-        placed.append((label, change))
-    return placed, pixels
+        placed.append((int(ids[place]), change))
+    return placed, np.where(owner, ids[owner], pixels)
 
 
 def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.labels import areas_in
 from napari_sam_lora.session.labelset import LabelSet
-from napari_sam_lora.session.measure import LARGEST_DENSE
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.records import ObjectRecord, StoredPrompts
 from napari_sam_lora.session.regions import Region
@@ -120,13 +120,6 @@ class KeptLabels(Mapping[int, NDArray[np.int64]]):
         return index in self.indices
 
 
-def ids_in(pixels: NDArray[np.int64]) -> list[int]:
-    """Objects of a plane, in order."""
-    most = int(pixels.max(initial=0))
-    found = np.flatnonzero(np.bincount(pixels.ravel())) if most <= LARGEST_DENSE else np.unique(pixels)
-    return [int(label) for label in found if label]
-
-
 def snapshot_planes(
     labels: LabelSet,
     source: ImageSource,
@@ -197,7 +190,7 @@ def _look(
     replayed: dict[int, dict[int, tuple[StoredPrompts, ...]]] = {}
     for index in wanted:
         key = made.at(index)
-        for label in ids_in(labels.store.read(key)):
+        for label in areas_in(labels.store.read(key)):
             record = records.get(label)
             if record is None:
                 continue
