@@ -86,7 +86,7 @@ def make_view(
     chosen = rng.choice(len(found), objects, replace=len(found) < objects)
     masks = np.stack([layers[found[i][0]] == found[i][1] for i in chosen])
     boxes = np.stack([jittered_box(mask, rng) for mask in masks])
-    clicks = np.stack([click_inside(mask, rng, centred=0.5) for mask in masks])
+    clicks = np.stack([click_inside(mask, rng, centred=0.7) for mask in masks])
     return View(pixels, masks, boxes, clicks)
 
 
@@ -97,10 +97,10 @@ def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Box of a mask, each side moved by a normal error of up to 10 % of the box, at most 20 pixels."""
+    """Box of a mask, each side moved by a normal error, often small, of up to 10 % of the box and 20 pixels."""
     box = tight_box(mask)
     sides = np.tile([box[2] - box[0], box[3] - box[1]], 2)
-    error = rng.normal(size=4) * rng.uniform(0, 0.1) * sides
+    error = rng.normal(size=4) * rng.uniform(0, 0.1 if rng.random() < 0.6 else 0.02) * sides
     return (box + np.clip(error, -20, 20)).astype(np.float32)
 
 

@@ -1,12 +1,12 @@
-"""Train sam_nano from scratch on drawn scenes; stop and go on at any moment.
+"""Train sam_nano on drawn scenes, from scratch or from given weights; stop and go on at any moment.
 
     python -m pretraining.data scenes --count 6000
     python -m pretraining.train scenes run --steps 5000
 
-Running the second line again goes on from the last checkpoint in ``run``. The first half of the steps sees views of
-128 x 128 pixels, which cost a quarter, the rest 256 x 256. The learning rate is constant after a short warm-up and
-falls linearly to zero over the last quarter of the steps; the weights that are kept are an exponential moving
-average.
+Running the second line again goes on from the last checkpoint in ``run``. In the first part of the steps three of four
+see views of 128 x 128 pixels, which cost a quarter; the rest sees 256 x 256. The learning rate is constant after a
+short warm-up and falls linearly to zero over the last third of the steps; the weights that are kept are an exponential
+moving average.
 """
 
 from __future__ import annotations
@@ -21,211 +21,64 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import nn
 
 from napari_sam_lora.model.allocator import keep_freed_memory
 from napari_sam_lora.model.input_size import set_input_size
 from napari_sam_lora.model.nano import INPUT_SIZE, build_sam_nano
 from pretraining.data import View, make_view, views
+from pretraining.rounds import batch_loss, validate
 
-VALIDATION_SCENES = 100
-RATE = 8e-4
-BATCHES = {INPUT_SIZE // 2: (8, 6), INPUT_SIZE: (4, 8)}  # images a step and objects an image, by input size
-MASK_STRIDE = 2  # input pixels to a pixel of the low-resolution mask
-
-
-def decode(
-    sam: Sam,
-    embeddings: Tensor,
-    owner: Tensor,
-    clicks: tuple[Tensor, Tensor] | None,
-    boxes: Tensor | None,
-    masks: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Decode prompts of several images in one pass.
-
-    The decoder adds its one image embedding to every dense prompt embedding, so a zero embedding and the sum
-    in the place of the dense prompt give each object the image that it belongs to.
-
-    Parameters
-    ----------
-    embeddings : Tensor
-        (b, d, h, w).
-    owner : Tensor
-        Index of the image of each object, int64 (n,).
-
-    Returns
-    -------
-    logits : Tensor
-        (n, 4, 4 h, 4 w): the single mask first, then the three candidates.
-    iou : Tensor
-        Predicted IoU (n, 4).
-    """
-    sparse, dense = sam.prompt_encoder(points=clicks, boxes=boxes, masks=masks)
-    return sam.mask_decoder.predict_masks(
-        image_embeddings=torch.zeros_like(embeddings[:1]),
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense + embeddings[owner],
-    )
+HELD_OUT_SCENES = 100
+VALIDATION = (32, 6)  # held-out scenes that are looked at, and objects in each
+RATE = 2e-3
+OLD_RATE = 3e-4  # of what given weights hold
+WARM_UP = 100
+BATCHES = {INPUT_SIZE // 2: (10, 6), INPUT_SIZE: (4, 6)}  # images a step and objects an image, by input size
+COLUMNS = ("box", "click", "best candidate", "corrected")
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice + BCE + 5 focal + 0.2 class-balanced BCE of each mask.
-
-    Parameters
-    ----------
-    logits : Tensor
-        (n, m, h, w).
-    target : Tensor
-        0 or 1, (n, 1, h, w).
-
-    Returns
-    -------
-    Tensor
-        (n, m).
-    """
-    target = target.expand_as(logits)
-    probability = logits.sigmoid()
-    bce = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    focal = (1 - torch.exp(-bce)) ** 2 * bce
-    inside = target.sum((2, 3))
-    dice = 1 - (2 * (probability * target).sum((2, 3)) + 1) / (probability.sum((2, 3)) + inside + 1)
-    outside = target[0, 0].numel() - inside
-    balanced = 0.5 * ((bce * target).sum((2, 3)) / (inside + 1) + (bce * (1 - target)).sum((2, 3)) / (outside + 1))
-    return dice + bce.mean((2, 3)) + 5 * focal.mean((2, 3)) + 0.2 * balanced
-
-
-def true_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of each thresholded mask (n, m, h, w) with the target (n, 1, h, w), as (n, m)."""
-    found, wanted = logits > 0, target > 0.5
-    return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
-
-
-def round_loss(logits: Tensor, iou: Tensor, target: Tensor, ambiguous: bool) -> Tensor:
-    """Loss of one prompting round; the candidates weigh more for a lone click, the single mask otherwise."""
-    losses = mask_loss(logits, target)
-    single, candidates = losses[:, 0].mean(), losses[:, 1:].min(1).values.mean()
-    weights = (0.3, 1.0) if ambiguous else (1.0, 0.3)
-    error = functional.mse_loss(iou, true_iou(logits, target).float())
-    return weights[0] * single + weights[1] * candidates + error
-
-
-def corrective_clicks(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Click a random wrong pixel of each mask.
-
-    Parameters
-    ----------
-    logits, target : Tensor
-        (n, 1, h, w) at mask resolution.
-
-    Returns
-    -------
-    points : Tensor
-        (n, 1, 2) as x, y in pixels of the model input.
-    labels : Tensor
-        (n, 1): 1 where the pixel was missed, 0 where it was too much.
-    """
-    wrong = ((logits > 0) != (target > 0.5)).flatten(1)
-    wanted = (target > 0.5).flatten(1)
-    weights = torch.where(wrong.any(1, keepdim=True), wrong, wanted).float() + 1e-9
-    pick = torch.multinomial(weights, 1)[:, 0]
-    width = logits.shape[-1]
-    points = torch.stack([pick % width, pick // width], 1) * MASK_STRIDE + (MASK_STRIDE - 1) / 2
-    labels = wanted.gather(1, pick[:, None]).float()
-    return points[:, None], labels
-
-
-def best_candidate(logits: Tensor, iou: Tensor) -> Tensor:
-    """The candidate (n, 1, h, w) with the highest predicted IoU."""
-    return logits[torch.arange(len(logits)), 1 + iou[:, 1:].argmax(1)][:, None]
-
-
-def batch_loss(sam: Sam, batch: list[View], rng: np.random.Generator) -> Tensor:
-    """Loss of a batch: half of the objects are prompted by a box, half by a click, most corrected once."""
-    images = torch.from_numpy(np.stack([view.image for view in batch]))[:, None].expand(-1, 3, -1, -1)
-    embeddings = sam.image_encoder((images - sam.pixel_mean) / sam.pixel_std)
-    masks = torch.from_numpy(np.stack([view.masks for view in batch])).float()
-    target = (functional.avg_pool2d(masks, MASK_STRIDE) >= 0.5).float()
-    half = target.shape[1] // 2
-    by_box, by_click = slice(0, half), slice(half, None)
-
-    def part(arrays: list[np.ndarray], which: slice) -> Tensor:
-        return torch.from_numpy(np.stack([array[which] for array in arrays])).flatten(0, 1)
-
-    def owners(count: int) -> Tensor:
-        return torch.arange(len(batch)).repeat_interleave(count)
-
-    boxes, box_target = part([v.boxes for v in batch], by_box), target[:, by_box].flatten(0, 1)[:, None]
-    clicks, click_target = part([v.clicks for v in batch], by_click), target[:, by_click].flatten(0, 1)[:, None]
-    box_owner, click_owner = owners(half), owners(target.shape[1] - half)
-    points = (clicks[:, None], torch.ones(len(clicks), 1))
-
-    box_logits, box_iou = decode(sam, embeddings, box_owner, None, boxes, None)
-    loss = round_loss(box_logits, box_iou, box_target, ambiguous=False)
-    click_logits, click_iou = decode(sam, embeddings, click_owner, points, None, None)
-    loss = loss + round_loss(click_logits, click_iou, click_target, ambiguous=True)
-
-    if rng.random() < 0.6:
-        previous = best_candidate(click_logits, click_iou).detach()
-        more, signs = corrective_clicks(previous, click_target)
-        both = (torch.cat([points[0], more], 1), torch.cat([points[1], signs], 1))
-        logits, iou = decode(sam, embeddings, click_owner, both, None, previous)
-        loss = loss + round_loss(logits, iou, click_target, ambiguous=False)
-        if rng.random() < 0.3:
-            previous = logits[:, :1].detach()
-            more, signs = corrective_clicks(previous, click_target)
-            both = (torch.cat([both[0], more], 1), torch.cat([both[1], signs], 1))
-            logits, iou = decode(sam, embeddings, click_owner, both, None, previous)
-            loss = loss + round_loss(logits, iou, click_target, ambiguous=False)
-    choice = rng.random()
-    if choice < 0.25:  # the earlier mask alone
-        logits, iou = decode(sam, embeddings, box_owner, None, None, box_logits[:, :1].detach())
-        loss = loss + round_loss(logits, iou, box_target, ambiguous=False)
-    elif choice < 0.5:
-        more, signs = corrective_clicks(box_logits[:, :1].detach(), box_target)
-        logits, iou = decode(sam, embeddings, box_owner, (more, signs), boxes, box_logits[:, :1].detach())
-        loss = loss + round_loss(logits, iou, box_target, ambiguous=False)
-    return loss
-
-
-@torch.no_grad()
-def validate(sam: Sam, batch: list[View]) -> tuple[float, float]:
-    """Mean box IoU and first-click IoU (the candidate that the model prefers) on fixed views."""
-    sam.eval()
-    box, click = [], []
-    for view in batch:
-        image = torch.from_numpy(view.image)[None, None].expand(-1, 3, -1, -1)
-        embedding = sam.image_encoder((image - sam.pixel_mean) / sam.pixel_std)
-        masks = torch.from_numpy(view.masks).float()
-        target = (functional.avg_pool2d(masks, MASK_STRIDE) >= 0.5).float()[:, None]
-        owner = torch.zeros(len(target), dtype=torch.long)
-        logits, _ = decode(sam, embedding, owner, None, torch.from_numpy(view.boxes), None)
-        box.append(true_iou(logits[:, :1], target).mean().item())
-        points = (torch.from_numpy(view.clicks)[:, None], torch.ones(len(target), 1))
-        logits, iou = decode(sam, embedding, owner, points, None, None)
-        click.append(true_iou(best_candidate(logits, iou), target).mean().item())
-    return float(np.mean(box)), float(np.mean(click))
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Learning rate: linear warm-up over 200 steps, constant, linear to zero over the last quarter."""
-    return RATE * min(1.0, (step + 1) / 200, max(0.0, (steps - step) / (steps / 4)))
+def rate_factor(step: int, steps: int) -> float:
+    """Share of the learning rate: linear warm-up, constant, linear to zero over the last third."""
+    return min(1.0, (step + 1) / WARM_UP, max(0.0, (steps - step) / (steps / 3)))
 
 
 class Run:
-    """A training run with everything that a checkpoint holds."""
+    """A training run with everything that a checkpoint holds.
 
-    def __init__(self, scenes: Path, folder: Path, steps: int, start: Path | None = None, small: float = 0.5) -> None:
-        self.folder, self.steps, self.small = folder, steps, small
+    Parameters
+    ----------
+    scenes : Path
+        From `pretraining.data`.
+    folder : Path
+        For checkpoint, weights and log.
+    steps : int
+    start : Path, optional
+        Weights to begin with. They learn slowly, parts of the model that they lack learn fast.
+    small : float
+        Share of the steps in which small views are seen.
+    bfloat16 : bool
+        Compute in bfloat16 where that is safe, which halves the time on processors that know it.
+    """
+
+    def __init__(
+        self,
+        scenes: Path,
+        folder: Path,
+        steps: int,
+        start: Path | None = None,
+        small: float = 0.5,
+        bfloat16: bool = False,
+    ) -> None:
+        self.folder, self.steps, self.small, self.bfloat16 = folder, steps, small, bfloat16
         self.sam = build_sam_nano()
-        if start is not None:
-            self.sam.load_state_dict({name: value.float() for name, value in load_file(start).items()})
+        self.started = start is not None
+        given = {} if start is None else {name: value.float() for name, value in load_file(start).items()}
+        self.sam.load_state_dict({**self.sam.state_dict(), **given})
         self.average = deepcopy(self.sam)
-        self.optimizer = torch.optim.AdamW(self.sam.parameters(), lr=RATE, weight_decay=0.02, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=0.02, betas=(0.9, 0.98))
         self.step = 0
         self.checkpoint = folder / "checkpoint.pt"
         if self.checkpoint.exists():
@@ -239,19 +92,34 @@ class Run:
         self.rng = np.random.default_rng([1, self.step])
         torch.manual_seed(self.step)
         self.views: dict[int, Iterator[View]] = {
-            size: views(scenes, VALIDATION_SCENES, count, size=size, objects=objects, rng=self.rng)
+            size: views(scenes, HELD_OUT_SCENES, count, size=size, objects=objects, rng=self.rng)
             for size, (_, objects) in BATCHES.items()
         }
         self.validation = _validation_views(scenes)
 
+    def _groups(self) -> list[dict[str, object]]:
+        """All parameters, with the rate of each."""
+        new: list[nn.Parameter] = []
+        old: list[nn.Parameter] = []
+        for name, value in self.sam.named_parameters():
+            recent = not self.started or name.startswith(("mask_decoder.refiner.", "image_encoder.patch_embed.detail."))
+            (new if recent else old).append(value)
+        return [{"params": new, "rate": RATE, "lr": RATE}, {"params": old, "rate": OLD_RATE, "lr": OLD_RATE}]
+
     def train_step(self) -> float:
         """One optimisation step; returns the loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.step, self.steps)
+            group["lr"] = group["rate"] * rate_factor(self.step, self.steps)
         self.sam.train()
-        size = INPUT_SIZE // 2 if self.step < self.small * self.steps else INPUT_SIZE
+        if self.started:  # statistics of a few images would only disturb
+            for module in self.sam.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        size = INPUT_SIZE // 2 if self.step < self.small * self.steps and self.step % 4 else INPUT_SIZE
         set_input_size(self.sam, size)
-        loss = batch_loss(self.sam, [next(self.views[size]) for _ in range(BATCHES[size][0])], self.rng)
+        batch = [next(self.views[size]) for _ in range(BATCHES[size][0])]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            loss = batch_loss(self.sam, batch, self.rng)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
@@ -280,19 +148,33 @@ class Run:
         }
         torch.save(state, self.checkpoint.with_suffix(".new"))
         os.replace(self.checkpoint.with_suffix(".new"), self.checkpoint)
-        weights = {
-            name: (value.half() if value.is_floating_point() else value).contiguous()
-            for name, value in self.average.state_dict().items()
-        }
-        save_file(weights, self.folder / "sam_nano.new")
-        os.replace(self.folder / "sam_nano.new", self.folder / "sam_nano.safetensors")
+        save_weights(self.average, self.folder / "sam_nano.safetensors")
+
+    def measure(self) -> dict[str, float]:
+        """Figures of the averaged weights on held-out scenes."""
+        return validate(self.average, self.validation)
+
+
+def save_weights(sam: Sam, path: Path) -> None:
+    """Write weights as float16, in one atomic step."""
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in sam.state_dict().items()
+    }
+    save_file(weights, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
 
 
 def _validation_views(scenes: Path) -> list[View]:
     rng = np.random.default_rng(0)
     images, labels = (np.load(scenes / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
-    made = (make_view(images[i], labels[i], INPUT_SIZE, 8, rng, augment=False) for i in range(VALIDATION_SCENES))
-    return [view for view in made if view is not None]
+    count, objects = VALIDATION
+    made = (make_view(images[i], labels[i], INPUT_SIZE, objects, rng, augment=False) for i in range(HELD_OUT_SCENES))
+    return [view for view in made if view is not None][:count]
+
+
+def _text(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {figures[name]:.3f}" for name in COLUMNS)
 
 
 def main() -> None:
@@ -304,12 +186,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--start", type=Path, help="weights (.safetensors) to begin with instead of random ones")
-    parser.add_argument("--small", type=float, default=0.5, help="share of the steps at 128 pixels")
+    parser.add_argument("--small", type=float, default=0.5, help="share of the steps in which 128 pixels are seen")
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.scenes, arguments.folder, arguments.steps, arguments.start, arguments.small)
+    run = Run(
+        arguments.scenes,
+        arguments.folder,
+        arguments.steps,
+        arguments.start,
+        arguments.small,
+        arguments.bfloat16,
+    )
+    print(f"step {run.step}  {_text(run.measure())}", flush=True)
     losses: list[float] = []
     begun = time.monotonic()
     while run.step < arguments.steps:
@@ -319,11 +210,13 @@ def main() -> None:
             print(f"step {run.step}  loss {np.mean(losses[-25:]):.3f}  {seconds / 25:.2f} s a step", flush=True)
         if run.step % arguments.every == 0 or run.step == arguments.steps:
             run.save()
-            box, click = validate(run.average, run.validation)
-            print(f"step {run.step}  box IoU {box:.3f}  click IoU {click:.3f}", flush=True)
+            figures = run.measure()
+            print(f"step {run.step}  {_text(figures)}", flush=True)
             with (arguments.folder / "log.csv").open("a", newline="") as log:
-                csv.writer(log).writerow([run.step, f"{np.mean(losses):.4f}", f"{box:.4f}", f"{click:.4f}"])
+                row = [run.step, f"{np.mean(losses):.4f}", *(f"{figures[name]:.4f}" for name in COLUMNS)]
+                csv.writer(log).writerow(row)
             losses.clear()
+            begun = time.monotonic()
 
 
 if __name__ == "__main__":

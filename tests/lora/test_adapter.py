@@ -267,7 +267,7 @@ def test_an_adapter_runs_at_the_input_size_that_it_was_trained_at(nano: Model) -
     pixels = torch.randn(1, 3, 128, 128)
     first, second = (tree.image_encoder(pixels) for tree in trees)
     assert [tree.image_encoder.img_size for tree in trees] == [128, 128]
-    assert first.shape == (1, 128, 16, 16)
+    assert first.shape == (1, 256, 16, 16)
     assert torch.equal(first, second)
     assert nano.loaded.sam.image_encoder.img_size == 256
     assert not any(value.requires_grad for tree in trees for value in tree.parameters())

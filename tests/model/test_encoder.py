@@ -130,7 +130,7 @@ def test_prefix_and_suffix_make_the_whole_encoder(nano: Model, split: int) -> No
     assert block_count(encoder) == 6
     x = torch.randn(2, 3, 256, 256)[:, :, :128, :128]
     half = prefix(encoder, x, split)
-    assert half.shape == ((2, 16, 16, 128) if split <= 6 else (2, 128, 16, 16))
+    assert half.shape == ((2, 16, 16, 256) if split <= 6 else (2, 256, 16, 16))
     torch.testing.assert_close(suffix(encoder, half, split), encoder(x), rtol=1e-6, atol=1e-6)
 
 

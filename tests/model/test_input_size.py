@@ -116,7 +116,7 @@ def test_twice_the_input_size_gives_finer_masks_of_the_same_object(nano: Model, 
     embedding = large.encode(image)
     result = large.segment(embedding, prompts)
     assert large.input_size == 512
-    assert embedding.tensor.shape == (1, 128, 64, 64)
+    assert embedding.tensor.shape == (1, 256, 64, 64)
     assert result.logits.shape == (1, 256, 256)
     assert result.masks.shape == (1, 256, 256)
     assert np.isfinite(result.logits).all()
@@ -127,7 +127,7 @@ def test_twice_the_input_size_gives_finer_masks_of_the_same_object(nano: Model, 
 
 def test_a_model_is_loaded_at_the_input_size_asked_for() -> None:
     model = load_model("sam_nano", device="cpu", input_size=128)
-    assert model.encode(np.zeros((60, 90), np.uint8)).tensor.shape == (1, 128, 16, 16)
+    assert model.encode(np.zeros((60, 90), np.uint8)).tensor.shape == (1, 256, 16, 16)
     with pytest.raises(InputError, match="multiple of 8"):
         load_model("sam_nano", device="cpu", input_size=100)
 

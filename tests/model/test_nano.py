@@ -52,9 +52,9 @@ def test_the_asset_holds_this_architecture_and_is_small(nano: Model) -> None:
 def test_it_takes_256_pixels_to_32_x_32_tokens_and_128_x_128_logits(nano: Model) -> None:
     sam = build_sam_nano().eval()
     assert sam.image_encoder.img_size == nano.predictor.input_size == 256
-    assert sam.image_encoder(torch.zeros(1, 3, 256, 256)).shape == (1, 128, 32, 32)
+    assert sam.image_encoder(torch.zeros(1, 3, 256, 256)).shape == (1, 256, 32, 32)
     assert tuple(sam.prompt_encoder.mask_input_size) == (128, 128)
-    assert build_sam_nano(128).eval().image_encoder(torch.zeros(1, 3, 128, 128)).shape == (1, 128, 16, 16)
+    assert build_sam_nano(128).eval().image_encoder(torch.zeros(1, 3, 128, 128)).shape == (1, 256, 16, 16)
 
 
 @pytest.mark.parametrize(("label", "channel"), [(1, POSITIVE), (0, NEGATIVE)])
@@ -136,7 +136,8 @@ def test_embeddings_have_the_shapes_of_sams_prompt_encoder(
         torch.randn(2, 1, 128, 128) if masks else None,
     )
     ours, expected = encoder(*prompt), theirs(*prompt)
-    assert [part.shape for part in ours] == [part.shape for part in expected]
+    assert ours[0].shape == expected[0].shape
+    assert ours[1].shape == (len(expected[1]), 32 + DensePromptEncoder.PACKED, 32, 32)
     torch.testing.assert_close(ours[0], expected[0])  # the tokens are SAM's own
 
 
@@ -148,7 +149,7 @@ def test_dense_embeddings_see_clicks_boxes_and_masks(encoder: DensePromptEncoder
         (None, None, torch.full((1, 1, 128, 128), 6.0)),
     ]
     dense = [encoder(*prompt)[1] for prompt in prompts]
-    assert all(part.shape == (1, 32, 32, 32) for part in dense)
+    dense = [part[:, :32] for part in dense]  # what SAM's decoder sees
     for place, one in enumerate(dense):
         for other in dense[:place]:
             assert not torch.allclose(one, other, atol=1e-3)

@@ -249,7 +249,7 @@ def test_masks_of_another_size_are_refused(
 def test_an_embedding_from_another_input_size_is_refused(nano: Model, nuclei: tuple[Any, Any]) -> None:
     larger = replace(nano.predictor, sam=at_input_size(nano.predictor.sam, 320))
     embedding = larger.encode(nuclei[0])
-    assert embedding.tensor.shape == (1, 128, 40, 40)
+    assert embedding.tensor.shape == (1, 256, 40, 40)
     with pytest.raises(InputError, match="320"):
         nano.segment(embedding, Prompts([[0, 0, 9, 9]]))
 

@@ -1,11 +1,14 @@
 """sam_nano: a small SAM, assembled from segment-anything's own classes.
 
-It differs from SAM in three places, none of which changes a call or a shape:
+It differs from SAM in four places, none of which changes a call:
 
 * the patch embedding is a convolutional stem of stride 8 (so 256 x 256 pixels give 32 x 32 tokens);
 * the dense part of the prompt encoder draws points, boxes and masks as channels at the resolution of
   the low-resolution mask, where SAM draws masks only;
-* the positional frequencies of prompts span several scales.
+* the positional frequencies of prompts span several scales;
+* detail of the image and the drawn prompts, at half the resolution of the model input, are packed into channels behind
+  the tokens and behind the dense prompt embedding, for a hourglass of convolutions that refines the decoder's masks
+  (`nano_refine`). So an embedding has 256 channels, of which 128 are tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from itertools import pairwise
 import torch
 from segment_anything.modeling import (
     ImageEncoderViT,
-    MaskDecoder,
     PromptEncoder,
     Sam,
     TwoWayTransformer,
 )
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
+
+from napari_sam_lora.model.nano_detail import CarryingBlock, CarryingNeck, DetailHead, pack
+from napari_sam_lora.model.nano_refine import RefiningMaskDecoder
 
 INPUT_SIZE = 256
 STRIDE = 8
@@ -33,15 +38,17 @@ WINDOW = 8
 GLOBAL_BLOCKS = (2, 5)
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+_FIRST_LAYERS = 3  # of the stem, up to its first activation
+_WIDE_BLOB = 24.0  # mask pixels over which the wide drawing of a click falls to a third
 
 
 class ConvStem(nn.Module):
-    """Convolutional patch embedding of stride 8.
+    """Convolutional patch embedding of stride 8, with detail of stride 2 packed behind its channels.
 
     Parameters
     ----------
     width : int
-        Number of output channels.
+        Number of channels of the tokens.
     """
 
     def __init__(self, width: int) -> None:
@@ -51,18 +58,23 @@ class ConvStem(nn.Module):
         for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+        self.detail = DetailHead(width // 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed pixels (b, 3, h, w) as tokens (b, h / 8, w / 8, width)."""
-        return self.net(x).permute(0, 2, 3, 1)
+        """Embed pixels (b, 3, h, w) as tokens and packed detail (b, h / 8, w / 8, width + 128)."""
+        first = self.net[:_FIRST_LAYERS](x)
+        return torch.cat([self.net[_FIRST_LAYERS:](first), pack(self.detail(first))], 1).permute(0, 2, 3, 1)
 
 
 class DensePromptEncoder(PromptEncoder):
     """SAM's prompt encoder whose dense embedding sees points and boxes as well as masks.
 
     Five channels are drawn at the resolution of the low-resolution mask and reduced to the embedding grid:
-    positive clicks, negative clicks, the box, the ellipse inscribed in the box, and the mask logits.
+    positive clicks, negative clicks, the box, the ellipse inscribed in the box, and the mask logits. They and two wide
+    drawings of the clicks are also packed behind the dense embedding, for `RefiningMaskDecoder`.
     """
+
+    PACKED = 16 * 7
 
     def __init__(
         self,
@@ -106,7 +118,7 @@ class DensePromptEncoder(PromptEncoder):
         sparse : Tensor
             (n, tokens, d).
         dense : Tensor
-            (n, d, h, w).
+            (n, d + 112, h, w).
         """
         batch = self._get_batch_size(points, boxes, masks)
         sparse = torch.empty((batch, 0, self.embed_dim), device=self._get_device())
@@ -114,7 +126,8 @@ class DensePromptEncoder(PromptEncoder):
             sparse = torch.cat([sparse, self._embed_points(*points, pad=boxes is None)], dim=1)
         if boxes is not None:
             sparse = torch.cat([sparse, self._embed_boxes(boxes)], dim=1)
-        return sparse, self.raster(self.draw(points, boxes, masks))
+        drawn = self.draw(points, boxes, masks)
+        return sparse, torch.cat([self.raster(drawn), pack(torch.cat([drawn, self.draw_wide(points, drawn)], 1))], 1)
 
     def draw(
         self,
@@ -124,17 +137,12 @@ class DensePromptEncoder(PromptEncoder):
     ) -> Tensor:
         """Draw the prompts of n objects as channels (n, 5, 4 h, 4 w)."""
         batch, device = self._get_batch_size(points, boxes, masks), self._get_device()
-        rows, columns = self.mask_input_size
-        y = torch.arange(rows, device=device, dtype=torch.float32)[:, None] + 0.5
-        x = torch.arange(columns, device=device, dtype=torch.float32)[None, :] + 0.5
-        scale = torch.tensor([columns / self.input_image_size[1], rows / self.input_image_size[0]], device=device)
-        drawn = torch.zeros(batch, 5, rows, columns, device=device)
+        y, x, scale = self._grid(device)
+        drawn = torch.zeros(batch, 5, *self.mask_input_size, device=device)
         if points is not None:
-            centre, label = (points[0] + 0.5) * scale, points[1]  # SAM's shift to the middle of a pixel
-            squared = (y - centre[..., 1, None, None]) ** 2 + (x - centre[..., 0, None, None]) ** 2
-            blob = torch.exp(-squared / 8)
-            drawn[:, 0] = (blob * (label == 1)[..., None, None]).amax(1)
-            drawn[:, 1] = (blob * (label == 0)[..., None, None]).amax(1)
+            blob = torch.exp(-self._squared_distances(points[0]) / 8)
+            drawn[:, 0] = (blob * (points[1] == 1)[..., None, None]).amax(1)
+            drawn[:, 1] = (blob * (points[1] == 0)[..., None, None]).amax(1)
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2) * scale
             (x0, y0), (x1, y1) = (corner[..., None, None].unbind(1) for corner in corners.unbind(1))
@@ -145,6 +153,28 @@ class DensePromptEncoder(PromptEncoder):
         if masks is not None:
             drawn[:, 4] = masks[:, 0].clamp(-6, 6) / 6
         return drawn
+
+    def draw_wide(self, points: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
+        """Draw the positive and the negative clicks of n objects as blobs that reach far, (n, 2, 4 h, 4 w)."""
+        drawn = torch.zeros_like(like[:, :2])
+        if points is not None:
+            blob = torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB)
+            drawn[:, 0] = (blob * (points[1] == 1)[..., None, None]).amax(1)
+            drawn[:, 1] = (blob * (points[1] == 0)[..., None, None]).amax(1)
+        return drawn
+
+    def _grid(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Middles of the mask pixels, (h, 1) and (1, w), and mask pixels to an input pixel in x and y, (2,)."""
+        rows, columns = self.mask_input_size
+        y = torch.arange(rows, device=device, dtype=torch.float32)[:, None] + 0.5
+        x = torch.arange(columns, device=device, dtype=torch.float32)[None, :] + 0.5
+        return y, x, torch.tensor([columns / self.input_image_size[1], rows / self.input_image_size[0]], device=device)
+
+    def _squared_distances(self, points: Tensor) -> Tensor:
+        """Of each mask pixel from each point (n, k, 2), in mask pixels: (n, k, h, w)."""
+        y, x, scale = self._grid(points.device)
+        centre = (points + 0.5) * scale  # SAM's shift to the middle of a pixel
+        return (y - centre[..., 1, None, None]) ** 2 + (x - centre[..., 0, None, None]) ** 2
 
 
 def _overlap(centre: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -173,30 +203,32 @@ def build_sam_nano(input_size: int = INPUT_SIZE, *, seed: int = 0) -> Sam:
 
 
 def _build(input_size: int) -> Sam:
+    grid = (input_size // STRIDE, input_size // STRIDE)
     encoder = ImageEncoderViT(
-        img_size=input_size,
-        patch_size=STRIDE,
-        embed_dim=WIDTH,
-        depth=DEPTH,
-        num_heads=HEADS,
-        mlp_ratio=3.0,
-        out_chans=WIDTH,
-        qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_abs_pos=False,
-        use_rel_pos=True,
-        window_size=WINDOW,
-        global_attn_indexes=GLOBAL_BLOCKS,
+        img_size=input_size, patch_size=STRIDE, embed_dim=WIDTH, depth=0, out_chans=WIDTH, use_abs_pos=False
     )
     encoder.patch_embed = ConvStem(WIDTH)
-    grid = (input_size // STRIDE, input_size // STRIDE)
+    encoder.blocks = nn.ModuleList(
+        CarryingBlock(
+            WIDTH,
+            HEADS,
+            mlp_ratio=3.0,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=0 if index in GLOBAL_BLOCKS else WINDOW,
+            input_size=grid,
+        )
+        for index in range(DEPTH)
+    )
+    encoder.neck = CarryingNeck(*encoder.neck)
     prompt_encoder = DensePromptEncoder(
         embed_dim=WIDTH,
         image_embedding_size=grid,
         input_image_size=(input_size, input_size),
         mask_in_chans=16,
     )
-    decoder = MaskDecoder(
+    decoder = RefiningMaskDecoder(
+        drawn=DensePromptEncoder.PACKED,
         transformer_dim=WIDTH,
         transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, mlp_dim=4 * WIDTH, num_heads=HEADS),
         num_multimask_outputs=3,
