@@ -1,5 +1,6 @@
 # make demo   the main job on bundled real images
 # make test   linters, types, import contract and tests, with a real napari viewer
+# make docs   the documentation as a site in site/; open site/index.html
 # make benchmark DATA="folder/set1 folder/set2"   all benchmarks; see benchmarks/README.md
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ QT_PACKAGES := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libx
 	libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test lint docs benchmark clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.run
@@ -25,6 +26,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks $(DATA)
@@ -42,9 +46,13 @@ $(VENV)/.test: $(VENV)/.run
 	$(PIP) --editable ".[all,dev]"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) --editable ".[all,docs]"
+	@touch $@
+
 $(VENV)/.benchmark: $(VENV)/.run
 	$(PIP) --editable ".[all,benchmark]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) benchmark-output demo-output build dist
+	rm -rf $(VENV) benchmark-output demo-output build dist site
