@@ -19,7 +19,7 @@ from napari_sam_lora.training.samples import Plane, snapshot
 from napari_sam_lora.training.split import list_objects
 from napari_sam_lora.training.views import View, show
 
-HALF_PREFIX = 2 * 128 * 16 * 16  # bytes of one prefix of the small model in half precision
+HALF_PREFIX = 2 * 256 * 16 * 16  # bytes of one prefix of the small model in half precision
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +54,11 @@ def test_a_cache_without_memory_gives_the_same_prefixes(
     prepared, _ = show(view, planes)
     roomy, none = (PrefixCache(small.loaded.sam, split, budget, half) for budget in (1 << 30, 0))
     made = [cache.get(view, prepared) for cache in (roomy, roomy, none, none)]
-    assert made[0].shape == ((1, 16, 16, 128) if split == 4 else (1, 128, 16, 16))
+    assert made[0].shape == ((1, 16, 16, 256) if split == 4 else (1, 256, 16, 16))
     assert made[0].dtype == torch.float32
     assert all(torch.equal(made[0], other) for other in made[1:])
     assert (len(roomy), len(none)) == (1, 0)
-    assert roomy.size == 128 * 16 * 16 * bytes_a_number
+    assert roomy.size == 256 * 16 * 16 * bytes_a_number
     assert none.size == 0
 
 
