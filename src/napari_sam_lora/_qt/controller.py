@@ -33,7 +33,7 @@ EDITS = {
     "complete": "marking a plane as complete",
     "everything": "adding what was found",
     "re-segmented": "segmenting again",
-    "propagated": "following objects through the stack",
+    "propagated": "propagating through the stack",
 }
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class Controller(Hub):
     failed : (str)
         Already shown to the user as a notification.
     training_changed : (TrainingEvent)
+    propagated : (Proposal)
+        See `Session`.
     closed : ()
         The session is about to be closed: end what works for it.
     layers_changed : ()
@@ -153,9 +155,13 @@ class Controller(Hub):
 
     def commit(self) -> None:
         """Write the masks of the present prompts into the target, as soon as they are computed; see `message`."""
+        self.commit_then(lambda _: None)
+
+    def commit_then(self, call: Callable[[tuple[int, ...]], None]) -> None:
+        """`commit`, and call back with the ids of the objects that were written."""
         self.drawing.finish()
         if self.previews.has_prompts():
-            self.previews.when_fresh(self._write)
+            self.previews.when_fresh(lambda preview: call(self._write(preview)))
         else:
             self.message.emit("Draw a prompt on an object first: a click, a box or a line.")
 
@@ -249,7 +255,7 @@ class Controller(Hub):
         training = self.session.training
         return training is None or training.event.is_final or ask_to_discard_training(window)
 
-    def _write(self, preview: Preview) -> None:
+    def _write(self, preview: Preview) -> tuple[int, ...]:
         with self.told():
             layer = self.target_layer or self.make_target()
             self.flush()
@@ -261,6 +267,8 @@ class Controller(Hub):
                 self.drawing.start_over()
                 self.previews.set_options(candidate="auto")
                 self._stop_replacing()
+            return result.ids
+        return ()
 
     def _stop_replacing(self) -> None:
         if self.policy.target == "replace":

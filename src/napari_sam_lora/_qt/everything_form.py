@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from qtpy.QtWidgets import QWidget
 
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
-
+from napari_sam_lora._qt.number_form import NumberForm, Parameter
 from napari_sam_lora._qt.settings import Remembered
 
-
-@dataclass(frozen=True)
-class Parameter:
-    """One number of `EverythingConfig`, or the smallest size of an object.
-
-    Attributes
-    ----------
-    name : str
-        Of the field; "smallest" is no field, but the argument of `Session.everything`.
-    words : str
-        Its label.
-    tip : str
-    default : int, float or None
-        None leaves it to the model. The same as in `EverythingConfig`, which is not imported here because that
-        imports torch.
-    low, high, step : int or float
-    is_basic : bool
-        Whether it is shown at once.
-    """
-
-    name: str
-    words: str
-    tip: str
-    default: float | None
-    low: float
-    high: float
-    step: float
-    is_basic: bool = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is an integer."""
-        return isinstance(self.default, int)
-
-
+# Fields of `EverythingConfig`, and "smallest", the argument of `Session.everything`.
 PARAMETERS = (
     Parameter(
         "points_per_side",
@@ -161,7 +125,7 @@ PARAMETERS = (
 )
 
 
-class EverythingForm(QWidget):
+class EverythingForm(NumberForm):
     """Fields for some of the parameters; what was entered is remembered.
 
     Parameters
@@ -173,62 +137,4 @@ class EverythingForm(QWidget):
     """
 
     def __init__(self, is_basic: bool, remembered: Remembered, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._remembered = remembered
-        self.fields: dict[str, Any] = {}  # spin boxes of either kind
-        self._parameters = [one for one in PARAMETERS if one.is_basic == is_basic]
-        known = remembered.read()
-        layout = QFormLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for one in self._parameters:
-            field = _field(one)
-            _set(field, one, known.get(one.name, one.default))
-            field.editingFinished.connect(self._remember)
-            layout.addRow(one.words, field)
-            label = layout.labelForField(field)
-            if label is not None:
-                label.setToolTip(one.tip)
-            self.fields[one.name] = field
-
-    def values(self) -> dict[str, Any]:
-        """By name."""
-        return {one.name: _value(self.fields[one.name], one) for one in self._parameters}
-
-    def reset(self) -> None:
-        """Back to what is usual."""
-        for one in self._parameters:
-            _set(self.fields[one.name], one, one.default)
-        self._remember()
-
-    def _remember(self) -> None:
-        self._remembered.update(**self.values())
-
-
-def _field(parameter: Parameter) -> Any:
-    field: Any = QSpinBox() if parameter.is_whole else QDoubleSpinBox()
-    if parameter.default is None:
-        field.setRange(parameter.low - parameter.step, parameter.high)
-        field.setSpecialValueText("auto")
-    else:
-        field.setRange(parameter.low, parameter.high)
-    field.setSingleStep(parameter.step)
-    field.setToolTip(parameter.tip)
-    return field
-
-
-def _set(field: Any, parameter: Parameter, value: Any) -> None:
-    """What was remembered may be anything."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    number = value if usable and parameter.low <= value <= parameter.high else parameter.default
-    if number is None:
-        field.setValue(field.minimum())
-    else:
-        field.setValue(int(number) if parameter.is_whole else float(number))
-
-
-def _value(field: Any, parameter: Parameter) -> float | None:
-    if parameter.default is None and field.value() < parameter.low:
-        return None
-    value: float = field.value()
-    return value
+        super().__init__([one for one in PARAMETERS if one.is_basic == is_basic], remembered, parent)

@@ -41,6 +41,7 @@ class Hub(QObject):
     progressed = Signal(object, int, int)
     failed = Signal(str)
     training_changed = Signal(object)
+    propagated = Signal(object)
     loading_changed = Signal(str)
     layers_changed = Signal()
     closed = Signal()
@@ -85,6 +86,7 @@ class Hub(QObject):
             (work.progressed, self.progressed),
             (work.failed, self.failed),
             (work.training_changed, self.training_changed),
+            (work.propagated, self.propagated),
             (work.loading_changed, self.loading_changed),
         ):
             source.connect(signal)

@@ -11,6 +11,7 @@ import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, QSortFilterProxyModel, Qt
 from qtpy.QtGui import QColor
 
+from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.sizes import PixelSize
 from napari_sam_lora.session import LabelSet, ObjectRecord
 
@@ -20,12 +21,14 @@ ORIGINS = {
     "painted": "painted",
     "re-segmented": "again",
     "everything": "found",
+    "propagated": "propagated",
 }
 ORIGIN_TIPS = {
     "prompted": "Made from prompts",
     "painted": "Painted, or changed with the brush; segmenting again leaves it as it is",
     "re-segmented": "Segmented again from its prompts with an adapter",
     "everything": "Found by looking for all objects",
+    "propagated": "Propagated from other planes",
 }
 SORT_ROLE = Qt.ItemDataRole.UserRole
 # With more separate changes than this, a reset is cheaper than telling each.
@@ -187,7 +190,7 @@ class ObjectsModel(QAbstractTableModel):
             return self._size.words(self._area(record.id))
         if column == SCORE:
             return "" if math.isnan(record.score) else f"{record.score:.2f}"
-        return ORIGINS[record.origin] if column == ORIGIN else ""
+        return ORIGINS["propagated" if record.origins else record.origin] if column == ORIGIN else ""
 
     def _sort_key(self, record: ObjectRecord, column: int) -> Any:
         if column == SIZE:
@@ -217,7 +220,8 @@ class ObjectsModel(QAbstractTableModel):
             return self._text(record, column) or None
         if column != ORIGIN:
             return None
-        return ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")
+        said = ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")
+        return said + (f"; propagated to {count(len(record.origins), 'plane')}" if record.origins else "")
 
     def _area(self, label: int) -> int:
         return self._areas.get(label, 0)
@@ -256,7 +260,7 @@ def _shown(record: ObjectRecord | None) -> tuple[object, ...]:
     if record is None:
         return ()
     score = None if math.isnan(record.score) else record.score
-    return record.class_id, score, record.origin, record.approved, record.adapter
+    return record.class_id, score, record.origin, record.approved, record.adapter, len(record.origins)
 
 
 def _runs(rows: list[int]) -> list[tuple[int, int]]:

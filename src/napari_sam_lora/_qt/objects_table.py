@@ -27,7 +27,7 @@ from napari_sam_lora.session import ObjectRecord, PlaneKey
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA."
 NO_OBJECTS = "No objects yet. Draw a prompt on one in the image and add it, or look for all objects."
-WIDEST = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "prompted", APPROVED: "00"}
+WIDEST = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "propagated", APPROVED: "00"}
 WATCHED = ("colormap", "scale", "units")
 
 

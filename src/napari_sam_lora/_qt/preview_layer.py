@@ -89,7 +89,7 @@ class PreviewLayer:
             metadata={MARK: {"role": "preview"}},
             **placed_plane(image_layer, plane),
         )
-        self._layer.colormap = _colormap(self._colours, int(wanted.max(initial=0)))
+        self._layer.colormap = preview_colormap(self._colours, int(wanted.max(initial=0)))
         self._layer.editable = False
         self._plane = plane
         self._lower()
@@ -104,7 +104,7 @@ class PreviewLayer:
 
     def _write(self, layer: Any, wanted: NDArray[Any]) -> None:
         if int(wanted.max(initial=0)) not in layer.colormap.color_dict:
-            layer.colormap = _colormap(self._colours, int(wanted.max()))
+            layer.colormap = preview_colormap(self._colours, int(wanted.max()))
         changed = np.nonzero(layer.data != wanted)
         if len(changed[0]) <= wanted.size // 8:
             layer.data_setitem(changed, wanted[changed])
@@ -113,6 +113,7 @@ class PreviewLayer:
             layer.refresh(extent=False)
 
 
-def _colormap(colours: tuple[str, ...], most: int) -> Any:
+def preview_colormap(colours: tuple[str, ...], most: int) -> Any:
+    """Colours taken in turn for the numbers from 1; others are transparent."""
     shown: dict[int | None, str] = {number + 1: colours[number % len(colours)] for number in range(max(most, 16))}
     return DirectLabelColormap(color_dict={0: "transparent", None: "transparent", **shown})

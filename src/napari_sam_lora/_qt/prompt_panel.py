@@ -17,6 +17,7 @@ from napari_sam_lora._qt.objects_table import ObjectsTable
 from napari_sam_lora._qt.parts import Words, row
 from napari_sam_lora._qt.pieces import NO_IMAGE, LayerCombo, ScrollPanel, folded
 from napari_sam_lora._qt.project_box import ProjectBox
+from napari_sam_lora._qt.propagation_box import PropagationBox
 from napari_sam_lora._qt.tool_box import ToolBox
 
 
@@ -39,8 +40,12 @@ class PromptPanel(ScrollPanel):
         self._mask = MaskBox(self.controller)
         self._commit = CommitBox(self.controller)
         self._everything = EverythingBox(self.controller)
+        self._objects = ObjectsTable(self.controller)
+        self._propagation = PropagationBox(self.controller, self._objects.selected)
+        self._objects.selection.selectionChanged.connect(self._propagation.look_soon)
         self._more = (
-            folded("Objects", ObjectsTable(self.controller)),
+            folded("Objects", self._objects),
+            folded("Propagate through the stack", self._propagation),
             folded("Find everything", self._everything),
             self._project(),
             folded("Keys", Words(keys.table())),

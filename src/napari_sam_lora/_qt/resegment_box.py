@@ -12,7 +12,12 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.propagation_box import is_stack
+from napari_sam_lora._qt.propagation_desk import Request, propagation_desk_of
+from napari_sam_lora._qt.propagation_form import remembered_values
+from napari_sam_lora._qt.propagation_view import PropagationView
 from napari_sam_lora._qt.review import Review
+from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.widgets import Notice, action, chooser
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Proposal
@@ -45,6 +50,14 @@ class ResegmentBox(QWidget):
             self._replay,
         )
         self.refine = action("Refine labels", "Segment objects without prompts again.", self._refine)
+        self.stack = action(
+            "Segment the whole stack again",
+            "Replay your prompts with the model or adapter in use, then propagate all objects anew from plane to "
+            "plane, with the settings of “Propagate through the stack”. What you painted or approved stays, planes "
+            "marked as complete are skipped, and nothing is changed before you have seen it.",
+            self._stack,
+        )
+        self.desk = propagation_desk_of(controller)
         self.bar = QProgressBar()
         self.cancel = action("Cancel", "End it; nothing is changed.", self._cancel)
         self.busy = row(self.bar, self.cancel)
@@ -55,9 +68,11 @@ class ResegmentBox(QWidget):
         for widget in (
             row(self.scope, self.replay),
             row(self.way, self.refine),
+            self.stack,
             self.busy,
             self.state,
             self.review,
+            PropagationView(self.desk),
         ):
             layout.addWidget(widget)
         self._connect()
@@ -77,6 +92,7 @@ class ResegmentBox(QWidget):
         controller.progressed.connect(self._on_progress)
         controller.busy_changed.connect(self._on_busy)
         self.review.ended.connect(self._on_reviewed)
+        self.desk.changed.connect(self._refresh)
 
     @property
     def is_busy(self) -> bool:
@@ -89,7 +105,9 @@ class ResegmentBox(QWidget):
 
     def _refresh(self, *_: object) -> None:
         ready = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))
-        idle = not self.is_busy and not self.review.is_open
+        idle = not self.is_busy and not self.review.is_open and not self.desk.is_busy
+        self.stack.setVisible(is_stack(self._controller))
+        self.stack.setEnabled(self._controller.target is not None and idle)
         self.busy.setVisible(self.is_busy)
         for widget in (self.replay, self.refine, self.scope, self.way):
             widget.setEnabled(ready and idle)
@@ -113,6 +131,12 @@ class ResegmentBox(QWidget):
             return session.refine(wanted, labels, by=by)
 
         self._begin(ask)
+
+    def _stack(self) -> None:
+        plane = self._controller.plane
+        if plane is not None:
+            self.state.say("")
+            self.desk.start(Request(plane, values=remembered_values(Remembered("propagation")), whole_stack=True))
 
     def _planes(self) -> list[PlaneKey] | None:
         """The plane that is shown, or None for all."""

@@ -24,6 +24,7 @@ class Work(QObject):
     busy_changed : (bool)
     progressed : (object, int, int)
     training_changed : (TrainingEvent)
+    propagated : (Proposal)
     loading_changed : (str)
         Name of the model that is being loaded; empty when this has ended.
     """
@@ -35,6 +36,7 @@ class Work(QObject):
     busy_changed = Signal(bool)
     progressed = Signal(object, int, int)
     training_changed = Signal(object)
+    propagated = Signal(object)
     loading_changed = Signal(str)
 
     def __init__(self, session: Session, relay: Relay, parent: QObject) -> None:
@@ -45,6 +47,7 @@ class Work(QObject):
         relay.follow(session.adapters.changed, self.adapters_changed.emit)
         relay.follow(session.active_changed, self.active_changed.emit)
         relay.follow(session.training_changed, self.training_changed.emit)
+        relay.follow(session.propagated, self.propagated.emit)
         relay.follow(session.busy_changed, self._on_busy)
         relay.follow(session.progressed, self._on_progress)
         relay.follow(session.failed, self._on_failure)

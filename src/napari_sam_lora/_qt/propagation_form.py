@@ -1,0 +1,165 @@
+"""How objects are propagated, in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
+
+from napari_sam_lora._qt.number_form import NumberForm, Parameter
+from napari_sam_lora._qt.settings import Remembered
+from napari_sam_lora._qt.widgets import chooser
+
+DIRECTIONS = {"both": "both ways", "up": "up, to higher planes", "down": "down, to lower planes"}
+USUAL = "auto"
+PROJECTIONS = {
+    USUAL: "automatic",
+    "box": "its box",
+    "mask": "its shape",
+    "points": "points in it",
+    "box+mask": "box and shape",
+    "box+points": "box and points",
+    "mask+points": "shape and points",
+    "box+mask+points": "all three",
+}
+# Fields of `PropagationConfig`.
+PARAMETERS = (
+    Parameter(
+        "min_score",
+        "Least score",
+        "An object ends where the model itself thinks its mask is worse than this (0 to 1). Lower goes on for longer. "
+        "Auto, one step below 0, takes what is usual for the model.",
+        None,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "min_overlap",
+        "Least overlap",
+        "An object ends where its mask overlaps that of the plane before less than this (0 to 1). Lower follows "
+        "objects that move more from plane to plane.",
+        0.4,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "max_growth",
+        "Grows at most (times)",
+        "An object ends where its area is more than so many times that of the plane before.",
+        2.0,
+        1.0,
+        100.0,
+        0.5,
+    ),
+    Parameter(
+        "max_shrinkage",
+        "Shrinks at most (times)",
+        "An object ends where its area is so many times smaller than in the plane before.",
+        3.0,
+        1.0,
+        100.0,
+        0.5,
+    ),
+    Parameter(
+        "min_contrast",
+        "Least contrast",
+        "An object ends where it stands out from its surroundings by less than this share of what it did where you "
+        "drew it. 0 turns it off.",
+        0.35,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "padding",
+        "Enlarge the box by",
+        "The box for the next plane is larger on each side by this share of the object. More follows objects that move "
+        "or grow fast.",
+        0.0,
+        0.0,
+        1.0,
+        0.05,
+    ),
+    Parameter(
+        "smallest",
+        "Smallest object (pixels)",
+        "An object ends where it has fewer pixels.",
+        5,
+        0,
+        1_000_000,
+        5,
+    ),
+)
+
+
+class PropagationForm(QWidget):
+    """Direction and prompts; what makes an object end is in `advanced`, a widget apart. All is remembered.
+
+    Parameters
+    ----------
+    remembered : Remembered
+    """
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__()
+        self._remembered = remembered
+        known = remembered.read()
+        self.direction = chooser(DIRECTIONS, "From the planes in which the objects are, along the stack.")
+        self.projection = chooser(
+            PROJECTIONS,
+            "What the model is shown in the next plane of the object in this one. Automatic is best for most images.",
+        )
+        for widget, name in ((self.direction, "direction"), (self.projection, "projection")):
+            widget.setCurrentIndex(max(0, widget.findData(known.get(name))))
+            widget.activated.connect(self._remember)
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        layout.addRow("Direction", self.direction)
+        layout.addRow("Show the model", self.projection)
+        self.numbers = NumberForm(PARAMETERS, remembered)
+        self.smooth = QCheckBox("Fill holes, leave out loose parts")
+        self.smooth.setToolTip("Parts of a mask that do not touch the object in the plane before are left out.")
+        self.smooth.setChecked(known.get("smooth") is not False)
+        self.smooth.toggled.connect(self._remember)
+        self.advanced = QWidget()
+        column = QVBoxLayout(self.advanced)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.numbers)
+        column.addWidget(self.smooth)
+
+    def values(self) -> dict[str, Any]:
+        """Fields of `PropagationConfig`."""
+        chosen = self._chosen() | self.numbers.values()
+        return {name: value for name, value in chosen.items() if value != USUAL}
+
+    def reset(self) -> None:
+        """Back to what is usual."""
+        self.direction.setCurrentIndex(0)
+        self.projection.setCurrentIndex(0)
+        self.smooth.setChecked(True)
+        self.numbers.reset()
+        self._remember()
+
+    def _chosen(self) -> dict[str, Any]:
+        return {
+            "direction": self.direction.currentData(),
+            "projection": self.projection.currentData(),
+            "smooth": self.smooth.isChecked(),
+        }
+
+    def _remember(self, *_: object) -> None:
+        self._remembered.update(**self._chosen())
+
+
+def remembered_values(remembered: Remembered) -> dict[str, Any]:
+    """What was chosen in a `PropagationForm`, but for the direction, as fields of `PropagationConfig`."""
+    known = remembered.read()
+    values: dict[str, Any] = {one.name: one.usable(known.get(one.name, one.default)) for one in PARAMETERS}
+    values["smooth"] = known.get("smooth") is not False
+    projection = known.get("projection")
+    if projection in PROJECTIONS and projection != USUAL:
+        values["projection"] = projection
+    return values
