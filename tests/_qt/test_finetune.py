@@ -23,6 +23,7 @@ from napari_sam_lora.cli import main
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import ArraySource, PlaneKey
 
+from .helpers import add_box
 from .tuning import (
     CHECKED,
     FAST,
@@ -130,9 +131,11 @@ def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbo
     assert panel.form_box.isEnabled()
     assert event.report.reason == panel.verdict.reason.text()
     qtbot.waitUntil(lambda: len(panel.verdict.examples.buttons) == 3, timeout=SOON_MS)
-    centre = panel.controller.viewer.camera.center
+    viewer = panel.controller.viewer
+    camera = getattr(viewer, "scene", viewer).camera
+    centre = camera.center
     panel.verdict.examples.buttons[0].click()
-    assert panel.controller.viewer.camera.center != centre
+    assert camera.center != centre
 
 
 def test_an_adapter_that_is_not_better_can_be_used_anyway(qtbot: Any, panel: FinetunePanel) -> None:
@@ -376,14 +379,42 @@ def test_a_saved_file_trains_the_same_adapter_without_a_viewer(
 ) -> None:
     event = train(qtbot, panel.controller, FAST, "here")
     panel.form.save(tmp_path / "run.yaml", with_data=True)
-    qtbot.waitUntil((tmp_path / "run.yaml").exists, timeout=SOON_MS)
-    assert main(["train", str(tmp_path / "run.yaml"), "--device", "cpu", "--quiet"]) == 0
-    headless = Adapter.load(tmp_path / "run.safetensors")
-    assert headless.key == panel.controller.session.adapters.get(event.adapter).key
+    assert _trained_without_a_viewer(qtbot, tmp_path).key == _key(panel, event.adapter)
     panel.desk.choose_effort("thorough")
     panel.form.load(tmp_path / "run.yaml")
     qtbot.waitUntil(lambda: panel.desk.effort == "", timeout=SOON_MS)
     assert panel.desk.config().steps == FAST["steps"]
+
+
+def test_it_does_so_too_with_prompts_of_the_user_an_earlier_round_and_an_adapter_to_go_on_from(
+    qtbot: Any, panel: FinetunePanel, tmp_path: Path
+) -> None:
+    session = panel.controller.session
+    plain = train(qtbot, panel.controller, FAST, "plain")
+    (labels,) = session.labels.values()
+    add_box(panel.controller, (40, 60, 70, 95))
+    qtbot.waitUntil(lambda: not panel.controller.previews.is_waiting, timeout=SOON_MS)
+    panel.controller.choose_target(panel.controller.viewer.layers["cells"])
+    panel.controller.set_policy(overwrite=True)
+    panel.controller.commit()
+    qtbot.waitUntil(lambda: any(record.prompts for record in labels.records()), timeout=SOON_MS)
+    with_prompts = train(qtbot, panel.controller, FAST, "with prompts")
+    panel.desk.begin_with = plain.adapter
+    session.hold_out(["a block of an earlier round"])
+    further = train(qtbot, panel.controller, CHECKED, "further")
+    panel.form.save(tmp_path / "run.yaml", with_data=True)
+    assert _trained_without_a_viewer(qtbot, tmp_path).key == _key(panel, further.adapter)
+    assert len({_key(panel, event.adapter) for event in (plain, with_prompts, further)}) == 3
+
+
+def _trained_without_a_viewer(qtbot: Any, folder: Path) -> Adapter:
+    qtbot.waitUntil((folder / "run.yaml").exists, timeout=SOON_MS)
+    assert main(["train", str(folder / "run.yaml"), "--device", "cpu", "--quiet"]) == 0
+    return Adapter.load(folder / "run.safetensors")
+
+
+def _key(panel: FinetunePanel, name: str) -> str:
+    return panel.controller.session.adapters.get(name).key
 
 
 def test_a_folder_of_labelled_images_is_opened_as_layers(qtbot: Any, panel: FinetunePanel, tmp_path: Path) -> None:

@@ -225,7 +225,9 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    controller.session.adapters.add(made_adapter(base_hash=controller.session.model.loaded.weights_hash), "nuclei")
+    model = controller.session.model
+    assert model is not None
+    controller.session.adapters.add(made_adapter(base_hash=model.loaded.weights_hash), "nuclei")
     controller.session.activate("nuclei")
     project_desk_of(controller).save(tmp_path / "p")
     controller.close()

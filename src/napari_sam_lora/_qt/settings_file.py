@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,18 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
+from napari_sam_lora.images import StackPosition
+from napari_sam_lora.io.given import ENDING, write_given
 from napari_sam_lora.io.tiff import write_labels
 from napari_sam_lora.session import CancelToken, TrainingPlane
+from napari_sam_lora.session.training import user_prompts
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
+    from napari_sam_lora.lora.adapter import Adapter
+
+TABLE, START = "planes.csv", "start.safetensors"
+COLUMNS = ("image", "labels", "prompts", "stack", "plane", "axes")
 
 NOTE = """\
 # Settings of 'napari-sam-lora train', saved by the fine-tune widget. Paths are relative to this file.
@@ -31,8 +39,10 @@ def write_settings(
     values: dict[str, Any],
     model: Model | None,
     planes: Sequence[TrainingPlane] = (),
+    held_out: Sequence[str] = (),
+    start: Adapter | None = None,
 ) -> Path:
-    """Write the file, and if planes are given their images and labels into a folder beside it.
+    """Write the file, and if planes are given all that a run needs of them into a folder beside it.
 
     Parameters
     ----------
@@ -43,6 +53,10 @@ def write_settings(
     model : Model, optional
         Named in the file, with its input size and intensity window.
     planes : sequence of TrainingPlane
+    held_out : sequence of str
+        What earlier runs held out.
+    start : Adapter, optional
+        That the run goes on from.
 
     Raises
     ------
@@ -58,8 +72,13 @@ def write_settings(
         content["preprocessing"] = _window(model)
     if planes:
         folder = path.with_name(f"{path.stem}_data")
-        write_planes(token, folder, planes)
-        content["data"] = {"path": folder.name}
+        table = write_planes(token, folder, planes, with_prompts=values.get("labels", "instances") == "instances")
+        content["data"] = {"path": f"{folder.name}/{table.name}"}
+        if held_out:
+            content["data"]["held_out"] = list(held_out)
+        if start is not None:
+            start.save(folder / START)
+            content.setdefault("model", {})["start"] = f"{folder.name}/{START}"
     content["training"] = _plain(values)
     content["output"] = {"adapter": f"{path.stem}.safetensors"}
     with atomic_path(path) as temporary:
@@ -67,16 +86,34 @@ def write_settings(
     return path
 
 
-def write_planes(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane]) -> None:
-    """Write images/ and labels/ in the order in which they are trained on, every pixel and type as it is."""
+def write_planes(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], with_prompts: bool = True) -> Path:
+    """Write images, labels and prompts, and a table of them in the order in which they are trained on.
+
+    Every pixel and type stays as it is. Returns the table, see `read_dataset`.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"The folder {folder} holds files already: choose another name, or empty it.")
+    rows = []
     for number, plane in enumerate(planes):
         token.progress(number, len(planes))
         name = f"{number:04d}"
-        _write_image(folder / "images" / name, plane.source.read(plane.plane))
-        write_labels(folder / "labels" / f"{name}.tif", plane.labels)
+        row = {"image": f"images/{name}.npy", "labels": f"labels/{name}.tif"}
+        _write_image(folder / row["image"], plane.source.read(plane.plane))
+        write_labels(folder / row["labels"], plane.labels)
+        given = user_prompts(plane) if with_prompts else {}
+        if given:
+            row["prompts"] = f"prompts/{name}{ENDING}"
+            (folder / "prompts").mkdir(exist_ok=True)
+            write_given(folder / row["prompts"], given)
+        if plane.position is not None:
+            row |= _place(plane.position)
+        rows.append(row)
+    with atomic_path(folder / TABLE) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
     token.progress(len(planes), len(planes))
+    return folder / TABLE
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], str]:
@@ -92,8 +129,16 @@ def read_settings(path: Path) -> tuple[dict[str, Any], str]:
 def _write_image(path: Path, pixels: NDArray[Any]) -> None:
     # Not TIFF: the split into trained and held-out images depends on the type, which not all of them keep.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
+
+
+def _place(position: StackPosition) -> dict[str, str]:
+    return {
+        "stack": position.stack,
+        "plane": " ".join(map(str, position.index)),
+        "axes": " ".join(map(str, position.plane_axes)),
+    }
 
 
 def _window(model: Model) -> dict[str, Any]:

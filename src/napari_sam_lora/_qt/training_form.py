@@ -203,8 +203,16 @@ class TrainingForm(QWidget):
             planes: tuple[TrainingPlane, ...] = ()
             if with_data:
                 planes = self._desk.snapshot()
-            model = self._controller.session.model
-            job = partial(write_settings, path=path, values=dict(self._desk.values), model=model, planes=planes)
+            session, begin_with = self._controller.session, self._desk.begin_with
+            job = partial(
+                write_settings,
+                path=path,
+                values=dict(self._desk.values),
+                model=session.model,
+                planes=planes,
+                held_out=sorted(session.held_out) if with_data else (),
+                start=session.adapters.get(begin_with) if with_data and begin_with else None,
+            )
             self._desk.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)
 
 

@@ -68,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overlays", type=int, default=4, metavar="N", help="draw the masks of so many images (default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
-    add_section(parser, "model", ModelSettings)
+    add_section(parser, "model", ModelSettings, skip=("start",))
     add_section(parser, "preprocessing", PreprocessingSettings)
-    add_section(parser, "data", DataSettings, skip=("path", "previous"))
+    add_section(parser, "data", DataSettings, skip=("path", "previous", "held_out"))
     add_options(parser, "training", TrainConfig, skip=("rank",))
     parser.usage = "%(prog)s DATA --output FOLDER [--adapters FILE... | --ranks N... --train-data DATA] [options]"
     parser.set_defaults(run=run)

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace label files that exist")
     there.add_argument("--skip-existing", action="store_true", help="leave out images that have a label file already")
-    add_section(parser, "model", ModelSettings)
+    add_section(parser, "model", ModelSettings, skip=("start",))
     add_section(parser, "preprocessing", PreprocessingSettings)
     add_options(parser, "everything mode", EverythingConfig, skip=("point_grids",))
     propagate.add_arguments(parser)

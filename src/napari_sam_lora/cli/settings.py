@@ -36,11 +36,14 @@ class ModelSettings:
     input_size : int, optional
         Side of the square model input in pixels, by default that of the model; half of it takes a quarter of the
         time.
+    start : Path, optional
+        An adapter to go on from, with its layers, instead of beginning with the model alone.
     """
 
     name: str = "sam_nano"
     device: str = "auto"
     input_size: int | None = None
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class DataSettings:
         One letter an axis, such as ZYX or CYX, for TIFF, NIfTI and .npy files that do not say it themselves.
     previous : Path, optional
         An adapter of an earlier round: what was held out then is held out again.
+    held_out : tuple of str
+        Keys of what is held out, as figures name them, beside that.
     """
 
     path: Path | None = None
@@ -67,6 +72,7 @@ class DataSettings:
     label_folder: Path | None = None
     axes: str | None = None
     previous: Path | None = None
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     dataset = load_dataset(settings.data, settings.training.labels, console)
     model = open_model(settings.model, settings.preprocessing.resolve(), console)
     adapter, report = train_adapter(
-        model, dataset, settings.training, console, held_out=_held_out(settings), keep_interrupted=True
+        model,
+        dataset,
+        settings.training,
+        console,
+        held_out=_held_out(settings),
+        start=None if settings.model.start is None else _load(settings.model.start),
+        keep_interrupted=True,
     )
     adapter.save(adapter_path)
     write_text(metrics_path, to_json(metrics_of(report, settings)))
@@ -110,12 +116,13 @@ def train_adapter(
     *,
     name: str = "fine-tuning",
     held_out: Sequence[str] = (),
+    start: Adapter | None = None,
     keep_interrupted: bool = False,
 ) -> tuple[Adapter, FineTuneReport]:
     """Fine-tune with a progress bar; what was learned up to a first Ctrl-C may be kept."""
     from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415  torch is imported when it is needed
 
-    run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out)
+    run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out, start=start)
     try:
         with first_interrupt(run_.stop, STOPPING) if keep_interrupted else nullcontext():
             result = _follow(run_, config, console, name)
@@ -166,11 +173,15 @@ def _comparison(base: Figures, adapted: Figures) -> str:
 
 
 def _held_out(settings: RunSettings) -> Sequence[str]:
-    if settings.data.previous is None:
-        return ()
+    data = settings.data
+    earlier = () if data.previous is None else _load(data.previous).info.training.get("held_out", ())
+    return tuple(dict.fromkeys([*data.held_out, *earlier]))
+
+
+def _load(path: Path) -> Adapter:
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
-    return tuple(Adapter.load(settings.data.previous).info.training.get("held_out", ()))
+    return Adapter.load(path)
 
 
 def _write_template(place: str, overwrite: bool, console: Console) -> None:

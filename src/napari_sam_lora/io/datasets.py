@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
 from napari_sam_lora.io.csv_rows import read_table
+from napari_sam_lora.io.given import read_given
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
 from napari_sam_lora.prompts import Prompts
 
@@ -38,12 +39,15 @@ class Sample:
     labels : int64 (y, x)
     position : StackPosition, optional
         Where it lies, if it is a plane of a stack.
+    given : dict of int to Prompts
+        Prompts of one row that a user gave for objects.
     """
 
     name: str
     image: NDArray[Any]
     labels: NDArray[np.int64]
     position: StackPosition | None = None
+    given: dict[int, Prompts] = field(default_factory=dict)
 
     @property
     def pair(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -68,8 +72,8 @@ class Dataset:
 
     @property
     def pairs(self) -> list[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
-        """Images and labels, no prompts, and positions in stacks, as training takes them."""
-        return [(sample.image, sample.labels, {}, sample.position) for sample in self.samples]
+        """Images, labels, prompts that were given, and positions in stacks, as training takes them."""
+        return [(sample.image, sample.labels, sample.given, sample.position) for sample in self.samples]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class _Entry:
     image: Path
     labels: Callable[[ImageFile], NDArray[np.int64]]
     position: StackPosition | None = None
+    given: Path | None = None
 
 
 def read_dataset(
@@ -97,7 +102,9 @@ def read_dataset(
     path : Path
         A folder with ``images/`` and ``labels/`` or ``masks/``, where an image and its labels have the same name up
         to the ending; or a CSV table with the columns ``image`` and ``labels``, paths relative to it, and for files
-        that are planes of one stack ``stack`` (its name) and ``plane`` (its number); or a COCO JSON file.
+        that are planes of one stack ``stack`` (its name) and ``plane`` (its number, or one for each axis that the
+        plane does not have, then also ``axes``, the two that it has), and ``prompts`` for files of `write_given`; or a
+        COCO JSON file.
     image_folder, label_folder : Path, optional
         Where images and labels of a folder are instead; for a COCO file, where its images are, which otherwise are
         looked for beside it and in ``images/`` beside it.
@@ -178,7 +185,9 @@ def _table(path: Path, axes: str | None) -> list[_Entry]:
         if not row.get("image") or not labels:
             raise InputError(f"{path.name}, line {line}: a row needs a path in the columns image and labels.")
         reader = partial(_labels_of_file, path.parent / labels, axes)
-        entries.append(_Entry(path.parent / row["image"], reader, _place_in_table(row, f"{path.name}, line {line}")))
+        place = _place_in_table(row, f"{path.name}, line {line}")
+        given = path.parent / row["prompts"] if row.get("prompts") else None
+        entries.append(_Entry(path.parent / row["image"], reader, place, given))
     if not entries:
         raise InputError(f"{path.name} holds no rows; its columns are image and labels.")
     return entries
@@ -188,10 +197,12 @@ def _place_in_table(row: dict[str, str], where: str) -> StackPosition | None:
     """The position of a plane that is a file of its own."""
     if not row.get("stack"):
         return None
-    number = row.get("plane", "").removesuffix(".0")  # programs write 7.0 where some rows have none
-    if not number.isdecimal():
+    numbers = row.get("plane", "").removesuffix(".0").split()  # programs write 7.0 where some rows have none
+    axes = row.get("axes", "").split()
+    if not numbers or not all(number.isdecimal() for number in (*numbers, *axes)) or len(axes) not in (0, 2):
         raise InputError(f"{where}: a plane of a stack needs its number, from 0, in the column plane.")
-    return StackPosition(row["stack"], (int(number),))
+    vertical, horizontal = map(int, axes or ("0", "0"))
+    return StackPosition(row["stack"], tuple(map(int, numbers)), (vertical, horizontal) if axes else None)
 
 
 def _coco(path: Path, image_folder: Path | None, classes: bool) -> tuple[list[_Entry], list[str]]:
@@ -240,7 +251,8 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
     for number, entry in enumerate(entries, start=1):
         try:
             image = read_image(entry.image, axes)
-            samples += _samples(image, entry.labels(image), entry.position, names[entry.image])
+            given = {} if entry.given is None else read_given(entry.given)
+            samples += _samples(image, entry.labels(image), entry.position, names[entry.image], given)
         except InputError as error:
             problems.append(str(error))
         if progress is not None:
@@ -258,9 +270,13 @@ def _stack_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: stem(path) if count[stem(path)] == 1 else f"{path.parent.name}/{path.name}" for path in paths}
 
 
-def _samples(image: ImageFile, labels: NDArray[np.int64], position: StackPosition | None, stack: str) -> list[Sample]:
+def _samples(
+    image: ImageFile, labels: NDArray[np.int64], position: StackPosition | None, stack: str, given: dict[int, Prompts]
+) -> list[Sample]:
     if not image.stack_shape:
-        return [Sample(image.path.name, image.data, labels, position)]
+        return [Sample(image.path.name, image.data, labels, position, given)]
+    if given:
+        raise InputError(f"{image.path.name} is a stack; files of prompts are those of single planes.")
     planes = labels.reshape(-1, *image.plane_shape)
     places = np.ndindex(*image.stack_shape)
     return [
