@@ -19,7 +19,8 @@ demo: $(VENV)/.run
 
 test: lint
 	@scripts/system-packages.sh $(QT_PACKAGES)
-	xvfb-run --auto-servernum --server-args="-screen 0 1400x1000x24" $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 xvfb-run --auto-servernum --server-args="-screen 0 1400x1000x24" \
+		$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

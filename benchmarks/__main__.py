@@ -3,8 +3,8 @@
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
 Those on labelled sets (zero_shot, learning, everything, propagation) need folders, see `benchmarks.sets`, and are left
-out without. ``viewer`` opens a window: without a screen, run everything under xvfb-run. Each runs in a process of its
-own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
+out without. ``viewer`` and ``finetuning`` open a window: without a screen, run everything under xvfb-run. Each runs in
+a process of its own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SPEED = ("encoder", "lora_step", "prompt", "viewer")
+SPEED = ("encoder", "lora_step", "prompt", "viewer", "finetuning")
 QUALITY = ("zero_shot", "learning", "everything", "propagation")
 # These write their figures too.
 WRITING = ("learning", "everything", "propagation")

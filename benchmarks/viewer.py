@@ -31,7 +31,7 @@ from napari_sam_lora.session import ArraySource, PlaneKey
 SIDE, PLANES, TICK_MS, PATIENCE = 512, 8, 10, 600.0
 
 
-def _wait(condition: Callable[[], bool]) -> None:
+def wait(condition: Callable[[], bool]) -> None:
     """Let the window live until a condition holds; it sleeps between events, so nothing spins beside the worker."""
     end = time.monotonic() + PATIENCE
     loop, timer = QEventLoop(), QTimer()
@@ -51,10 +51,10 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
     times = []
     for number in range(runs + 2):
         controller.clear_prompts()
-        _wait(lambda: not controller.previews.is_waiting)
+        wait(lambda: not controller.previews.is_waiting)
         began = time.perf_counter()
         layers.points.add(np.array([[0, *rng.uniform(50, SIDE - 50, 2)]]))
-        _wait(lambda: not controller.previews.is_waiting)
+        wait(lambda: not controller.previews.is_waiting)
         if number > 1:  # the first ones encode and allocate
             times.append(time.perf_counter() - began)
     return statistics.median(times)
@@ -76,7 +76,7 @@ def _gaps_while_encoding(controller: Controller, planes: list[PlaneKey]) -> tupl
     timer.start(TICK_MS)
     began = time.perf_counter()
     controller.session.embed(planes)
-    _wait(lambda: not controller.session.is_busy)
+    wait(lambda: not controller.session.is_busy)
     passed = (time.perf_counter() - began) / len(planes)
     timer.stop()
     return gaps, passed
@@ -89,13 +89,13 @@ def _measure(runs: int, input_size: int) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
     viewer.add_image(stack, name="planes")
     print("| | |\n|---|---|")
-    _load(controller, "sam_nano", None)
+    load(controller, "sam_nano", None)
     print(f"| prompt to visible mask, sam_nano | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        _load(controller, random_checkpoint(Path(folder)), input_size)
+        load(controller, random_checkpoint(Path(folder)), input_size)
     print(f"| prompt to visible mask, ViT-B | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
     controller.session.cancel("embed")
-    _wait(lambda: not controller.session.is_busy)
+    wait(lambda: not controller.session.is_busy)
     model: Any = controller.session.model
     others = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE), np.uint8)
     on_main = statistics.median(seconds(partial(model.encode, plane)) for plane in others)
@@ -110,9 +110,10 @@ def _measure(runs: int, input_size: int) -> None:
     viewer.close()
 
 
-def _load(controller: Controller, name: str | Path, input_size: int | None) -> None:
+def load(controller: Controller, name: str | Path, input_size: int | None) -> None:
+    """Load a model in the session, and wait for it."""
     future = controller.session.load_model(name, "cpu", input_size)
-    _wait(future.done)
+    wait(future.done)
     future.result()
 
 

@@ -1,0 +1,156 @@
+"""Fine-tuning in the viewer: how long the user waits, what the window does meanwhile, and what memory it takes.
+
+    python -m benchmarks.finetuning [--objects 10] [--steps-of-vit-b 4]        # on a screen, or under xvfb-run
+
+A real napari window with the prompt and fine-tune panels, the bundled model, and one image of which ten nuclei are
+labelled. For each effort: from pressing *Start* to the verdict; the adapter is in use then if it is better. While the
+*standard* run goes on, gaps of a timer of 10 ms, the viewer otherwise idle. The same run on the main thread without a
+window gives the rate. Three rounds, with three more objects each, give the memory. ViT-B (random weights) is run for a
+few steps, from which the length of a whole run follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from benchmarks.viewer import load, wait
+from benchmarks.workers import random_checkpoint
+from napari_sam_lora._qt.controller import controller_of
+from napari_sam_lora._qt.efforts import EFFORTS
+from napari_sam_lora._qt.finetune_panel import FinetunePanel
+from napari_sam_lora.api import fine_tune, iter_fine_tune, load_model
+from napari_sam_lora.io.samples import nuclei_pair
+from napari_sam_lora.labels import find_objects
+from napari_sam_lora.session import TrainingEvent
+from napari_sam_lora.training.config import TrainConfig
+
+SAMPLE, ROUNDS, MORE, TICK_MS = 5, 3, 3, 10
+
+
+def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
+    """The label image (y, x) with its largest objects only."""
+    kept = sorted(find_objects(labels), key=lambda one: -one.area)[:count]
+    return np.where(np.isin(labels, [one.label for one in kept]), labels, 0).astype(np.int32)
+
+
+def run(panel: FinetunePanel, effort: str) -> tuple[TrainingEvent, float, list[float]]:
+    """Choose an effort and press *Start*: the last event, seconds, and the window's pauses in ms until then."""
+    panel.form.efforts[effort].click()
+    gaps: list[float] = []
+    last = begun = time.perf_counter()
+
+    def tick() -> None:
+        nonlocal last
+        now = time.perf_counter()
+        gaps.append((now - last) * 1000)
+        last = now
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(TICK_MS)
+    panel.run.start.click()
+    wait(lambda: panel.desk.latest is not None and panel.desk.latest.is_final)
+    passed = time.perf_counter() - begun
+    timer.stop()
+    event = panel.desk.latest
+    assert event is not None
+    return event, passed, gaps
+
+
+def in_viewer(objects: int, efforts: Sequence[str]) -> dict[str, float]:
+    """Print the rows that need a window; returns the seconds of each run without preparation."""
+    viewer = napari.Viewer()
+    controller = controller_of(viewer)
+    image, labels = nuclei_pair(SAMPLE)
+    viewer.add_image(image, name="nuclei")
+    layer: Any = viewer.add_labels(largest(labels, objects), name="cells")
+    viewer.window.add_plugin_dock_widget("napari-sam-lora", "Prompt and segment")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels")
+    assert isinstance(panel, FinetunePanel)
+    load(controller, "sam_nano", None)
+    panel.desk.measure()
+    wait(lambda: panel.desk.speed is not None)
+    seconds, process, memory = {}, psutil.Process(), []
+    for effort in efforts:
+        event, passed, gaps = run(panel, effort)
+        if event.report is None:
+            raise RuntimeError(event.message)
+        seconds[effort] = event.report.seconds
+        outcome = f"{passed:.1f} s, {event.report.verdict}"
+        print(f"| {objects} objects, {effort}: from *Start* to the verdict | {outcome} |", flush=True)
+        if effort == "standard":
+            print(f"| pauses of the window meanwhile, 95 % below | {np.percentile(gaps, 95):.0f} ms |")
+            print(f"| the longest | {max(gaps):.0f} ms |")
+    for number in range(ROUNDS):
+        data = largest(labels, objects + MORE * number)
+        places = np.nonzero(data != layer.data)
+        if len(places[0]):
+            layer.data_setitem(places, data[places])
+        controller.flush()
+        event, _, _ = run(panel, "standard")
+        controller.session.activate(event.adapter)
+        gc.collect()
+        memory.append(process.memory_info().rss / 2**20)
+    rounds = ", ".join(f"{megabytes:.0f}" for megabytes in memory)
+    print(f"| memory after rounds 1 to {ROUNDS}, MB | {rounds} ({memory[-1] / memory[0]:.2f}) |", flush=True)
+    viewer.close()
+    return seconds
+
+
+def without_viewer(objects: int, effort: str) -> float:
+    """Seconds of the same run on the main thread."""
+    image, labels = nuclei_pair(SAMPLE)
+    config = TrainConfig.from_dict(dict(EFFORTS[effort].values))
+    return fine_tune(load_model("sam_nano", device="cpu"), [(image, largest(labels, objects))], config)[1].seconds
+
+
+def vit_b(objects: int, steps: int) -> tuple[float, float]:
+    """Seconds of a step of ViT-B at 1024 pixels, and of a whole run with the default settings without its verdict."""
+    image, labels = nuclei_pair(SAMPLE)
+    config = TrainConfig(steps=steps, views=1, validation_share=0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_model(random_checkpoint(Path(folder)), device="cpu")
+    training = iter_fine_tune(model, [(image, largest(labels, objects))], config)
+    begun = time.perf_counter()
+    times = []
+    for _ in training:
+        times.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+    training.discard()
+    step = float(np.median(times[1:]))  # the first one encodes
+    return step, step * TrainConfig().steps
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=10, help="labelled objects")
+    parser.add_argument("--steps-of-vit-b", type=int, default=4, help="steps that are timed; 0 leaves it out")
+    options = parser.parse_args()
+    application = QApplication.instance() or QApplication([])
+    print("| | |\n|---|---|")
+    alone = without_viewer(options.objects, "standard")  # torch must be there before a window is drawn
+    seconds = in_viewer(options.objects, ("quick", "standard"))
+    print(f"| the standard run, without a viewer / in it | {alone:.1f} s / {seconds['standard']:.1f} s |")
+    print(f"| rate in the viewer | {alone / seconds['standard']:.2f} |", flush=True)
+    if options.steps_of_vit_b:
+        step, whole = vit_b(options.objects, options.steps_of_vit_b)
+        print(f"| ViT-B, 1024 pixels, standard: a step / all steps | {step:.1f} s / {whole / 60:.0f} min |")
+    application.quit()
+
+
+if __name__ == "__main__":
+    main()
