@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QSpinBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import is_managed
 from napari_sam_lora._qt.objects_model import ORIGIN
+from napari_sam_lora._qt.pieces import folded
 from napari_sam_lora._qt.prompt_panel import PromptPanel
 from napari_sam_lora._qt.propagation_box import PropagationBox
 from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import PARAMETERS, PROJECTIONS, USUAL
 from napari_sam_lora._qt.settings import Remembered
+from napari_sam_lora._qt.widgets import Notice
 from napari_sam_lora.session import ImageSource, PlaneKey, Session
 from napari_sam_lora.stacks.config import PROJECTIONS as ENGINE_PROJECTIONS
 from napari_sam_lora.stacks.config import PropagationConfig
@@ -426,8 +428,30 @@ def test_a_whole_stack_is_segmented_again_but_for_complete_planes(controller: Co
     assert desk.proposal is not None
     assert desk.proposal.adapter == "a"
     assert 5 not in {change.plane.index[0] for change in desk.proposal.changes}
+    assert desk.closed == 1
     desk.accept()
     assert box.replay.isEnabled()
     controller.undo()
     assert [index for index, plane in enumerate(controller.target_layer.data) if plane.any()] == [KEY]  # type: ignore[union-attr]
     put(panel)
+
+
+def test_a_section_makes_room_for_words_that_are_wrapped(viewer: Any, put: Any, qtbot: Any) -> None:
+    words, field = Notice("short"), QSpinBox()
+    inner = QWidget()
+    column = QVBoxLayout(inner)
+    column.addWidget(words)
+    column.addWidget(field)
+    section = folded("Title", inner)
+    outer = QWidget()
+    whole = QVBoxLayout(outer)
+    whole.addWidget(section)
+    whole.addStretch(1)
+    outer.resize(200, 800)
+    put(outer)
+    section.expand(animate=False)
+    words.say("Much longer words, which take several lines in a panel as narrow as this one is. " * 3)
+    qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()) > 60, timeout=SOON_MS)
+    assert field.height() >= field.sizeHint().height()
+    section.collapse(animate=False)
+    qtbot.waitUntil(lambda: section.height() < 60, timeout=SOON_MS)

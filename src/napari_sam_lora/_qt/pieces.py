@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QPropertyAnimation, QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -113,6 +113,27 @@ def column(parent: QWidget) -> QVBoxLayout:
 class Section(QCollapsible):
     """A section that opens when its title is clicked; its arrow has the colour of the title in each theme."""
 
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self._moving = self.findChild(QPropertyAnimation)
+        if self._moving is not None:
+            self._moving.finished.connect(self._make_room)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # type: ignore[override, unused-ignore] # noqa: N802
+        """Follow what is inside; superqt does so as if its text were not wrapped."""
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.LayoutRequest):
+            self._make_room()
+        return False
+
+    def _make_room(self) -> None:
+        moving = self._moving is not None and self._moving.state() == QPropertyAnimation.State.Running
+        content = self.content()
+        layout = content.layout()
+        if layout is not None and self.isExpanded() and not moving:
+            layout.invalidate()  # it learns of the change only after this
+            wrapped = layout.totalHeightForWidth(content.width()) if layout.hasHeightForWidth() else 0
+            content.setMaximumHeight(max(content.sizeHint().height(), wrapped))
+
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
         """The theme is known by now."""
         super().showEvent(event)
@@ -133,8 +154,11 @@ class Section(QCollapsible):
 def folded(title: str, widget: QWidget) -> Section:
     """A section that opens when its title is clicked."""
     made = Section(title)
+    # superqt's "no higher than the hint" does not heed wrapped text either.
+    made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
     for layout, margin in ((made.layout(), 0), (made.content().layout(), 4)):
         if layout is not None:
             layout.setContentsMargins(0, margin, 0, margin)
+            layout.setAlignment(Qt.AlignmentFlag(0))
     made.addWidget(widget)
     return made

@@ -9,13 +9,14 @@ import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import data_shape
 from napari_sam_lora._qt.parts import button, count, row
-from napari_sam_lora._qt.propagation_desk import Request, propagation_desk_of
+from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import PropagationForm
+from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora._qt.propagation_view import PropagationView
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.stack_range import StackRange
@@ -27,10 +28,10 @@ NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Nuclei i
 NO_PLANE = "Show a plane of the image: leave the 3-D view, or move to where the image is."
 ONE_PLANE = "This image has one plane. Objects can be propagated through stacks of several planes (z or t)."
 NO_OBJECTS = "No objects in this plane: prompt or paint one, or move to a plane that has some."
-NONE_SELECTED = "Select objects in the table below, under “Objects”."
+NONE_SELECTED = "Select objects in the table above, under “Objects”."
 NOTHING_DRAWN = "Draw a prompt on an object first: a click, a box or a line."
 SEEN_FIRST = "Nothing is added before you have seen it."
-SCOPES = {"plane": "all objects of this plane", "selected": "selected objects", "drawn": "what I am drawing"}
+SCOPES = {"plane": "all of this plane", "selected": "selected ones", "drawn": "what I am drawing"}
 LOOK_AFTER_MS = 100
 
 
@@ -53,8 +54,9 @@ class PropagationBox(QWidget):
         self.hint = Notice()
         self.scope = chooser(SCOPES, "Which objects.")
         self.scope.setCurrentIndex(max(0, self.scope.findData(self._remembered.read().get("scope"))))
-        self.range = StackRange(controller)
         self.form = PropagationForm(self._remembered)
+        self.form.rows.insertRow(0, "Objects", self.scope)
+        self.range = StackRange(controller, self.form.rows, 1)
         self.form.advanced.hide()
         self.redo = QCheckBox("Redo what was propagated before")
         self.redo.setToolTip(
@@ -68,7 +70,8 @@ class PropagationBox(QWidget):
         self.propagate = action(
             "Propagate", "Follow the objects from plane to plane; nothing is added before you have seen it", self._start
         )
-        self.view = PropagationView(self.desk)
+        self.propagate.setMinimumHeight(34)
+        self.view = PropagationView(self.desk, whole_stack=False)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(LOOK_AFTER_MS)
@@ -82,8 +85,6 @@ class PropagationBox(QWidget):
         inner = QVBoxLayout(self._settings)
         inner.setContentsMargins(0, 0, 0, 0)
         for widget in (
-            row(QLabel("Propagate"), self.scope),
-            self.range,
             self.form,
             row(self.more, self.usual),
             self.form.advanced,

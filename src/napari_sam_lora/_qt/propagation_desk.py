@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -13,8 +12,9 @@ from qtpy.QtWidgets import QApplication
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.propagation_layer import PropagationLayer
+from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.session import LabelSet, PlaneKey, Proposal
+from napari_sam_lora.session import LabelSet, Proposal
 
 State = Literal["idle", "loading", "running", "stopping", "stopped", "found", "leaving"]
 NOTHING = (
@@ -22,33 +22,7 @@ NOTHING = (
     "“More settings”."
 )
 
-
-@dataclass(frozen=True)
-class Request:
-    """What to propagate.
-
-    Attributes
-    ----------
-    plane : PlaneKey
-        A plane of the stack.
-    ids : tuple of int, optional
-        None for all objects of the plane.
-    axis : int
-        Position in ``plane.index`` of the axis to go along.
-    values : dict
-        Fields of `PropagationConfig`.
-    redo : bool
-        Whether masks of an earlier propagation are made anew.
-    whole_stack : bool
-        Segment the whole stack again instead, with its prompts.
-    """
-
-    plane: PlaneKey
-    ids: tuple[int, ...] | None = None
-    axis: int = -1
-    values: dict[str, Any] = field(default_factory=dict)
-    redo: bool = False
-    whole_stack: bool = False
+NEXT = "Where it went wrong, correct a plane with the brush and propagate again."
 
 
 def propagation_desk_of(controller: Controller) -> PropagationDesk:
@@ -115,6 +89,12 @@ class PropagationDesk(QObject):
             return None
         begun, before = self._begun
         return (time.monotonic() - begun) / (self.done - before) * (self.total - self.done)
+
+    @property
+    def closed(self) -> int:
+        """Planes of the stack that are marked as complete, and left alone."""
+        run = self._controller.session.propagation
+        return 0 if run is None else run.closed
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -203,7 +183,7 @@ class PropagationDesk(QObject):
             self._controller.flush()
             with self._controller.told():
                 result = labels.apply(proposal, places)
-                self.said = result.message
+                self.said = f"{result.message} {NEXT}" if result.ids else result.message
                 self._controller.report(result)
         finally:
             QApplication.restoreOverrideCursor()

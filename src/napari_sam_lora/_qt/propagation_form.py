@@ -10,13 +10,13 @@ from napari_sam_lora._qt.number_form import NumberForm, Parameter
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.widgets import chooser
 
-DIRECTIONS = {"both": "both ways", "up": "up, to higher planes", "down": "down, to lower planes"}
+DIRECTIONS = {"both": "both ways", "up": "to higher planes", "down": "to lower planes"}
 USUAL = "auto"
 PROJECTIONS = {
     USUAL: "automatic",
-    "box": "its box",
-    "mask": "its shape",
-    "points": "points in it",
+    "box": "the box",
+    "mask": "the shape",
+    "points": "points",
     "box+mask": "box and shape",
     "box+points": "box and points",
     "mask+points": "shape and points",
@@ -100,6 +100,11 @@ class PropagationForm(QWidget):
     Parameters
     ----------
     remembered : Remembered
+
+    Attributes
+    ----------
+    rows : QFormLayout
+        Others may add theirs.
     """
 
     def __init__(self, remembered: Remembered) -> None:
@@ -109,16 +114,17 @@ class PropagationForm(QWidget):
         self.direction = chooser(DIRECTIONS, "From the planes in which the objects are, along the stack.")
         self.projection = chooser(
             PROJECTIONS,
-            "What the model is shown in the next plane of the object in this one. Automatic is best for most images.",
+            "What of an object in one plane is shown to the model as its prompt in the next. Automatic is best for "
+            "most images.",
         )
         for widget, name in ((self.direction, "direction"), (self.projection, "projection")):
             widget.setCurrentIndex(max(0, widget.findData(known.get(name))))
             widget.activated.connect(self._remember)
-        layout = QFormLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        layout.addRow("Direction", self.direction)
-        layout.addRow("Show the model", self.projection)
+        self.rows = QFormLayout(self)
+        self.rows.setContentsMargins(0, 0, 0, 0)
+        self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.rows.addRow("Direction", self.direction)
+        self.rows.addRow("Prompts", self.projection)
         self.numbers = NumberForm(PARAMETERS, remembered)
         self.smooth = QCheckBox("Fill holes, leave out loose parts")
         self.smooth.setToolTip("Parts of a mask that do not touch the object in the plane before are left out.")

@@ -138,7 +138,7 @@ class PropagationLayer(QObject):
             layer.refresh(extent=False)
 
     def _on_mouse(self, layer: Any, event: Any) -> Iterator[None]:
-        if event.button != 1 or event.modifiers:
+        if event.button != 1 or event.modifiers or self._viewer.dims.ndisplay != 2:
             return
         start = np.asarray(event.pos)
         yield

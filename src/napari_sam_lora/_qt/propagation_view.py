@@ -15,11 +15,13 @@ class PropagationView(QWidget):
     Parameters
     ----------
     desk : PropagationDesk
+    whole_stack : bool
+        How which propagation ended is told here: one that segmented the whole stack again, or one of some objects.
     """
 
-    def __init__(self, desk: PropagationDesk) -> None:
+    def __init__(self, desk: PropagationDesk, whole_stack: bool) -> None:
         super().__init__()
-        self._desk = desk
+        self._desk, self._whole_stack = desk, whole_stack
         self.state = Notice()
         self.bar = QProgressBar()
         self.bar.setToolTip("Planes that are done; the whole is what is to do if no object ends early.")
@@ -64,7 +66,8 @@ class PropagationView(QWidget):
         if desk.state == "leaving":
             return f"{desk.said} Ending…"
         if desk.state == "idle" or desk.proposal is None:
-            return desk.said
+            own = desk.request is not None and desk.request.whole_stack == self._whole_stack
+            return desk.said if own else ""
         return self._found()
 
     def _progress(self) -> str:
@@ -73,7 +76,9 @@ class PropagationView(QWidget):
             return "Looking at the planes that are known… You can go on working."
         left = desk.seconds_left
         said = f"Plane {desk.done} of {desk.total}"
-        return f"{said}, about {duration(left)} left. You can go on working." if left is not None else f"{said}…"
+        said += "…" if left is None else f", about {duration(left)} left."
+        skipped = f"{count(desk.closed, 'complete plane')} left alone." if desk.closed else ""
+        return " ".join(one for one in (said, skipped, "You can go on working.") if one)
 
     def _found(self) -> str:
         desk, proposal = self._desk, self._desk.proposal

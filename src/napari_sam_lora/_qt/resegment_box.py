@@ -13,8 +13,9 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count, row
 from napari_sam_lora._qt.propagation_box import is_stack
-from napari_sam_lora._qt.propagation_desk import Request, propagation_desk_of
+from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import remembered_values
+from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora._qt.propagation_view import PropagationView
 from napari_sam_lora._qt.review import Review
 from napari_sam_lora._qt.settings import Remembered
@@ -72,7 +73,7 @@ class ResegmentBox(QWidget):
             self.busy,
             self.state,
             self.review,
-            PropagationView(self.desk),
+            PropagationView(self.desk, whole_stack=True),
         ):
             layout.addWidget(widget)
         self._connect()

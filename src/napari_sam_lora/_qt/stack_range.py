@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QSpinBox
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import data_shape
 from napari_sam_lora._qt.parts import row
 
 
-class StackRange(QWidget):
-    """The axis, shown where there are several, and the first and last plane.
+class StackRange(QObject):
+    """The axis, shown where there are several, and the first and last plane; two rows of a form.
 
     Signals
     -------
@@ -23,12 +23,15 @@ class StackRange(QWidget):
     Parameters
     ----------
     controller : Controller
+    rows : QFormLayout
+    place : int
+        Of the first row.
     """
 
     changed = Signal()
 
-    def __init__(self, controller: Controller) -> None:
-        super().__init__()
+    def __init__(self, controller: Controller, rows: QFormLayout, place: int) -> None:
+        super().__init__(rows)
         self._controller = controller
         self._known: Any = None
         self._axes: list[int] = []
@@ -38,11 +41,9 @@ class StackRange(QWidget):
         self.along.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.along.activated.connect(self._on_axis)
         self.first, self.last = (self._field(tip) for tip in ("The first plane to go to", "The last plane to go to"))
-        self._axis_row = row(QLabel("Along"), self.along)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._axis_row)
-        layout.addWidget(row(QLabel("Planes"), self.first, QLabel("to"), self.last))
+        self._axis_words = QLabel("Along")
+        rows.insertRow(place, self._axis_words, self.along)
+        rows.insertRow(place + 1, "Planes", row(self.first, QLabel("to"), self.last))
         self.refresh()
 
     @property
@@ -76,7 +77,8 @@ class StackRange(QWidget):
         self.along.addItems([f"axis {name}" if name.lstrip("-").isdigit() else name for name in names])
         self.along.setCurrentIndex(len(names) - 1)
         blocker.unblock()
-        self._axis_row.setVisible(len(names) > 1)
+        for widget in (self._axis_words, self.along):
+            widget.setVisible(len(names) > 1)
         self.reset()
 
     def reset(self) -> None:
@@ -100,5 +102,6 @@ class StackRange(QWidget):
         made = QSpinBox()
         made.setToolTip(f"{tip}, as napari counts them (from 0)")
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        made.setStyleSheet("min-width: 52px;")  # with napari's 70, two of them are wider than a panel
         made.valueChanged.connect(lambda *_: self.changed.emit())
         return made

@@ -108,6 +108,11 @@ class PropagationRun:
         return self.future.done() and not self._has_ended
 
     @property
+    def closed(self) -> int:
+        """Planes of the stack that are marked as complete."""
+        return len(self._planes.closed)
+
+    @property
     def proposal(self) -> Proposal:
         """What was done until now."""
         return self._proposal(tuple(self._changes))
