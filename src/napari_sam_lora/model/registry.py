@@ -85,7 +85,7 @@ _ALL = (
         licence="BSD-3-Clause",
         source="comes with this package",
         description="Small general model; fast on any laptop, works offline.",
-        megabytes=4,
+        megabytes=5,
         asset="sam_nano.safetensors",
     ),
     ModelInfo(
