@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_sam_lora.lora.layers import LoRALinear, LoRAQKV, LowRank
+from napari_sam_lora.lora.layers import LoRAConv2d, LoRALinear, LoRAQKV, LowRank
 
 WIDTH = 6
 SUBSETS = [subset for size in (1, 2, 3) for subset in combinations("qkv", size)]
@@ -43,6 +43,20 @@ def test_a_linear_layer_gains_the_addition(x: Tensor) -> None:
     expected = _array(x) @ weight.T + _array(base.bias)
     np.testing.assert_allclose(_array(layer(x)), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(_array(layer.merged_weight()), weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1)])
+def test_a_convolution_gains_filters_of_low_rank(size: int, stride: int) -> None:
+    base = nn.Conv2d(WIDTH, 4, size, stride, padding=size // 2)
+    layer = LoRAConv2d(base, rank=2, alpha=3.0)
+    image = torch.randn(2, WIDTH, 9, 8)
+    torch.testing.assert_close(layer(image), base(image), rtol=0, atol=0)
+    nn.init.normal_(layer.lora.b)
+    weight = base.weight + (1.5 * layer.lora.b @ layer.lora.a).view(4, WIDTH, size, size)
+    expected = nn.functional.conv2d(image, weight, base.bias, stride, size // 2)
+    assert (layer(image) - base(image)).abs().max() > 0.1
+    torch.testing.assert_close(layer(image), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.merged_weight(), weight)
 
 
 @pytest.mark.parametrize("targets", SUBSETS, ids="".join)

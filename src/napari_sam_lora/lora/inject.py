@@ -12,9 +12,10 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.lora.layers import QKV_PARTS, LoRALinear, LoRAQKV
+from napari_sam_lora.lora.layers import QKV_PARTS, LoRAConv2d, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
 from napari_sam_lora.model.mobile import WindowAttention
+from napari_sam_lora.model.nano_refine import RefiningMaskDecoder
 from napari_sam_lora.model.sharing import share
 
 Mode = Literal["decoder", "late", "full"]
@@ -37,8 +38,8 @@ class LoRAConfig:
     targets : tuple of str
         Layers of those blocks: "q", "k" and "v" of the attention, its output projection "proj", and "mlp".
     tune_decoder : str
-        "lora": low-rank layers in the attention and the output heads of the mask decoder; "all": new values for all
-        its weights; "none": the decoder stays as it is.
+        "lora": low-rank layers in the attention and the output heads of the mask decoder, and in all layers that refine
+        its masks in sam_nano; "all": new values for all its weights; "none": the decoder stays as it is.
     dropout : float
         Probability with which an input of a low-rank layer is dropped in training.
 
@@ -123,8 +124,9 @@ def attach(sam: Sam, config: LoRAConfig) -> Sam:
             for name, value in list(module.named_parameters(recurse=False)):
                 setattr(module, name, nn.Parameter(value.detach().clone()))
     elif config.tune_decoder == "lora":
-        for parent, name, layer in list(_decoder_linears(tree.mask_decoder)):
-            parent._modules[name] = LoRALinear(layer, config.rank, config.alpha, config.dropout)
+        for parent, name, layer in list(_decoder_layers(tree.mask_decoder)):
+            kind = LoRAConv2d if isinstance(layer, nn.Conv2d) else LoRALinear
+            parent._modules[name] = kind(layer, config.rank, config.alpha, config.dropout)
     return tree.to(sam.device).eval()
 
 
@@ -168,11 +170,13 @@ def set_adapter(tree: Sam, tensors: dict[str, Tensor]) -> None:
         parameters[name].copy_(value)
 
 
-def _decoder_linears(decoder: MaskDecoder) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
-    """Linear layers of the decoder's attention, of its mask heads and of its IoU head."""
+def _decoder_layers(decoder: MaskDecoder) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Linear layers of the decoder's attention, its mask heads and its IoU head, and all layers of a refiner."""
     parents = [module for module in decoder.transformer.modules() if isinstance(module, Attention)]
     parents += [head.layers for head in (*decoder.output_hypernetworks_mlps, decoder.iou_prediction_head)]
+    if isinstance(decoder, RefiningMaskDecoder):
+        parents += decoder.refiner.modules()
     for parent in parents:
         for name, layer in parent.named_children():
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 yield parent, name, layer

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 QKV_PARTS = ("q", "k", "v")
@@ -77,6 +79,35 @@ class LoRALinear(nn.Module):
         return self.base_layer.weight + self.lora.delta()
 
 
+class LoRAConv2d(nn.Module):
+    """A convolution with a low-rank addition: r filters, and a mixture of their answers for each channel.
+
+    Parameters
+    ----------
+    base_layer : nn.Conv2d
+        Without groups; kept as it is.
+    rank, alpha, dropout : int, float, float
+        See `LowRank`, of which each input is the neighbourhood that a filter covers.
+    """
+
+    def __init__(self, base_layer: nn.Conv2d, rank: int, alpha: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        covered = base_layer.weight[0].numel()
+        self.lora = LowRank(covered, base_layer.out_channels, rank, alpha, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to what the convolution makes of it."""
+        base, low = self.base_layer, self.lora
+        filters = low.a.view(-1, *base.weight.shape[1:])
+        answers = functional.conv2d(low.dropout(x), filters, None, base.stride, base.padding, base.dilation)
+        return base(x) + functional.conv2d(answers, low.b[..., None, None] * low.scale)
+
+    def merged_weight(self) -> Tensor:
+        """The weight of one convolution that computes the same."""
+        return self.base_layer.weight + self.lora.delta().view_as(self.base_layer.weight)
+
+
 class LoRAQKV(nn.Module):
     """A fused query-key-value projection with low-rank additions to some of the three.
 
@@ -128,3 +159,6 @@ class LoRAQKV(nn.Module):
                 low_rank: LowRank = self.lora[part]  # type: ignore[assignment]
                 parts[index] = parts[index] + low_rank.delta().unflatten(0, (self.groups, -1))
         return torch.stack(parts, dim=1).flatten(0, 2)
+
+
+Adapted: TypeAlias = LoRALinear | LoRAQKV | LoRAConv2d

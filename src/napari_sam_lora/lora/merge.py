@@ -12,34 +12,37 @@ from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.lora.layers import LoRALinear, LoRAQKV
+from napari_sam_lora.lora.layers import Adapted, LoRAConv2d, LoRALinear, LoRAQKV
 from napari_sam_lora.model.input_size import native_positions
 
 _ENDINGS = (".pth", ".pt", ".safetensors")
 
 
-class MergedLinear(nn.Module):
-    """One linear layer in the place of a low-rank one, which is kept for `unmerge`.
+class MergedLayer(nn.Module):
+    """One plain layer in the place of a low-rank one, which is kept for `unmerge`.
 
     Parameters
     ----------
-    adapted : LoRALinear or LoRAQKV
+    adapted : LoRALinear, LoRAQKV or LoRAConv2d
     """
 
     weight: Tensor
 
-    def __init__(self, adapted: LoRALinear | LoRAQKV) -> None:
+    def __init__(self, adapted: Adapted) -> None:
         super().__init__()
         self.register_buffer("weight", adapted.merged_weight().detach())
         self.base_layer = adapted.base_layer
         self._adapted = (adapted,)  # in a tuple: not a submodule, its tensors are not part of the state
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features)."""
-        return functional.linear(x, self.weight, self.base_layer.bias)
+        """Map the input of the layer to its output."""
+        base = self.base_layer
+        if isinstance(base, nn.Conv2d):
+            return functional.conv2d(x, self.weight, base.bias, base.stride, base.padding, base.dilation)
+        return functional.linear(x, self.weight, base.bias)
 
     @property
-    def adapted(self) -> LoRALinear | LoRAQKV:
+    def adapted(self) -> Adapted:
         """The layer that it stands for."""
         return self._adapted[0]
 
@@ -48,14 +51,14 @@ class MergedLinear(nn.Module):
 def merge(tree: Sam) -> None:
     """Fold the low-rank layers of an adapted tree into plain ones, in place; the base's tensors are not touched."""
     for name, module in list(tree.named_modules()):
-        if isinstance(module, (LoRALinear, LoRAQKV)):
-            _replace(tree, name, MergedLinear(module))
+        if isinstance(module, (LoRALinear, LoRAQKV, LoRAConv2d)):
+            _replace(tree, name, MergedLayer(module))
 
 
 def unmerge(tree: Sam) -> None:
     """Undo `merge`, to the bit: the layers that were there come back."""
     for name, module in list(tree.named_modules()):
-        if isinstance(module, MergedLinear):
+        if isinstance(module, MergedLayer):
             _replace(tree, name, module.adapted)
 
 
@@ -80,9 +83,9 @@ def merged_state(tree: Sam) -> dict[str, Tensor]:
         if ".lora." not in name
     }
     for name, module in tree.named_modules():
-        if isinstance(module, (LoRALinear, LoRAQKV)):
+        if isinstance(module, (LoRALinear, LoRAQKV, LoRAConv2d)):
             state[f"{name}.weight"] = module.merged_weight().detach().cpu()
-        elif isinstance(module, MergedLinear):
+        elif isinstance(module, MergedLayer):
             state[f"{name}.weight"] = module.adapted.merged_weight().detach().cpu()
     if tree.image_encoder.pos_embed is not None:
         state["image_encoder.pos_embed"] = native_positions(tree).detach().cpu()

@@ -34,8 +34,8 @@ class TrainConfig:
     targets : tuple of str
         Layers of those blocks: "q", "k" and "v" of the attention, its output projection "proj", and "mlp".
     tune_decoder : str
-        "lora": low-rank layers in the decoder's attention and heads; "all": every decoder weight; "none": the decoder
-        stays as it is.
+        "lora": low-rank layers in the decoder's attention and heads, and in what refines its masks in sam_nano; "all":
+        every decoder weight; "none": the decoder stays as it is.
     dropout : float
         Probability with which an input of a low-rank layer is dropped in training.
     labels : str
