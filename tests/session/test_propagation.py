@@ -141,7 +141,7 @@ def test_a_stack_is_segmented_again_from_what_was_drawn(stacked: Session) -> Non
 def test_masks_that_are_not_found_again_go(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
     cells.apply(stacked.propagate(at(3), [1]).result(SOON))
-    proposal = stacked.propagate(at(3), [1], PropagationConfig(min_score=1.0), redo=True).result(SOON)
+    proposal = stacked.propagate(at(3), [1], PropagationConfig(smallest=10_000), redo=True).result(SOON)
     cells.apply(proposal)
     assert [bool((plane == 1).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
     assert not cells.record(1).origins
@@ -196,8 +196,8 @@ def test_a_propagation_that_was_stopped_goes_on_where_it_ended(stacked: Session)
 @pytest.mark.parametrize(
     ("config", "left"),
     [
-        (PropagationConfig(min_score=1.0, direction="up"), {0, 1, 2, 3}),
-        (PropagationConfig(min_score=1.0, first=2, last=5), {0, 1, 3, 6}),
+        (PropagationConfig(smallest=10_000, direction="up"), {0, 1, 2, 3}),
+        (PropagationConfig(smallest=10_000, first=2, last=5), {0, 1, 3, 6}),
     ],
 )
 def test_planes_that_are_not_gone_through_keep_what_was_propagated_before(
@@ -215,7 +215,7 @@ def test_an_object_whose_only_drawn_mask_is_gone_keeps_the_propagated_ones(stack
     cells.watch(at(3))
     cells.store.write(at(3), data[3] == 1, 0)
     cells.note_painted(at(3))
-    cells.apply(stacked.propagate(at(3), [1, 2], PropagationConfig(min_score=1.0), redo=True).result(SOON))
+    cells.apply(stacked.propagate(at(3), [1, 2], PropagationConfig(smallest=10_000), redo=True).result(SOON))
     assert [bool((plane == 1).any()) for plane in data] == [True] * 3 + [False] + [True] * 3
     assert [bool((plane == 2).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
 
