@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QApplication, QMessageBox, QSpinBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
 from napari_sam_lora._qt.controller import Controller
@@ -314,7 +315,7 @@ def test_without_its_preview_it_can_still_be_accepted(box: PropagationBox, qtbot
     propagated(box, qtbot)
     box._controller.viewer.layers.remove("SAM propagation")
     box.view.refresh()
-    assert "The preview was removed" in box.view.state.text()
+    assert "There is no preview" in box.view.state.text()
     box.view.accept.click()
     assert planes_with(box, 1) == [*range(PLANES)]
 
@@ -344,6 +345,29 @@ def test_a_closed_viewer_ends_it(controller: Controller, put: Any, qtbot: Any) -
     controller.close()
     assert "SAM propagation" not in viewer.layers
     assert session.close(20)
+
+
+def test_a_window_is_not_closed_unasked_before_a_decision(
+    box: PropagationBox, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(parent: Any, title: str, words: str) -> Any:
+        asked.append(title)
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", refuse)
+    controller, window = box._controller, box._controller.viewer.window._qt_window
+    controller.attach(box)
+    controller._watch.watch(window)
+    propagated(box, qtbot)
+    event = QCloseEvent()
+    assert controller._watch.eventFilter(window, event)
+    assert not event.isAccepted()
+    assert asked == ["Propagation was not accepted"]
+    box.view.accept.click()
+    assert not controller._watch.eventFilter(window, QCloseEvent())
+    assert len(asked) == 1
 
 
 @pytest.mark.usefixtures("slowly")

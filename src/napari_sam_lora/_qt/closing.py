@@ -82,3 +82,14 @@ def ask_to_discard_training(window: QWidget) -> bool:
         "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
     )
     return bool(answer == QMessageBox.StandardButton.Yes)
+
+
+def ask_to_forget_propagation(window: QWidget) -> bool:
+    """Ask whether what a propagation has found, and nobody accepted yet, may be forgotten."""
+    answer = QMessageBox.question(
+        window,
+        "Propagation was not accepted",
+        "Objects were propagated through a stack and not accepted yet. Close the window and forget them?\n\n"
+        "To keep them, choose No and press “Accept” in the prompt panel first.",
+    )
+    return bool(answer == QMessageBox.StandardButton.Yes)

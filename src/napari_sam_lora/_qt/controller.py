@@ -80,13 +80,12 @@ class Controller(Hub):
     adapters_changed, model_changed : ()
     active_changed : (str)
     busy_changed : (bool)
+    propagated : (Proposal)
     progressed : (object, int, int)
         See `Session`.
     failed : (str)
         Already shown to the user as a notification.
     training_changed : (TrainingEvent)
-    propagated : (Proposal)
-        See `Session`.
     closed : ()
         The session is about to be closed: end what works for it.
     layers_changed : ()
@@ -108,6 +107,8 @@ class Controller(Hub):
         How previews are made, and their layer.
     work : Work
         Loading models.
+    questions : list of callable
+        Asked before the window closes; False keeps it open.
     """
 
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
@@ -120,7 +121,7 @@ class Controller(Hub):
         self._choices.target_chosen.connect(self._on_target)
         self._book.stepped.connect(self._on_stepped)
 
-    # Prompts and preview
+    # Prompts, preview and edits
 
     @property
     def options(self) -> MaskOptions:
@@ -189,8 +190,6 @@ class Controller(Hub):
             self.set_policy(target="replace", label=label)
             self.message.emit(f"Editing object {label}: change its prompts, then press “Replace object {label}”.")
 
-    # Edits
-
     def report(self, result: EditResult) -> None:
         """Tell panels what an edit of a `LabelSet` did, through `message`."""
         self.message.emit(result.message)
@@ -253,7 +252,8 @@ class Controller(Hub):
 
     def _may_close(self, window: QWidget) -> bool:
         training = self.session.training
-        return training is None or training.event.is_final or ask_to_discard_training(window)
+        ended = training is None or training.event.is_final
+        return all(ask(window) for ask in self.questions) and (ended or ask_to_discard_training(window))
 
     def _write(self, preview: Preview) -> tuple[int, ...]:
         with self.told():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_sam_lora._qt.choices import Choices
 from napari_sam_lora._qt.drawing import Drawing
@@ -54,6 +55,7 @@ class Hub(QObject):
         apply_preferences(preferences())
         self.session = session or Session(adapters_folder=cache_folder() / "adapters")
         self.policy = CommitPolicy()
+        self.questions: list[Callable[[QWidget], bool]] = []
         self._relay = Relay(self)
         self._book = LayerBook(viewer, self.session, self)
         self._choices = Choices(viewer, self.session, self._book, self)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_sam_lora._qt.closing import ask_to_forget_propagation
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.propagation_layer import PropagationLayer
@@ -76,6 +79,7 @@ class PropagationDesk(QObject):
         controller.labels_changed.connect(self._check_layers)
         controller.images_changed.connect(self._check_layers)
         controller.closed.connect(self._on_closed)
+        controller.questions.append(self._may_close)
 
     @property
     def is_busy(self) -> bool:
@@ -142,7 +146,7 @@ class PropagationDesk(QObject):
         self._set("idle")
         if request is None:
             return
-        with controller.told():
+        with _waiting(), controller.told():
             controller.flush()
             target, image = controller.target, controller.layer_of(request.plane.image)
             if target is None or image is None:
@@ -178,15 +182,11 @@ class PropagationDesk(QObject):
         if proposal is None or labels is None:
             return
         places = [place for place, change in enumerate(proposal.changes) if change.label in kept]
-        QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
-        try:
+        with _waiting(), self._controller.told():
             self._controller.flush()
-            with self._controller.told():
-                result = labels.apply(proposal, places)
-                self.said = f"{result.message} {NEXT}" if result.ids else result.message
-                self._controller.report(result)
-        finally:
-            QApplication.restoreOverrideCursor()
+            result = labels.apply(proposal, places)
+            self.said = f"{result.message} {NEXT}" if result.ids else result.message
+            self._controller.report(result)
         self._forget()
 
     def discard(self) -> None:
@@ -266,6 +266,11 @@ class PropagationDesk(QObject):
         else:
             self._forget()
 
+    def _may_close(self, window: QWidget) -> bool:
+        """What was found is not thrown away unasked."""
+        waits = self.state in ("running", "stopping", "stopped", "found")
+        return not waits or ask_to_forget_propagation(window)
+
     def _on_closed(self) -> None:
         self._future = None
         if self._controller.viewer is not None:
@@ -275,3 +280,13 @@ class PropagationDesk(QObject):
     def _set(self, state: State) -> None:
         self.state = state
         self.changed.emit()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Show that something takes a moment, such as looking through large labels."""
+    QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
+    try:
+        yield
+    finally:
+        QApplication.restoreOverrideCursor()

@@ -51,11 +51,15 @@ class PropagationLayer(QObject):
         return self._layer
 
     def begin(self, image_layer: Any) -> None:
-        """Add an empty layer in the place of an image."""
+        """Add an empty layer in the place of an image; none if there is no memory for it."""
         self.remove()
         active = self._viewer.layers.selection.active
+        try:
+            data = np.zeros(data_shape(image_layer), np.uint16)  # taken only where something is written
+        except MemoryError:
+            return
         self._layer = self._viewer.add_labels(
-            np.zeros(data_shape(image_layer), np.uint16),  # memory is taken only where something is written
+            data,
             name=NAME,
             opacity=0.5,
             metadata={MARK: {"role": "preview"}},

@@ -100,5 +100,5 @@ class PropagationView(QWidget):
         if not changes:
             return " ".join([*said, "Nothing was found yet."])
         if desk.layer.layer is None:
-            return " ".join([*said, "The preview was removed; it can be accepted all the same."])
+            return " ".join([*said, "There is no preview of it; it can be accepted all the same."])
         return " ".join([*said, "Look through the planes; click on an object to leave it out, again to take it in."])
