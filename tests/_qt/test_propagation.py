@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +25,7 @@ from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import PARAMETERS, PROJECTIONS, USUAL
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.widgets import Notice
-from napari_sam_lora.session import ImageSource, PlaneKey, Session
+from napari_sam_lora.session import ImageSource, PlaneKey, Priority, Session
 from napari_sam_lora.stacks.config import PROJECTIONS as ENGINE_PROJECTIONS
 from napari_sam_lora.stacks.config import PropagationConfig
 
@@ -154,6 +155,22 @@ def test_it_can_be_stopped_and_goes_on_where_it_was(box: PropagationBox, qtbot: 
     qtbot.waitUntil(lambda: desk.state == "found", timeout=SOON_MS)
     box.view.accept.click()
     assert planes_with(box, 1) == planes_with(box, 2) == [*range(PLANES)]
+
+
+@pytest.mark.usefixtures("slowly")
+@pytest.mark.parametrize("layer", ["", "cells"])
+def test_it_is_stopped_at_once_while_it_waits_for_a_prompt(box: PropagationBox, qtbot: Any, layer: str) -> None:
+    session, held = box._controller.session, threading.Event()
+    box.propagate.click()
+    prompt = session._worker.submit_with(Priority.PROMPT, "prompt", lambda _: held.wait(20))
+    qtbot.waitUntil(lambda: prompt.running() and box.desk.state == "running", timeout=SOON_MS)
+    if layer:
+        box._controller.viewer.layers.remove(layer)
+    else:
+        box.view.stop.click()
+    assert box.desk.state == ("idle" if layer else "stopped")
+    held.set()
+    assert prompt.result(20)
 
 
 @pytest.mark.usefixtures("slowly")

@@ -127,8 +127,8 @@ class PropagationDesk(QObject):
             self.said = "Stopped; nothing was changed."
             self._set("idle")
         elif self.state == "running":
-            self._controller.session.cancel("propagate")
             self._set("stopping")
+            self._controller.session.cancel("propagate")  # may call back at once
 
     def go_on(self) -> None:
         """Go on with one that was stopped."""
@@ -260,9 +260,9 @@ class PropagationDesk(QObject):
             return
         self.said = "The image or the labels were removed; nothing was changed."
         if self.state in ("running", "stopping"):
-            self._controller.session.cancel("propagate")
             self.layer.remove()
             self._set("leaving")
+            self._controller.session.cancel("propagate")  # may call back at once
         else:
             self._forget()
 
