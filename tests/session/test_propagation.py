@@ -265,3 +265,18 @@ def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
     assert run is not None
     assert not run.is_unfinished
     assert [change.plane for change in run.proposal.changes] == [at(4), at(5)]
+
+
+@pytest.mark.parametrize(("axis", "indices"), [(0, {(0, 3), (2, 3)}), (1, {(1, 2), (1, 4)})])
+def test_the_axis_of_an_image_of_four_axes_is_chosen(small: Model, axis: int, indices: set[tuple[int, int]]) -> None:
+    image = np.full((3, 7, *SHAPE), 40, np.uint8)
+    image[..., disc(30, 30, 12)] = 200
+    labels = np.zeros(image.shape, np.int32)
+    labels[1, 3][disc(30, 30, 12)] = 5
+    session = Session(small)
+    session.add_image("movie", ArraySource(image))
+    session.add_labels("cells", ArrayStore(labels))
+    config = PropagationConfig(first=2 * axis, last=2 + 2 * axis)
+    proposal = session.propagate(PlaneKey.of("movie", 4, (1, 3)), config=config, axis=axis).result(SOON)
+    assert {change.plane.index for change in proposal.changes} == indices
+    assert session.close(SOON)

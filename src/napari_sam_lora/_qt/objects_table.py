@@ -136,7 +136,8 @@ class ObjectsTable(QWidget):
         """Narrow enough for a panel of 300 pixels; once, since the user may want other widths."""
         self._is_fitted = True
         metrics, header = self.view.fontMetrics(), self.view.horizontalHeader()
-        for column, sample in WIDEST.items():
+        short = {} if self.view.isColumnHidden(CLASS) else {ORIGIN: "prompted"}  # leaves room for the class
+        for column, sample in (WIDEST | short).items():
             name = self.model.headerData(column, Qt.Orientation.Horizontal)
             room = max(metrics.horizontalAdvance(text) for text in (sample, name))
             header.resizeSection(column, room + (30 if column == ID else 8))

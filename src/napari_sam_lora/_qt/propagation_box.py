@@ -150,7 +150,7 @@ class PropagationBox(QWidget):
         if missing:
             return missing, False
         what = count(len(there), "selected object" if scope == "selected" else "object") if there else ""
-        added = "what you are drawing, which is added first" if drawn and scope != "selected" else ""
+        added = "what you are drawing (added first)" if drawn and scope != "selected" else ""
         return self._ready(added if scope == "drawn" else " and ".join(one for one in (what, added) if one)), True
 
     def _missing_stack(self) -> str:
