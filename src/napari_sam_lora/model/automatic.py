@@ -26,7 +26,7 @@ PointGrids = tuple[tuple[tuple[float, float], ...], ...]
 Progress = Callable[[int, int], None]
 # Least predicted IoU and least stability; segment-anything's, and those with the best average precision on real images.
 _META_THRESHOLDS = (0.88, 0.95)
-_NANO_THRESHOLDS = (0.4, 0.7)
+_NANO_THRESHOLDS = (0.65, 0.65)
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class EverythingConfig:
         Clicks decoded at once.
     pred_iou_thresh : float, optional
         Masks with a lower predicted IoU are dropped. By default a number that suits the model: segment-anything's 0.88
-        for Meta's architectures, 0.4 for sam_nano, which is less sure of itself.
+        for Meta's architectures, 0.65 for sam_nano, which is less sure of itself.
     stability_score_thresh : float, optional
-        Masks whose outline moves more with the threshold are dropped. By default likewise 0.95, and 0.7 for sam_nano.
+        Masks whose outline moves more with the threshold are dropped. By default likewise 0.95, and 0.65 for sam_nano.
     stability_score_offset : float
     box_nms_thresh : float
         Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.

@@ -16,7 +16,7 @@ Projection = Literal["box", "mask", "points", "box+mask", "box+points", "mask+po
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 # Least predicted IoU, see benchmarks/propagation.py; sam_nano is less sure of itself.
-_META_SCORE, _NANO_SCORE = 0.7, 0.3
+_META_SCORE, _NANO_SCORE = 0.7, 0.5
 
 
 @dataclass(frozen=True)
