@@ -188,7 +188,7 @@ def test_an_exception_in_progress_stops_the_search(nano: Model, nuclei: Nuclei) 
 
 def test_a_plane_of_any_kind_is_accepted_and_has_its_labels_in_place(nano: Model, nuclei: Nuclei) -> None:
     plane = nuclei[0][:180].astype(np.float32) * 40 - 1000
-    labels = nano.segment_everything(plane, replace(FEW, points_per_side=8), smallest=20)
+    labels = nano.segment_everything(plane, EverythingConfig(points_per_side=12), smallest=20)
     assert labels.shape == (180, 256)
     assert labels.dtype == np.int32
     assert len(np.unique(labels)) > 2
