@@ -52,7 +52,7 @@ def test_several_nuclei_are_found_with_the_thresholds_that_are_set_by_default(na
 
 def test_thresholds_that_are_left_open_suit_the_model(nano: Model, tiny_sam: Sam) -> None:
     assert thresholds(tiny_sam, EverythingConfig()) == (0.88, 0.95)  # segment-anything's own defaults
-    assert thresholds(nano.loaded.sam, EverythingConfig()) == (0.4, 0.7)
+    assert thresholds(nano.loaded.sam, EverythingConfig()) == (0.65, 0.65)
     assert thresholds(tiny_sam, EverythingConfig(pred_iou_thresh=0.0, stability_score_thresh=0.5)) == (0.0, 0.5)
 
 
