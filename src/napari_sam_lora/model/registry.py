@@ -30,7 +30,7 @@ class ModelInfo:
     url : str, optional
         Where the file can be fetched.
     digest : str, optional
-        Of the file at ``url``, as ``algorithm:hexadecimal digits``.
+        Of the file, as ``algorithm:hexadecimal digits``.
     """
 
     name: str
@@ -87,6 +87,7 @@ _ALL = (
         description="Small general model; fast on any laptop, works offline.",
         megabytes=5,
         asset="sam_nano.safetensors",
+        digest="xxh128:0682d9516411680f700c8df8b02910dc",
     ),
     ModelInfo(
         name="vit_t",
