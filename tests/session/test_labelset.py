@@ -64,6 +64,12 @@ def test_objects_are_overwritten_only_when_asked_to(labels: LabelSet) -> None:
     assert (_pixels(labels) == 1).sum() == 10
 
 
+def test_a_model_is_never_surer_than_sure(labels: LabelSet) -> None:
+    labels.commit(make_preview(rectangle(SHAPE, 0, 0, 4, 4)[None], scores=(1.03,)))
+    (record,) = labels.records()
+    assert record.score == 1.0
+
+
 def test_overlapping_masks_of_a_batch_go_to_the_better_one(labels: LabelSet) -> None:
     masks = np.stack([rectangle(SHAPE, 0, 0, 4, 4), rectangle(SHAPE, 2, 0, 6, 4)])
     labels.commit(make_preview(masks, scores=(0.5, 0.8)))
