@@ -169,6 +169,35 @@ def test_which_blocks_is_asked_for_a_file_of_another_project(
     assert asked == ["theirs.safetensors adapts 2 of the 6 encoder blocks. Which (0 to 5)?4-5"]
 
 
+def test_alpha_is_asked_for_a_file_of_lora_vit(
+    qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: Any, title: str, words: str, *numbers: int) -> tuple[int, bool]:
+        asked.append(f"{words} {numbers[0]}")
+        return 5, True
+
+    monkeypatch.setattr(QInputDialog, "getInt", answer)
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("0, 3", True))
+    session = panel.controller.session
+    assert session.model is not None
+    width = session.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
+    pairs = {f"w_a_{number:03d}": torch.ones(2, width) for number in range(4)}
+    pairs |= {f"w_b_{number:03d}": torch.ones(width, 2) for number in range(4)}
+    save_file(pairs | {"fc_001": torch.ones(2, 2)}, tmp_path / "theirs.safetensors")
+    panel.import_file(tmp_path / "theirs.safetensors")
+    qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
+    assert len(asked) == 1
+    assert "With which alpha was it trained?" in asked[0]
+    assert asked[0].endswith(" 2")
+    adapter = session.adapters.get("theirs")
+    assert adapter.info.lora.blocks == (0, 3)
+    addition = [value for name, value in adapter.tensors.items() if name.endswith("lora.q.b")]
+    assert all(torch.equal(value, torch.full_like(value, 2.0)) for value in addition)  # 5 // 2
+    assert len(addition) == 2
+
+
 def test_a_file_that_is_no_adapter_is_refused_in_words(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
-from napari_sam_lora._qt.adapter_import import Blocks, BlocksQuestion, import_or_ask
+from napari_sam_lora._qt.adapter_import import Answers, Question, import_or_ask
 from napari_sam_lora._qt.adapters_table import AdaptersTable, described, is_foreign
 from napari_sam_lora._qt.controller import controller_of
 from napari_sam_lora._qt.folder_box import FolderBox
@@ -167,22 +167,24 @@ class AdaptersPanel(ScrollPanel):
             if path:
                 self.merge(entry.name, Path(path))
 
-    def import_file(self, path: Path, blocks: Blocks | None = None) -> None:
+    def import_file(self, path: Path, known: Answers | None = None) -> None:
         """Add an adapter file, ours or that of another project, in the background; asks what the file does not say."""
         session = self.controller.session
         if session.model is None:
             self.controller.ensure_model()
             show_info("The model is being loaded; import the file again when it is there.")
             return
-        job = partial(import_or_ask, library=session.adapters, path=path, loaded=session.model.loaded, blocks=blocks)
+        job = partial(
+            import_or_ask, library=session.adapters, path=path, loaded=session.model.loaded, known=known or Answers()
+        )
         self.desk.in_background("adapter", job, self._imported, self)
 
-    def _imported(self, found: str | BlocksQuestion) -> None:
-        if isinstance(found, BlocksQuestion):
+    def _imported(self, found: str | Question) -> None:
+        if not isinstance(found, str):
             with self.controller.told():
-                blocks = found.ask(self)
-                if blocks is not None:
-                    self.import_file(found.path, blocks)
+                known = found.ask(self)
+                if known is not None:
+                    self.import_file(found.path, known)
             return
         self.table.choose(found)
         entry = self.controller.session.adapters.entry(found)

@@ -65,6 +65,8 @@ def import_adapter(
     ------
     UnknownBlocksError
         If the file does not say which blocks were adapted.
+    UnknownAlphaError
+        If the file does not say its scale.
     AdapterError
         If the file is damaged, of no known layout, or does not fit the base model.
     """

@@ -51,6 +51,20 @@ class Foreign:
     weights: State = field(default_factory=dict)
 
 
+class UnknownAlphaError(AdapterError):
+    """The file does not say by what its addition is multiplied: ask, and import it with ``alpha``.
+
+    Attributes
+    ----------
+    rank : int
+        Alpha is often the same number.
+    """
+
+    def __init__(self, message: str, rank: int) -> None:
+        super().__init__(message)
+        self.rank = rank
+
+
 def read_foreign(path: Path, alpha: float | None = None) -> Foreign:
     """Read an adapter and recognise its layout.
 
@@ -123,8 +137,8 @@ def _numbered(state: State, name: str, alpha: float | None) -> Foreign | None:
     rank = found["a"][0].shape[0]
     if is_lora_vit:
         if alpha is None:
-            raise AdapterError(
-                f"{name} is of LoRA-ViT and does not hold the alpha it was trained with: give it (alpha)."
+            raise UnknownAlphaError(
+                f"{name} is of LoRA-ViT and does not hold the alpha it was trained with: give it (alpha).", rank
             )
         scale = float(alpha // rank)
         if not scale:
