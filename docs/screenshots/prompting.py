@@ -97,7 +97,6 @@ def everything() -> None:
     window.unfold("Find everything")
     box = window.find(EverythingBox)
     box.basic.fields["points_per_side"].setValue(16)
-    box.basic.fields["pred_iou_thresh"].setValue(0.4)
     box.advanced.fields["stability_score_thresh"].setValue(0.5)
     box.start()
     window.wait(lambda: box.proposal is not None)
