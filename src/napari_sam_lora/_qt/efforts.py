@@ -31,7 +31,7 @@ EFFORTS: Mapping[str, Effort] = MappingProxyType(
         "quick": Effort(
             "Quick",
             "Learns where outlines run. The image is seen as before, so switching is instant.",
-            MappingProxyType({"mode": "decoder", "steps": 100}),
+            MappingProxyType({"mode": "decoder", "steps": 32, "objects": 4}),
         ),
         "standard": Effort(
             "Standard",

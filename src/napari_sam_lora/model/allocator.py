@@ -8,8 +8,10 @@ import sys
 
 OPT_OUT = "NAPARI_SAM_LORA_KEEP_ALLOCATOR"
 # Option numbers of mallopt(3), from glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
 _SETTINGS = (
+    # Arenas of other threads are cut into heaps of 64 MB, which are handed back whatever the other settings say.
+    (_ARENA_MAX, 1),
     (_TRIM_THRESHOLD, -1),
     (_MMAP_THRESHOLD, 1 << 30),
     (_MMAP_MAX, 0),
