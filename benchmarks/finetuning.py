@@ -4,7 +4,7 @@
 
 A real napari window with the prompt and fine-tune panels, the bundled model, and one image of which ten nuclei are
 labelled: from pressing *Start* to the verdict; the adapter is in use then if it is better. Meanwhile gaps of a timer of
-10 ms, the viewer otherwise idle. The same run on the main thread without a window gives the rate. Three rounds, with
+10 ms, the viewer otherwise idle. The same run in a process without a window gives the rate. Three rounds, with
 three more objects each, give the memory. ViT-B (random weights) is run for a few steps of the standard effort, from
 which the length of a whole run follows.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -22,11 +23,11 @@ import napari
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from benchmarks.pauses import Pauses
 from benchmarks.viewer import load, wait
-from benchmarks.workers import random_checkpoint
+from benchmarks.workers import random_checkpoint, run_worker
 from napari_sam_lora._qt.controller import controller_of
 from napari_sam_lora._qt.efforts import EFFORTS
 from napari_sam_lora._qt.finetune_panel import FinetunePanel
@@ -36,7 +37,7 @@ from napari_sam_lora.labels import find_objects
 from napari_sam_lora.session import TrainingEvent
 from napari_sam_lora.training.config import TrainConfig
 
-SAMPLE, ROUNDS, MORE, TICK_MS = 5, 3, 3, 10
+SAMPLE, ROUNDS, MORE = 5, 3, 3
 
 
 def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
@@ -45,28 +46,15 @@ def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
     return np.where(np.isin(labels, [one.label for one in kept]), labels, 0).astype(np.int32)
 
 
-def run(panel: FinetunePanel, effort: str) -> tuple[TrainingEvent, float, list[float]]:
-    """Choose an effort and press *Start*: the last event, seconds, and the window's pauses in ms until then."""
+def run(panel: FinetunePanel, effort: str) -> tuple[TrainingEvent, float]:
+    """Choose an effort and press *Start*: the last event, and seconds until then."""
     panel.form.efforts[effort].click()
-    gaps: list[float] = []
-    last = begun = time.perf_counter()
-
-    def tick() -> None:
-        nonlocal last
-        now = time.perf_counter()
-        gaps.append((now - last) * 1000)
-        last = now
-
-    timer = QTimer()
-    timer.timeout.connect(tick)
-    timer.start(TICK_MS)
+    begun = time.perf_counter()
     panel.run.start.click()
     wait(lambda: panel.desk.latest is not None and panel.desk.latest.is_final)
-    passed = time.perf_counter() - begun
-    timer.stop()
     event = panel.desk.latest
     assert event is not None
-    return event, passed, gaps
+    return event, time.perf_counter() - begun
 
 
 def in_viewer(objects: int, effort: str) -> float:
@@ -90,15 +78,15 @@ def in_viewer(objects: int, effort: str) -> float:
         if len(places[0]):
             layer.data_setitem(places, data[places])
         controller.flush()
-        event, passed, gaps = run(panel, effort)
+        with Pauses() as pauses:
+            event, passed = run(panel, effort)
         if event.report is None:
             raise RuntimeError(event.message)
         if not number:
             seconds = event.report.seconds
             outcome = f"{passed:.1f} s, {event.report.verdict}"
             print(f"| {objects} objects, {effort}: from *Start* to the verdict | {outcome} |")
-            print(f"| pauses of the window meanwhile, 95 % below | {np.percentile(gaps, 95):.0f} ms |")
-            print(f"| the longest | {max(gaps):.0f} ms |", flush=True)
+            print(pauses.rows("meanwhile"), flush=True)
         controller.session.activate(event.adapter)
         gc.collect()
         memory.append(process.memory_info().rss / 2**20)
@@ -109,7 +97,7 @@ def in_viewer(objects: int, effort: str) -> float:
 
 
 def without_viewer(objects: int, effort: str) -> float:
-    """Seconds of the same run on the main thread."""
+    """Seconds of the same run without a viewer."""
     image, labels = nuclei_pair(SAMPLE)
     config = TrainConfig.from_dict(dict(EFFORTS[effort].values))
     return fine_tune(load_model("sam_nano", device="cpu"), [(image, largest(labels, objects))], config)[1].seconds
@@ -138,10 +126,15 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=10, help="labelled objects")
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="quick")
     parser.add_argument("--steps-of-vit-b", type=int, default=4, help="steps that are timed; 0 leaves it out")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        print(json.dumps({"seconds": without_viewer(options.objects, options.effort)}))
+        return
     application = QApplication.instance() or QApplication([])
     print("| | |\n|---|---|")
-    alone = without_viewer(options.objects, options.effort)  # torch must be there before a window is drawn
+    settings = ("--objects", str(options.objects), "--effort", options.effort)
+    alone = run_worker("benchmarks.finetuning", "--worker", *settings)["seconds"]
     seconds = in_viewer(options.objects, options.effort)
     print(f"| the same run, without a viewer / in it | {alone:.1f} s / {seconds:.1f} s |")
     print(f"| rate in the viewer | {alone / seconds:.2f} |", flush=True)

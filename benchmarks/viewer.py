@@ -24,11 +24,12 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
+from benchmarks.pauses import Pauses
 from benchmarks.workers import random_checkpoint, seconds
 from napari_sam_lora._qt.controller import Controller, controller_of
 from napari_sam_lora.session import ArraySource, PlaneKey
 
-SIDE, PLANES, TICK_MS, PATIENCE = 512, 8, 10, 600.0
+SIDE, PLANES, PATIENCE = 512, 8, 600.0
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -60,26 +61,12 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
     return statistics.median(times)
 
 
-def _gaps_while_encoding(controller: Controller, planes: list[PlaneKey]) -> tuple[list[float], float]:
-    """Gaps in ms between ticks, and the seconds that the worker took for each plane."""
-    gaps: list[float] = []
-    last = time.perf_counter()
-
-    def tick() -> None:
-        nonlocal last
-        now = time.perf_counter()
-        gaps.append((now - last) * 1000)
-        last = now
-
-    timer = QTimer()
-    timer.timeout.connect(tick)
-    timer.start(TICK_MS)
+def _encode_in_worker(controller: Controller, planes: list[PlaneKey]) -> float:
+    """The seconds that the worker takes for each plane."""
     began = time.perf_counter()
     controller.session.embed(planes)
     wait(lambda: not controller.session.is_busy)
-    passed = (time.perf_counter() - began) / len(planes)
-    timer.stop()
-    return gaps, passed
+    return (time.perf_counter() - began) / len(planes)
 
 
 def _measure(runs: int, input_size: int) -> None:
@@ -101,9 +88,9 @@ def _measure(runs: int, input_size: int) -> None:
     on_main = statistics.median(seconds(partial(model.encode, plane)) for plane in others)
     fresh = np.random.default_rng(2).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
     controller.session.add_image("fresh", ArraySource(fresh))
-    gaps, in_worker = _gaps_while_encoding(controller, [PlaneKey.of("fresh", 3, (z,)) for z in range(3)])
-    print(f"| pauses of the window while ViT-B encodes, 95 % below | {np.percentile(gaps, 95):.0f} ms |")
-    print(f"| the longest | {max(gaps):.0f} ms |")
+    with Pauses() as pauses:
+        in_worker = _encode_in_worker(controller, [PlaneKey.of("fresh", 3, (z,)) for z in range(3)])
+    print(pauses.rows("while ViT-B encodes"))
     print(f"| encoding, main thread / worker | {on_main:.2f} s / {in_worker:.2f} s |")
     print(f"| rate of the worker | {on_main / in_worker:.2f} |", flush=True)
     controller.close()

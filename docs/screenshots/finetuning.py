@@ -1,8 +1,7 @@
 """Pictures of fine-tuning: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/finetuning.py``.
 
 Tells the whole story in one window and writes ``docs/images/tune_*.png``: what the base model makes of clicks, the
-corrections, the run, the verdict, and the same clicks segmented again. Prints how long it took, and how long the window
-did not answer meanwhile.
+corrections, the run, the verdict, and the same clicks segmented again. Prints how long it took.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import tempfile
 import time
 
 import numpy as np
-from qtpy.QtCore import QTimer
 from window import Window
 
 from napari_sam_lora._qt.adapters_panel import AdaptersPanel
@@ -24,30 +22,6 @@ from napari_sam_lora.labels import click_at_centre, find_objects
 IMAGES = (4, 5, 7, 8)  # of the ten sample images; objects of the first two are labelled
 OBJECTS = 8  # labelled in each of them
 CLICKED = 12  # in each of the others
-EVERY_MS = 10
-
-
-class Gaps:
-    """How long the window does not answer: the gaps of a timer."""
-
-    def __init__(self) -> None:
-        self._times: list[float] = []
-        self._timer = QTimer()
-        self._timer.setInterval(EVERY_MS)
-        self._timer.timeout.connect(self._note)
-
-    def start(self) -> None:
-        """Begin to measure."""
-        self._timer.start()
-
-    def stop(self) -> str:
-        """The 95th percentile and the longest, in words."""
-        self._timer.stop()
-        gaps = 1000 * np.diff(self._times)
-        return f"p95 {np.percentile(gaps, 95):.0f} ms, longest {gaps.max():.0f} ms"
-
-    def _note(self) -> None:
-        self._times.append(time.perf_counter())
 
 
 def tell(theme: str = "dark", prefix: str = "tune", effort: str = "quick") -> None:
@@ -109,18 +83,15 @@ def correct(window: Window, truths: list[np.ndarray]) -> None:
 
 def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
     """A run, photographed in the middle and at its end."""
-    gaps, begun = Gaps(), time.perf_counter()
+    begun = time.perf_counter()
     tuning.run.start.click()
-    gaps.start()
     half = tuning.desk.config().steps // 2
     window.wait(lambda: (step := tuning.desk.latest.step) is not None and step.step >= half)
-    answers = gaps.stop()
     scroll(window, tuning)
     window.save(f"{prefix}_3_run")
     window.wait(lambda: tuning.desk.latest.is_final)
     event = tuning.desk.latest
     print(f"{event.state} after {time.perf_counter() - begun:.1f} s, in use: {event.activated}. {event.message}")
-    print(f"The window while training: {answers}.")
     window.wait(lambda: len(tuning.verdict.examples.buttons) > 0)
     scroll(window, tuning)
     window.save(f"{prefix}_4_verdict")

@@ -40,10 +40,37 @@ def _double(_: CancelToken, number: int) -> int:
 
 
 def test_a_job_runs_in_one_thread_that_is_not_the_callers(thread: TorchThread) -> None:
-    names = [thread.submit(i, lambda _: threading.current_thread()).result(SOON) for i in range(3)]
-    assert len(set(names)) == 1
-    assert names[0] is not threading.current_thread()
+    waiting = [thread.submit(i, lambda _: threading.current_thread()) for i in range(3)]
+    threads = [future.result(SOON) for future in waiting]
+    assert len(set(threads)) == 1
+    assert threads[0] is not threading.current_thread()
     assert thread.submit("k", _double, 4).result(SOON) == 8
+
+
+def test_an_idle_thread_ends_and_the_next_job_gets_a_new_one(
+    thread: TorchThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.01)
+    busy: list[bool] = []
+    thread.busy_changed.connect(busy.append)
+    first = thread.submit("a", lambda _: threading.current_thread()).result(SOON)
+    first.join(SOON)
+    assert not first.is_alive()
+    assert not thread.is_busy
+    second = thread.submit("b", lambda _: threading.current_thread()).result(SOON)
+    assert second is not first
+    second.join(SOON)
+    assert busy == [True, False, True, False]
+
+
+def test_no_job_is_lost_where_threads_end_and_begin(thread: TorchThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.0)
+    waiting = []
+    for number in range(300):
+        waiting.append(thread.submit(number, _double, number))
+        if number % 3:
+            waiting[-1].result(SOON)
+    assert [future.result(SOON) for future in waiting] == [2 * number for number in range(300)]
 
 
 def test_the_thread_has_a_large_stack_and_later_threads_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:

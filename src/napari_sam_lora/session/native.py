@@ -8,7 +8,10 @@ import importlib.util
 import os
 import sys
 import threading
+from collections.abc import Callable
 
+# Some platforms give threads 512 KiB; torch wants at least 8 MiB.
+STACK_BYTES = 16 * 2**20
 # Native code that still runs when the interpreter goes can take the process down with it.
 EXIT_SECONDS = 120.0
 
@@ -35,3 +38,17 @@ def import_triton_apart() -> None:
         return
     finally:
         sys.setdlopenflags(before)
+
+
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread with a stack that is large enough for torch.
+
+    A daemon does not keep the interpreter alive when a viewer was closed in the middle of a long operation.
+    """
+    before = threading.stack_size(STACK_BYTES)
+    try:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    return thread

@@ -14,11 +14,11 @@ from psygnal import Signal
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.session.native import wait_at_exit
+from napari_sam_lora.session.native import start_thread, wait_at_exit
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.prompts import group_rows
 from napari_sam_lora.session.records import StoredPrompts
-from napari_sam_lora.session.worker import emit_safely, plain_words, start_thread
+from napari_sam_lora.session.worker import emit_safely, plain_words
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

@@ -14,13 +14,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from napari_sam_lora.errors import SamLoraError
-from napari_sam_lora.session.native import import_triton_apart, wait_at_exit
+from napari_sam_lora.session.native import import_triton_apart, start_thread, wait_at_exit
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Some platforms give threads 512 KiB; torch wants at least 8 MiB.
-STACK_BYTES = 16 * 2**20
+# An idle thread ends, because the OpenMP threads that it computed with slow down those of others: GNU's library lets
+# all of them sleep between operations while there are more than cores. A new thread costs less than a millisecond.
+IDLE_SECONDS = 0.25
 
 
 class JobCancelledError(CancelledError):
@@ -80,7 +81,7 @@ class _Job:
 
 
 class JobThread:
-    """Runs jobs one after the other in a thread of its own, which starts with the first job.
+    """Runs jobs one after the other in a thread of its own, which starts with a job and ends when it is idle.
 
     Events (emitted from the worker thread)
     ---------------------------------------
@@ -194,7 +195,7 @@ class JobThread:
         return taken
 
     def _prepare(self) -> None:
-        """In the thread, before the first job."""
+        """In each new thread, before its first job."""
 
     def _run(self) -> None:
         self._prepare()
@@ -204,9 +205,10 @@ class JobThread:
                 if not self._waiting and was_busy:
                     idle = True
                 else:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    self._changed.wait_for(lambda: self._waiting or self._closed, IDLE_SECONDS)
                     idle = False
                     if not self._waiting:
+                        self._thread = None
                         return
                     job = self._running = heapq.heappop(self._waiting)
             if idle or not was_busy:
@@ -274,20 +276,6 @@ def plain_words(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "There was not enough memory: close other programs, or choose a smaller model or input size."
     return f"Something went wrong ({type(error).__name__}: {error}). Your labels and prompts are as they were."
-
-
-def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread with a stack that is large enough for torch.
-
-    A daemon does not keep the interpreter alive when a viewer was closed in the middle of a long operation.
-    """
-    before = threading.stack_size(STACK_BYTES)
-    try:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-    finally:
-        threading.stack_size(before)
-    return thread
 
 
 def _cancel_all(jobs: list[_Job]) -> None:
