@@ -65,20 +65,26 @@ def check_labels(labels: ArrayLike, shape: tuple[int, int]) -> NDArray[np.int64]
 
 def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[LabelledObject]:
     """Objects of a label image (y, x) with at least ``smallest`` pixels, in the order of their ids."""
-    ids, compact, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    places = ndi.find_objects(compact.reshape(labels.shape) + 1)
+    areas = areas_in(labels)
+    if min(areas, default=0) >= 0 and max(areas, default=0) <= LARGEST_COUNTED:
+        every = ndi.find_objects(labels.astype(np.int64, copy=False), max(areas)) if areas else []
+        places = [every[number - 1] for number in areas]
+    else:
+        ids, compact = np.unique(labels, return_inverse=True)
+        every = ndi.find_objects(compact.reshape(labels.shape) + 1)
+        places = [place for number, place in zip(ids, every, strict=True) if number]
     found = []
-    for number, area, (rows, columns) in zip(ids, areas, places, strict=True):
-        if number and area >= smallest:
+    for (number, area), (rows, columns) in zip(areas.items(), places, strict=True):
+        if area >= smallest:
             box = (rows.start, columns.start, rows.stop, columns.stop)
-            found.append(LabelledObject(int(number), box, int(area)))
+            found.append(LabelledObject(number, box, area))
     return found
 
 
 def areas_in(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
     """Pixels of each object of a label image, in the order of the ids."""
     if int(labels.min(initial=0)) >= 0 and int(labels.max(initial=0)) <= LARGEST_COUNTED:
-        counts = np.bincount(labels.ravel())
+        counts = np.bincount(labels.ravel().astype(np.int64, copy=False))
         ids = np.flatnonzero(counts)
         counts = counts[ids]
     else:

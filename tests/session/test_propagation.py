@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
 from napari_sam_lora.session.project_records import record_from_plain, record_to_plain
+from napari_sam_lora.session.stack_planes import Packed, snapshot_planes
 from napari_sam_lora.stacks.config import PropagationConfig
 from napari_sam_lora.training.metrics import mask_iou
 
@@ -152,6 +154,9 @@ def test_masks_that_are_not_found_again_go(stacked: Session) -> None:
 def test_what_cannot_be_propagated_is_told(stacked: Session, small: Model) -> None:
     with pytest.raises(InputError, match="no object in this plane"):
         stacked.propagate(at(0))
+    for axis in (1, -2):
+        with pytest.raises(InputError, match="no axis"):
+            stacked.propagate(at(3), axis=axis)
     stacked.add_image("flat", ArraySource(np.zeros(SHAPE)))
     stacked.add_labels("flat", ArrayStore(np.zeros(SHAPE, int)))
     with pytest.raises(InputError, match="single plane"):
@@ -265,6 +270,80 @@ def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
     assert run is not None
     assert not run.is_unfinished
     assert [change.plane for change in run.proposal.changes] == [at(4), at(5)]
+
+
+def test_a_failure_after_its_future_was_cancelled_is_told_and_no_more(
+    stacked: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, told = stacked.images["stack"], list[str]()
+    held, failed = threading.Event(), threading.Event()
+    stacked.failed.connect(told.append)
+    stacked.failed.connect(lambda _: failed.set())
+
+    class Broken:
+        name, shape, spacing = source.name, source.shape, source.spacing
+
+        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+            held.wait(SOON)
+            raise OSError("the disk is gone")
+
+    stacked.add_image("stack", Broken())
+    assert stacked.propagate(at(3), [1]).cancel()
+    held.set()
+    assert failed.wait(SOON)
+    assert stacked.close(SOON)
+    assert "the disk is gone" in told[0]
+    assert not caplog.records
+
+
+def test_complete_planes_count_within_the_bounds(stacked: Session) -> None:
+    cells = stacked.labels["cells"]
+    for index in (0, 2, 5):
+        cells.mark_complete(at(index))
+    cells.mark_complete(PlaneKey.of("stack", 3, (3,), (0, 2)))
+    assert cells.complete_along(at(3), 0) == [0, 2, 5]
+    proposal = stacked.propagate(at(3), [1], PropagationConfig(first=1, last=5)).result(SOON)
+    assert stacked.propagation is not None
+    assert stacked.propagation.closed == 2
+    assert {change.plane for change in proposal.changes} == {at(4)}
+
+
+def test_a_plane_is_unpacked_once_for_all_that_look_at_it(stacked: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[int] = []
+    original = Packed.pixels
+
+    def note(packed: Packed, shape: tuple[int, int]) -> NDArray[np.int64]:
+        unpacked.append(len(packed.data))
+        return original(packed, shape)
+
+    monkeypatch.setattr(Packed, "pixels", note)
+    stacked.labels["cells"].apply(stacked.propagate(at(3), [1]).result(SOON))
+    unpacked.clear()
+    stacked.propagate(at(3), [2]).result(SOON)
+    assert len(unpacked) == 7 + (1 + 3) + (1 + 3), "all to look for objects, then the key plane and those above, below"
+
+
+def test_masks_to_make_anew_are_cut_out_of_the_labels_that_stay(stacked: Session) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    cells.apply(stacked.propagate(at(3)).result(SOON))
+    seen = snapshot_planes(cells, stacked.images["stack"], at(3), 0, [1], None, True, False)
+    assert set(seen.redone) == {(index, 1) for index in (0, 1, 2, 4, 5, 6)}
+    for index in range(7):
+        again = seen.labels(index).copy()
+        assert set(np.unique(again)) == ({0, 1, 2} if index == 3 else {0, 2})
+        if index != 3:
+            seen.redone[index, 1].write(again, 1)
+        assert np.array_equal(again, data[index])
+
+
+@pytest.mark.parametrize("axes", [None, (0, 2), (2, 1)])
+def test_the_objects_of_a_plane_are_known_after_painting(stacked: Session, axes: tuple[int, int] | None) -> None:
+    cells, data = stacked.labels["cells"], pixels(stacked)
+    plane = PlaneKey.of("stack", 3, (18 if axes == (0, 2) else 3,), axes)
+    assert cells.ids_in(plane) == ([1] if axes == (0, 2) else [1, 2])
+    data[3, 18, 60:] = 7
+    cells.note_painted(at(3))
+    assert cells.ids_in(plane) == ([1, 7] if axes == (0, 2) else [1, 2, 7])
 
 
 @pytest.mark.parametrize(("axis", "indices"), [(0, {(0, 3), (2, 3)}), (1, {(1, 2), (1, 4)})])

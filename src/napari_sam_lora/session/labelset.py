@@ -83,6 +83,10 @@ class LabelSet(TrackedLabels):
         """The planes of the last two axes that an object is in."""
         return self._measure.planes_of(label)
 
+    def ids_in(self, plane: PlaneKey) -> list[int]:
+        """Objects in a plane, in order; pixels are read only if they were not measured since they changed."""
+        return self._measure.ids_in(plane.on(""))
+
     def next_id(self) -> int:
         """The smallest id above all in use, those of objects that were painted over included."""
         return max(self._measure.largest_id(), max(self._meta.records, default=0)) + 1
@@ -96,6 +100,22 @@ class LabelSet(TrackedLabels):
     def complete_planes(self) -> frozenset[PlaneKey]:
         """Planes marked as complete: everything in them that should be labelled is. Their ``image`` is empty."""
         return self._meta.complete
+
+    def complete_along(self, plane: PlaneKey, axis: int) -> list[int]:
+        """Which planes of a stack are marked as complete.
+
+        Parameters
+        ----------
+        plane : PlaneKey
+            One of the stack.
+        axis : int
+            Position in ``plane.index`` of the axis of the stack.
+        """
+        own = plane.on("")
+        marked = [one for one in self.complete_planes if one.axes == own.axes]
+        return sorted(
+            one.index[axis] for one in marked if one.neighbour(own.index[axis] - one.index[axis], axis) == own
+        )
 
     def labelled_planes(self, image: str = "") -> list[PlaneKey]:
         """Planes with labels: those of the last two axes, and those edited in another view."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
-from napari_sam_lora.labels import find_objects
+from napari_sam_lora.labels import areas_in, find_objects
 from napari_sam_lora.session.planes import Box, PlaneKey
 from napari_sam_lora.session.records import ObjectStats
 from napari_sam_lora.session.regions import Region
@@ -18,8 +17,6 @@ from napari_sam_lora.session.stores import LabelStore
 
 # Label images with more pixels are measured in the planes that were shown or edited only.
 LARGE = 2**26
-# Up to this id, places of objects are kept in a list by id.
-LARGEST_DENSE = 2**20
 Index = tuple[int, ...]
 
 
@@ -137,6 +134,14 @@ class Measure:
                 areas[label] += part.area
         return areas
 
+    def ids_in(self, plane: PlaneKey) -> list[int]:
+        """Objects in a plane, in order; a plane of the last two axes is read only if it was not measured yet."""
+        if sorted(plane.axes) != [plane.ndim - 2, plane.ndim - 1]:
+            return list(areas_in(self._store.read(plane)))
+        self.see(plane)
+        self._refresh()
+        return sorted(self._parts[plane.index])
+
     def planes_of(self, label: int) -> list[PlaneKey]:
         """Planes of the last two axes in which an object is."""
         self._refresh()
@@ -182,17 +187,11 @@ def _around(a: Box, b: Box) -> Box:
 
 
 def _measure(plane: NDArray[np.int64]) -> dict[int, _Part]:
-    if int(plane.max(initial=0)) <= LARGEST_DENSE:
-        boxes = {label: place for label, place in enumerate(ndi.find_objects(plane), start=1) if place is not None}
-    else:
-        boxes = {
-            found.label: (slice(found.box[0], found.box[2]), slice(found.box[1], found.box[3]))
-            for found in find_objects(plane)
-        }
-    return {
-        label: _part(plane[rows, columns] == label, int(rows.start), int(columns.start))
-        for label, (rows, columns) in boxes.items()
-    }
+    found = {}
+    for one in find_objects(plane):
+        y0, x0, y1, x1 = one.box
+        found[one.label] = _part(plane[y0:y1, x0:x1] == one.label, y0, x0)
+    return found
 
 
 def _part(mask: NDArray[np.bool_], y0: int, x0: int) -> _Part:

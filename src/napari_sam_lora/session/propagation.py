@@ -77,7 +77,7 @@ class StackSession(ContentSession):
         Raises
         ------
         InputError
-            If there is no stack, or no object to follow, or image and labels do not fit.
+            If there is no stack, axis or object to follow, or image and labels do not fit.
         """
         source, chosen = self._need_image(plane.image), self._need_labels(labels)
         check_plane(plane, source.shape)
@@ -85,6 +85,8 @@ class StackSession(ContentSession):
             raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
         if not plane.index:
             raise InputError("This image is a single plane: there is nothing to propagate through.")
+        if not -len(plane.index) <= axis < len(plane.index):
+            raise InputError(f"There is no axis {axis} to go along: beside a plane the image has {len(plane.index)}.")
         if ids is None:
             ids = list(areas_in(chosen.store.read(plane)))
         if not ids:

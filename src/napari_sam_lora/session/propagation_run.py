@@ -99,7 +99,7 @@ class PropagationRun:
         return self.future
 
     def stop(self) -> None:
-        """End after the present plane."""
+        """End after the current plane."""
         self._stopping.set()
 
     @property
@@ -109,7 +109,7 @@ class PropagationRun:
 
     @property
     def closed(self) -> int:
-        """Planes of the stack that are marked as complete."""
+        """Planes within the bounds that are marked as complete."""
         return len(self._planes.closed)
 
     @property
@@ -148,7 +148,8 @@ class PropagationRun:
             self._queue()
         else:
             self._has_ended = True
-            self.future.set_exception(error)
+            if not self.future.done():
+                self.future.set_exception(error)
 
     def _all_steps(self) -> Iterator[_Step]:
         from napari_sam_lora.stacks.propagation import propagate  # noqa: PLC0415

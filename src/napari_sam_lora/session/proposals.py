@@ -1,4 +1,4 @@
-"""Changes that are shown before they are made: re-segmentation, refinement, everything mode."""
+"""Changes that are shown before they are made: re-segmentation, refinement, everything mode, propagation."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ObjectRecord:
     class_id : int
         0 for no class.
     origin : str
-        "prompted", "painted", "re-segmented" or "everything". Painted objects keep their prompts.
+        "prompted", "painted", "re-segmented", "everything" or "propagated". Painted objects keep their prompts.
     origins : mapping of PlaneKey to str
         Planes, without an image, in which it has another origin, such as "propagated".
     score : float

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam_lora.labels import areas_in
+from napari_sam_lora.labels import areas_in, find_objects
 from napari_sam_lora.session.labelset import LabelSet
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.records import ObjectRecord, StoredPrompts
@@ -60,7 +60,7 @@ class StackPlanes:
     redone : mapping of (int, int) to Region
         Masks by plane and object that are made anew.
     closed : frozenset of int
-        Planes marked as complete.
+        Planes marked as complete, within the bounds.
     replayed : mapping of int to dict
         Stored prompts to replay before objects are followed, by plane and object.
     """
@@ -72,6 +72,7 @@ class StackPlanes:
     redone: Mapping[tuple[int, int], Region]
     closed: frozenset[int]
     replayed: Mapping[int, dict[int, tuple[StoredPrompts, ...]]]
+    _unpacked: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.source.shape[self.plane.other_axes[self.axis]]
@@ -84,11 +85,15 @@ class StackPlanes:
         return self.plane.neighbour(index - self.plane.index[self.axis], self.axis)
 
     def labels(self, index: int) -> NDArray[np.int64]:
-        """Labels (y, x) that stay."""
-        shape = self.plane.shape(self.source.shape)
-        if index not in self.kept:
-            return np.zeros(shape, np.int64)
-        return self.kept[index].pixels(shape)
+        """Labels (y, x) that stay; not to be written to. Those of the last plane that was asked for are at hand."""
+        pixels = self._unpacked.get(index)
+        if pixels is None:
+            shape = self.plane.shape(self.source.shape)
+            pixels = self.kept[index].pixels(shape) if index in self.kept else np.zeros(shape, np.int64)
+            pixels.setflags(write=False)
+            self._unpacked.clear()
+            self._unpacked[index] = pixels
+        return pixels
 
     def with_labels(self, index: int, pixels: NDArray[np.int64]) -> StackPlanes:
         """The same with other labels (y, x) in a plane."""
@@ -132,23 +137,32 @@ def snapshot_planes(
 ) -> StackPlanes:
     """Copy what a propagation needs of the labels; only planes with labels are kept."""
     made = StackPlanes(plane, axis, source, {}, {}, frozenset(), {})
-    count, wanted = len(made), _labelled(labels, made)
-    closed = frozenset(index for index in range(count) if made.at(index).on("") in labels.complete_planes)
+    wanted = _labelled(labels, made)
+    direction, first, last = _limits(config, len(made))
+    closed = frozenset(index for index in labels.complete_along(plane, axis) if first <= index <= last)
     seen = _Seen({}, {}, {})
     if redo or replay:
         records = {label: record for record in labels.records() if (label := record.id) in set(ids)}
         open_planes = [index for index in wanted if index not in closed]
         seen = _look(labels, made, wanted, open_planes, records, redo, replay)
-        seen = seen.reached(*(_limits(config, count)))
+        seen = seen.reached(direction, first, last)
     kept, redone = dict[int, Packed](), dict[tuple[int, int], Region]()
     for index in wanted:
         pixels = labels.store.read(made.at(index))
-        for label in seen.redone.get(index, ()):
-            redone[index, label] = Region.of(pixels == label)
-            redone[index, label].write(pixels, 0)
+        for label, region in _regions(pixels, seen.redone.get(index, ())):
+            redone[index, label] = region
+            region.write(pixels, 0)
         if pixels.any():
             kept[index] = pack(pixels)
     return replace(made, kept=kept, redone=redone, closed=closed, replayed=seen.replayed)
+
+
+def _regions(pixels: NDArray[np.int64], wanted: Collection[int]) -> Iterator[tuple[int, Region]]:
+    """Some objects of a plane (y, x)."""
+    for one in find_objects(pixels) if wanted else ():
+        if one.label in wanted:
+            y0, x0, y1, x1 = one.box
+            yield one.label, Region((y0, x0), pixels[y0:y1, x0:x1] == one.label)
 
 
 @dataclass(frozen=True)
@@ -172,7 +186,7 @@ class _Seen:
                 return False
             return (direction != "down" and index > spans[label][0]) or (direction != "up" and index < spans[label][1])
 
-        redone = {index: [one for one in here if comes_to(index, one)] for index, here in self.redone.items()}
+        redone = {index: {one for one in here if comes_to(index, one)} for index, here in self.redone.items()}
         replayed = {index: here for index, here in self.replayed.items() if first <= index <= last}
         return _Seen(self.keys, redone, replayed)
 
