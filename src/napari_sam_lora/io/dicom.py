@@ -1,9 +1,9 @@
-"""DICOM series: the slices of a folder as volumes with their place in the patient."""
+"""DICOM: slices of a folder, and frames of a file, as volumes with their place in the patient, or as films."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.dicom_headers import Frame, Place, read_frames
+from napari_sam_lora.io.dicom_pixels import read_pixels
+from napari_sam_lora.io.dicom_segments import merge_segments
 from napari_sam_lora.io.medical import need
 from napari_sam_lora.io.placement import Placement
 
@@ -20,6 +23,7 @@ ENDINGS = (".dcm", ".dicom")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FIRST_FILES = 500  # looked at to tell whether a folder holds DICOM; a folder may be huge
 _EVEN = 0.05  # share of the slice distance by which distances may differ
+_NEAR = 1e-3  # mm between slices that are at the same place
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,42 +34,31 @@ class DicomSeries:
     ----------
     name : str
         Its description.
-    data : array (z, y, x) or (t, z, y, x)
+    data : array (..., y, x) or (..., y, x, 3)
         Stored values after rescaling, of a CT Hounsfield units; integers stay integers.
-    placement : Placement
-        Of the last three axes, in mm.
+    axes : tuple of str
+        Names of the axes before the colours: "z", "y" and "x" with "t" before them if places are there several times;
+        without a place "y" and "x" after "t" of a film, "z", or "frame" if nothing says what lies between frames.
+    steps : tuple of float
+        Along these axes.
+    units : tuple of str
+        Such as "mm", "s", and "pixel" where the file does not say it.
+    placement : Placement, optional
+        Of z, y and x, in mm; None if the file does not say where the image lies.
+    has_channels : bool
+        Whether the last axis is that of colours.
     is_segmentation : bool
         Whether its modality is SEG.
     """
 
     name: str
     data: NDArray[Any]
-    placement: Placement
+    axes: tuple[str, ...]
+    steps: tuple[float, ...]
+    units: tuple[str, ...]
+    placement: Placement | None = None
+    has_channels: bool = False
     is_segmentation: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    """One frame: the file that it is in, and where it lies (LPS, mm)."""
-
-    path: Path
-    frame: int | None
-    position: NDArray[np.float64]
-    rows: NDArray[np.float64]
-    columns: NDArray[np.float64]
-    shape: tuple[int, int]
-    series: str
-    name: str
-    number: int
-    modality: str
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        return np.cross(_unit(self.columns), _unit(self.rows))
-
-    @property
-    def depth(self) -> float:
-        return float(self.position @ self.normal)
 
 
 def is_dicom(path: Path) -> bool:
@@ -82,25 +75,21 @@ def holds_dicom(folder: Path) -> bool:
     return any(path.is_file() and is_dicom(path) for path in islice(folder.rglob("*"), _FIRST_FILES))
 
 
-def list_dicom(folder: Path) -> list[Path]:
-    """The DICOM files of a folder and, if it has none, of the folders in it."""
-    here = [path for path in sorted(folder.iterdir()) if path.is_file() and is_dicom(path)]
-    return here or [path for path in sorted(folder.rglob("*")) if path.is_file() and is_dicom(path)]
-
-
 def read_dicom(path: str | Path) -> list[DicomSeries]:
     """Read the series of a folder, or the one that a file belongs to.
 
     Parameters
     ----------
     path : path-like
-        A folder of slices, or one file, which is read alone.
+        A folder of slices, or one file, which is read alone. If there are no images in the folder itself, the folders
+        in it are looked into.
 
     Returns
     -------
     list of DicomSeries
-        Slices are sorted by where they lie, whatever the files are called. Places that are there several times make a
-        time axis, in the order of the instance numbers.
+        Slices are sorted by where they lie, whatever the files are called, and in whatever order frames are in them.
+        Places that are there several times make a time axis. Frames that are turned or spaced in another way are a
+        series of their own.
 
     Raises
     ------
@@ -111,144 +100,131 @@ def read_dicom(path: str | Path) -> list[DicomSeries]:
     if not source.exists():
         raise InputError(f"There is no file or folder {source}.")
     need("pydicom", source.name)
-    files = list_dicom(source) if source.is_dir() else [source]
-    if not files:
-        raise InputError(f"The folder {source} holds no DICOM images.")
-    series: dict[str, list[_Slice]] = {}
-    for slice_ in _slices(files):
-        series.setdefault(slice_.series, []).append(slice_)
-    if not series:
-        raise InputError(f"{source.name} holds DICOM files, but none of them is an image of one channel.")
-    return [_assemble(slices) for slices in series.values()]
+    frames = _frames_of(source)
+    if not frames:
+        raise InputError(f"{source.name} holds no DICOM image (reports, plans and contours are none).")
+    return [_assemble(series, source) for series in _grouped(frames)]
 
 
-def _slices(files: Iterable[Path]) -> Iterator[_Slice]:
-    import pydicom  # noqa: PLC0415  an optional dependency
-
-    for path in files:
-        try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except Exception as error:  # pydicom raises whatever it likes on a damaged file
-            raise InputError(f"{path.name} is damaged or not a DICOM file: {_words(error)}") from error
-        if "Rows" not in header or int(header.get("SamplesPerPixel", 1)) != 1:
-            continue
-        frames = int(header.get("NumberOfFrames", 1) or 1)
-        for frame in range(frames):
-            yield _slice(path, header, frame if frames > 1 else None)
+def _frames_of(source: Path) -> list[Frame]:
+    if not source.is_dir():
+        return read_frames(source)
+    for paths in (source.iterdir(), source.rglob("*")):
+        files = [path for path in sorted(paths) if path.is_file() and is_dicom(path)]
+        frames = [frame for file in files for frame in read_frames(file)]
+        if frames:
+            return frames
+    return []
 
 
-def _slice(path: Path, header: Any, frame: int | None) -> _Slice:
-    position = _tag(header, frame, "PlanePositionSequence", "ImagePositionPatient")
-    orientation = _tag(header, frame, "PlaneOrientationSequence", "ImageOrientationPatient") or [1, 0, 0, 0, 1, 0]
-    spacing = _tag(header, frame, "PixelMeasuresSequence", "PixelSpacing") or header.get("ImagerPixelSpacing") or [1, 1]
-    along, down = np.array(orientation, np.float64).reshape(2, 3)
-    if position is None:  # an X-ray, or frames without places: one behind the other
-        step = _tag(header, frame, "PixelMeasuresSequence", "SliceThickness") or 1
-        count = int(header.get("InstanceNumber", 0) or 0) if frame is None else frame
-        position = np.cross(along, down) * float(step) * count
-    number = int(header.get("InstanceNumber", 0) or 0)
-    return _Slice(
-        path,
-        frame,
-        np.array(position, np.float64),
-        down * float(spacing[0]),
-        along * float(spacing[1]),
-        (int(header.Rows), int(header.Columns)),
-        f"{header.get('SeriesInstanceUID', '')} {np.round(orientation, 3).tolist()} {header.Rows} {header.Columns}",
-        str(header.get("SeriesDescription", "") or header.get("Modality", "") or path.stem),
-        number if frame is None else frame,
-        str(header.get("Modality", "")),
+def _grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
+    groups: dict[tuple[Any, ...], list[list[Frame]]] = {}
+    for frame in frames:
+        alike = groups.setdefault(frame.series, [])
+        own = next((group for group in alike if _are_parallel(group[0].place, frame.place)), None)
+        if own is None:
+            own = []
+            alike.append(own)
+        own.append(frame)
+    return [group for alike in groups.values() for group in alike]
+
+
+def _are_parallel(one: Place | None, other: Place | None) -> bool:
+    return one is other if one is None or other is None else one.is_parallel(other)
+
+
+def _assemble(frames: Sequence[Frame], source: Path) -> DicomSeries:
+    places = [frame.place for frame in frames if frame.place is not None]
+    if len(places) < len(frames):
+        return _film(sorted(frames, key=lambda frame: frame.order))
+    if frames[0].modality == "SEG":
+        labels, first, last = merge_segments(frames, places, read_pixels(frames))
+        return _volume(frames[0], labels[None], first, last)
+    order = _sorted(frames, places, source)
+    stack = read_pixels([frames[at] for at in order.ravel().tolist()])
+    stack = stack.reshape(*order.shape, *stack.shape[1:])
+    return _volume(frames[0], stack.swapaxes(0, 1), places[order[0, 0]], places[order[-1, 0]])
+
+
+def _sorted(frames: Sequence[Frame], places: Sequence[Place], source: Path) -> NDArray[np.int64]:
+    """(z, t) the numbers of the frames, by where they lie and, at one place, by their own order."""
+    depths = np.array([place.depth for place in places])
+    by_depth = np.argsort(depths, kind="stable")
+    starts = np.flatnonzero(np.diff(depths[by_depth], prepend=-np.inf) > _NEAR)
+    slices = np.split(by_depth, starts[1:])
+    counts = [len(numbers) for numbers in slices]
+    name = frames[0].name
+    if len(set(counts)) > 1:
+        advice = "" if source.is_file() else " Put each into a folder of its own."
+        raise InputError(
+            f"The series {name!r} has slices at some places {min(counts)} times and at others {max(counts)} times: it "
+            f"is incomplete, or holds several.{advice}"
+        )
+    _check_even(np.array([places[numbers[0]].position for numbers in slices]), name)
+    return np.array([sorted(numbers, key=lambda at: frames[at].order) for numbers in slices], np.int64)
+
+
+def _check_even(positions: NDArray[np.float64], name: str) -> None:
+    """Warn if slices do not lie on a straight line at equal distances."""
+    if len(positions) < 3:
+        return
+    steps = np.diff(positions, axis=0)
+    gaps = np.linalg.norm(steps, axis=1)
+    if (np.linalg.norm(steps - np.median(steps, axis=0), axis=1) > _EVEN * np.median(gaps)).any():
+        warnings.warn(
+            f"The slices of {name!r} are not evenly spaced ({gaps.min():g} to {gaps.max():g} mm): some may be missing, "
+            "or shifted. They are shown at equal distances.",
+            stacklevel=6,
+        )
+
+
+def _volume(frame: Frame, stack: NDArray[Any], first: Place, last: Place) -> DicomSeries:
+    """A stack (t, z, y, x) or (t, z, y, x, 3) between two places; ``frame`` is any of it."""
+    count = stack.shape[1]
+    step = (last.position - first.position) / (count - 1) if count > 1 else first.normal * _thickness(frame)
+    # Voxel (i, j, k) of the file is column, row, slice.
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = first.along, first.down, step, first.position
+    placement = Placement.of(_LPS_TO_RAS @ affine, stack.shape[3:0:-1])
+    has_channels = stack.ndim > 4
+    data = placement.show(stack.transpose(3, 2, 1, 0, *range(4, stack.ndim)))
+    data = np.moveaxis(data, 0, -1) if has_channels else data
+    times = len(data) > 1
+    return DicomSeries(
+        frame.name,
+        data if times else data[0],
+        ("t", "z", "y", "x") if times else ("z", "y", "x"),
+        (1.0,) * (4 if times else 3),
+        ("pixel",) * times + ("mm",) * 3,
+        placement,
+        has_channels,
+        frame.modality == "SEG",
     )
 
 
-def _tag(header: Any, frame: int | None, group: str, name: str) -> Any:
-    """A value of the frame, of all frames, or of the file."""
-    places = []
-    if frame is not None and "PerFrameFunctionalGroupsSequence" in header:
-        places.append(header.PerFrameFunctionalGroupsSequence[frame])
-    places += list(header.get("SharedFunctionalGroupsSequence") or [])
-    for place in places:
-        inner = place.get(group)
-        if inner and name in inner[0]:
-            return inner[0].get(name)
-    return header.get(name)
+def _thickness(frame: Frame) -> float:
+    length, unit = frame.step
+    return length if unit == "mm" else 1.0
 
 
-def _assemble(slices: Sequence[_Slice]) -> DicomSeries:
-    ordered = sorted(slices, key=lambda one: (round(one.depth, 3), one.number))
-    depths = np.array([round(one.depth, 3) for one in ordered])
-    places, counts = np.unique(depths, return_counts=True)
-    times = int(counts[0])
-    if (counts != times).any():
-        raise InputError(
-            f"The series {ordered[0].name!r} has slices at some places {counts.min()} times and at others "
-            f"{counts.max()} times: it is incomplete, or holds several. Put each into a folder of its own."
-        )
-    gaps = np.diff(places)
-    if len(gaps) and (abs(gaps - np.median(gaps)) > _EVEN * np.median(gaps)).any():
-        warnings.warn(
-            f"The slices of {ordered[0].name!r} are not evenly spaced ({gaps.min():g} to {gaps.max():g} mm): some may "
-            "be missing. They are shown at equal distances.",
-            stacklevel=4,
-        )
-    first, last = ordered[0], ordered[-1]
-    step = (last.position - first.position) / (len(places) - 1) if len(places) > 1 else first.normal
-    stack = _pixels(ordered)
-    stack = stack.reshape(len(places), times, *first.shape)
-    # Voxel (i, j, k) of the file is column, row, slice.
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = first.columns, first.rows, step, first.position
-    stored = stack.transpose(3, 2, 0, 1)
-    placement = Placement.of(_LPS_TO_RAS @ affine, stored.shape[:3])
-    shown = placement.show(stored)
-    return DicomSeries(first.name, shown if times > 1 else shown[0], placement, first.modality == "SEG")
-
-
-def _pixels(slices: Sequence[_Slice]) -> NDArray[Any]:
-    """(n, y, x) of frames, each file read once."""
-    held: dict[Path, NDArray[Any]] = {}
-    for path in dict.fromkeys(one.path for one in slices):
-        held[path] = _read_pixels(path)
-    frames = [held[one.path] if one.frame is None else held[one.path][one.frame] for one in slices]
-    kind = np.result_type(*{frame.dtype for frame in frames})
-    out = np.empty((len(frames), *slices[0].shape), kind)
-    for place, frame in enumerate(frames):
-        out[place] = frame
-    return out
-
-
-def _read_pixels(path: Path) -> NDArray[Any]:
-    import pydicom  # noqa: PLC0415
-    from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
-
-    try:
-        dataset = pydicom.dcmread(path)
-        stored = dataset.pixel_array
-    except Exception as error:
-        raise InputError(f"{path.name} cannot be read: {_words(error)}") from error
-    if "ModalityLUTSequence" not in dataset and _is_whole(dataset):
-        slope, intercept = int(dataset.get("RescaleSlope", 1)), int(dataset.get("RescaleIntercept", 0))
-        if (slope, intercept) == (1, 0):
-            return stored
-        values = stored.astype(np.int32) * slope + intercept
-        fits = np.iinfo(np.int16).min <= values.min() and values.max() <= np.iinfo(np.int16).max
-        return values.astype(np.int16) if fits else values
-    return np.asarray(apply_modality_lut(stored, dataset), np.float32)
-
-
-def _is_whole(dataset: Any) -> bool:
-    if "SharedFunctionalGroupsSequence" in dataset and "RescaleSlope" not in dataset:
-        shared = dataset.SharedFunctionalGroupsSequence[0].get("PixelValueTransformationSequence")
-        if shared:
-            dataset.RescaleSlope, dataset.RescaleIntercept = shared[0].RescaleSlope, shared[0].RescaleIntercept
-    values = (float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0)))
-    return all(value == int(value) for value in values)
-
-
-def _words(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-    return f"{text}."
-
-
-def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vector / np.linalg.norm(vector)
+def _film(frames: Sequence[Frame]) -> DicomSeries:
+    """Frames that lie nowhere in particular, one behind the other."""
+    first = frames[0]
+    data = read_pixels(frames)
+    has_channels = data.ndim > 3
+    length, unit = first.step
+    axes, steps, units = (
+        (({"s": "t", "mm": "z"}.get(unit, "frame"),), (length,), (unit,)) if len(data) > 1 else ((),) * 3
+    )
+    sides = first.pixel or (1.0, 1.0)
+    sides_unit = "mm" if first.pixel else "pixel"
+    return DicomSeries(
+        first.name,
+        data if len(data) > 1 else data[0],
+        (*axes, "y", "x"),
+        (*steps, *sides),
+        (*units, sides_unit, sides_unit),
+        None,
+        has_channels,
+        first.modality == "SEG",
+    )

@@ -216,10 +216,13 @@ def _read_nifti(path: Path) -> tuple[NDArray[Any], str]:
 def _read_dicom(path: Path) -> ImageFile:
     series = read_dicom(path)
     if len(series) > 1:
-        names = ", ".join(repr(one.name) for one in series)
-        raise InputError(f"{path} holds {len(series)} series ({names}): put each into a folder of its own.")
-    data = series[0].data
-    return _arrange(path, data, "TZYX"[-data.ndim :])
+        names = ", ".join(f"{one.name!r} {'x'.join(map(str, one.data.shape))}" for one in series)
+        advice = (
+            "open it in napari, and save the one that you want" if path.is_file() else "put each into its own folder"
+        )
+        raise InputError(f"{path} holds {len(series)} series of images ({names}): {advice}.")
+    axes = "".join({"frame": "T"}.get(axis, axis.upper()) for axis in series[0].axes)
+    return _arrange(path, series[0].data, axes + "C" * series[0].has_channels)
 
 
 def _guess_axes(shape: tuple[int, ...], path: Path) -> str:

@@ -79,12 +79,23 @@ def _nifti_layers(path: Path) -> list[LayerData]:
 
 
 def _dicom_layers(path: Path) -> list[LayerData]:
-    layers = []
+    layers: list[LayerData] = []
     for series in read_dicom(path):
-        more = series.data.ndim - 3
-        units = ("pixel",) * more + ("mm",) * 3
-        layer = _placed(series.name, series.data, series.placement, (1.0,) * more, units, ("t",) * more)
-        layers.append(_as_kind(layer, series.is_segmentation))
+        more = len(series.axes) - 3
+        attributes: dict[str, Any] = {
+            "name": series.name,
+            "scale": np.array(series.steps),
+            "units": series.units,
+            "axis_labels": series.axes,
+        }
+        data = series.data
+        if series.placement is not None:
+            placed = (series.name, data, series.placement, series.steps[:more], series.units, series.axes[:more])
+            data, attributes = _placed(*placed)
+        if series.has_channels:
+            layers.append((data, attributes | {"rgb": True}, "image"))
+        else:
+            layers.append(_as_kind((data, attributes), series.is_segmentation))
     return layers
 
 
@@ -103,7 +114,7 @@ def _placed(
     if "translate" in transform:
         transform["translate"] = np.array([*(0.0,) * more, *transform["translate"]])
     if "affine" in transform:
-        grown = np.eye(data.ndim + 1)
+        grown = np.eye(more + 4)
         grown[more:, more:] = transform["affine"]
         transform["affine"] = grown
     labels = (*names, "z", "y", "x")
