@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
@@ -105,7 +106,7 @@ def segmentation(
 
 def compress(one: Dataset, frames: Sequence[bytes], syntax: str) -> Dataset:
     """The same with compressed frames."""
-    one.file_meta.TransferSyntaxUID = syntax
+    one.file_meta.TransferSyntaxUID = UID(syntax)
     one.PixelData = encapsulate(list(frames))
     one["PixelData"].is_undefined_length = True
     return one
