@@ -48,6 +48,23 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes | None) 
         read_given(path)
 
 
+@pytest.mark.parametrize("flipped", [0b1, 0b1000, 0b11111111])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, flipped: int) -> None:
+    path = write_given(tmp_path / "given.npz", GIVEN)
+    whole, right = path.read_bytes(), {label: _plain(row) for label, row in GIVEN.items()}
+    refusals = []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :])
+        try:
+            again = read_given(path)
+        except InputError as error:
+            refusals.append(str(error))
+        else:  # such as in the date of an entry
+            assert {label: _plain(row) for label, row in again.items()} == right
+    assert len(refusals) > len(whole) / 2
+    assert all("given.npz" in words for words in refusals)
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", np.array([print], object))
     with pytest.raises(InputError, match=r"bad\.npz"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ def write_given(path: Path, given: Mapping[int, Prompts]) -> Path:
     given : mapping of int to Prompts
         By the object's id.
     """
-    arrays = {f"{label}/{kind}": value for label, row in given.items() for kind, value in _arrays(row).items()}
+    arrays: dict[str, Any] = {
+        f"{label}/{kind}": value for label, row in given.items() for kind, value in _arrays(row).items()
+    }
     with atomic_path(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     return path
 
 
@@ -40,11 +43,13 @@ def read_given(path: Path) -> dict[int, Prompts]:
     Raises
     ------
     InputError
-        If it is not such a file.
+        If it is not such a file, or damaged.
     """
     objects: dict[int, dict[str, NDArray[Any]]] = {}
     try:
         with np.load(path, allow_pickle=False) as stored:
+            if any(entry.extra or entry.comment for entry in stored.zip.infolist()):
+                raise ValueError("it is damaged")  # such an entry may have swallowed the next ones
             for name in stored.files:
                 label, kind = name.split("/")
                 if kind not in _KINDS:
@@ -53,7 +58,7 @@ def read_given(path: Path) -> dict[int, Prompts]:
         return {label: _row(arrays) for label, arrays in objects.items()}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, InputError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} is not a file of prompts: {error}") from error
 
 
