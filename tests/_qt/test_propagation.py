@@ -136,7 +136,7 @@ def test_what_is_found_is_seen_plane_by_plane_and_accepted_as_one_step(box: Prop
     for label, centre in CENTRES.items():
         for plane in pixels(box):
             assert iou(plane == label, disc(*centre)) > 0.7
-    assert "Followed 2 objects" in box.view.state.text()
+    assert "Propagated 2 objects" in box.view.state.text()
     controller.undo()
     assert np.array_equal(pixels(box), before)
 

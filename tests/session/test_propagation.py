@@ -65,7 +65,7 @@ def test_a_propagation_is_previewed_and_accepted_as_one_step(stacked: Session) -
     cells = stacked.labels["cells"]
     result = cells.apply(proposal)
     assert set(result.ids) == {1, 2}
-    assert "Followed 2 objects" in result.message
+    assert "Propagated 2 objects" in result.message
     for plane in pixels(stacked):
         assert mask_iou(plane == 1, before[3] == 1) > 0.7
         assert mask_iou(plane == 2, before[3] == 2) > 0.7

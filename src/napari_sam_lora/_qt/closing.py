@@ -75,21 +75,23 @@ class WindowWatch(QObject):
 
 def ask_to_discard_training(window: QWidget) -> bool:
     """Ask whether a training that is going on may be thrown away."""
-    answer = QMessageBox.question(
+    return _sure(
         window,
         "Fine-tuning is going on",
         "Fine-tuning has not finished. Close the window and discard what was learned so far?\n\n"
         "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
     )
-    return bool(answer == QMessageBox.StandardButton.Yes)
 
 
 def ask_to_forget_propagation(window: QWidget) -> bool:
     """Ask whether what a propagation has found, and nobody accepted yet, may be forgotten."""
-    answer = QMessageBox.question(
+    return _sure(
         window,
         "Propagation was not accepted",
         "Objects were propagated through a stack and not accepted yet. Close the window and forget them?\n\n"
         "To keep them, choose No and press “Accept” in the prompt panel first.",
     )
-    return bool(answer == QMessageBox.StandardButton.Yes)
+
+
+def _sure(window: QWidget, title: str, words: str) -> bool:
+    return bool(QMessageBox.question(window, title, words) == QMessageBox.StandardButton.Yes)

@@ -156,13 +156,13 @@ class Controller(Hub):
 
     def commit(self) -> None:
         """Write the masks of the present prompts into the target, as soon as they are computed; see `message`."""
-        self.commit_then(lambda _: None)
+        self.commit_then(lambda _: None, instead=False)
 
-    def commit_then(self, call: Callable[[tuple[int, ...]], None]) -> None:
+    def commit_then(self, call: Callable[[tuple[int, ...]], None], instead: bool = True) -> None:
         """`commit`, and call back with the ids of the objects that were written."""
         self.drawing.finish()
         if self.previews.has_prompts():
-            self.previews.when_fresh(lambda preview: call(self._write(preview)))
+            self.previews.when_fresh(lambda preview: call(self._write(preview)), instead)
         else:
             self.message.emit("Draw a prompt on an object first: a click, a box or a line.")
 

@@ -33,7 +33,7 @@ PARAMETERS = (
         "pred_iou_thresh",
         "Least score",
         "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more. "
-        "Auto, one step below 0, takes what is usual for the model.",
+        "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
         None,
         0.0,
         1.0,
@@ -44,7 +44,7 @@ PARAMETERS = (
         "stability_score_thresh",
         "Least stability",
         "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more. "
-        "Auto, one step below 0, takes what is usual for the model.",
+        "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
         None,
         0.0,
         1.0,

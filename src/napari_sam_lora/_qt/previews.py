@@ -95,9 +95,11 @@ class Previews(QObject):
         self.use_contrast = use
         self._follow_contrast()
 
-    def when_fresh(self, call: Callable[[Preview], None] | None) -> None:
-        """Call back once with the preview of the prompts as they are now; None to call back no more."""
-        self._when_fresh = call
+    def when_fresh(self, call: Callable[[Preview], None] | None, instead: bool = True) -> None:
+        """Call back once with the preview of the prompts as they are now, instead of what waits for it already, or only
+        if nothing does; None to call back no more."""
+        if instead or self._when_fresh is None:
+            self._when_fresh = call
         if call is not None:
             if self._is_fresh and self.preview is not None:
                 self._deliver()

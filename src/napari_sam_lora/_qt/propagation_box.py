@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.layers import data_shape
 from napari_sam_lora._qt.parts import button, count, row
 from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import PropagationForm
@@ -21,7 +19,6 @@ from napari_sam_lora._qt.propagation_view import PropagationView
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.stack_range import StackRange
 from napari_sam_lora._qt.widgets import Notice, action, chooser
-from napari_sam_lora.labels import areas_in
 from napari_sam_lora.session import PlaneKey
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Nuclei in 3-D."
@@ -61,14 +58,14 @@ class PropagationBox(QWidget):
         self.redo = QCheckBox("Redo what was propagated before")
         self.redo.setToolTip(
             "Planes that were propagated before are done again, from all that you drew, painted or approved in "
-            "between. Off: they stay as they are, and are gone on from."
+            "between. Off: they are kept and used as they are."
         )
         self.redo.setChecked(self._remembered.read().get("redo") is not False)
         self.more = button("More settings", "Show what makes an object end, and more", checkable=True)
         self.more.toggled.connect(self.form.advanced.setVisible)
         self.usual = action("Usual values", "Set everything back, and take the whole stack", self._reset)
         self.propagate = action(
-            "Propagate", "Follow the objects from plane to plane; nothing is added before you have seen it", self._start
+            "Propagate", "Take the objects from plane to plane; nothing is added before you have seen it", self._start
         )
         self.propagate.setMinimumHeight(34)
         self.view = PropagationView(self.desk, whole_stack=False)
@@ -128,6 +125,8 @@ class PropagationBox(QWidget):
     def refresh(self) -> None:
         """Show how things are."""
         self.range.refresh()
+        if not self._controller.previews.has_prompts():
+            self._adding = None  # they were reset
         busy, waiting = self.desk.is_busy, self._adding is not None
         is_stack = self.range.length > 1
         self._settings.setVisible(is_stack and not busy)
@@ -170,7 +169,7 @@ class PropagationBox(QWidget):
 
     def _ready(self, what: str) -> str:
         first, last = self.range.bounds
-        said = f"Follows {what} through the planes {first} to {last}. "
+        said = f"Propagates {what} through the planes {first} to {last}. "
         closed = self._complete(first, last)
         said += f"{count(closed, 'plane')} marked as complete will not be changed. " if closed else ""
         return said + SEEN_FIRST
@@ -179,19 +178,14 @@ class PropagationBox(QWidget):
         target, plane = self._controller.target, self._controller.plane
         if target is None or plane is None:
             return 0
-        axis = self.range.axis
-        here = plane.index[axis]
-        planes = (plane.neighbour(index - here, axis).on("") for index in range(first, last + 1))
-        return sum(one in target.complete_planes for one in planes)
+        return sum(first <= index <= last for index in target.complete_along(plane, self.range.axis))
 
     def _there(self) -> list[int]:
         """The objects of the plane, or those that are selected."""
-        target, plane, layer = self._controller.target, self._controller.plane, self._controller.target_layer
-        if target is None or plane is None or layer is None:
+        target, plane = self._controller.target, self._controller.plane
+        if target is None or plane is None:
             return []
-        if self.scope.currentData() == "selected":
-            return self._selected()
-        return list(areas_in(np.asarray(target.store.read(plane))))
+        return self._selected() if self.scope.currentData() == "selected" else target.ids_in(plane)
 
     def _was_propagated(self, ids: list[int]) -> bool:
         target = self._controller.target
@@ -247,12 +241,3 @@ class PropagationBox(QWidget):
     def _on_failed(self, _: str) -> None:
         self._adding = None
         self.look_soon()
-
-
-def is_stack(controller: Controller) -> bool:
-    """Whether the image that is shown has several planes to go through."""
-    plane, layer = controller.plane, controller.image_layer
-    if plane is None or layer is None:
-        return False
-    shape = data_shape(layer)
-    return any(shape[axis] > 1 for axis in plane.other_axes)

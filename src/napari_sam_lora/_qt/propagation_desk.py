@@ -19,7 +19,7 @@ from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import LabelSet, Proposal
 
-State = Literal["idle", "loading", "running", "stopping", "stopped", "found", "leaving"]
+State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "leaving"]
 NOTHING = (
     "Nothing new was found. If objects go on in the next plane, lower the least score and the least overlap under "
     "“More settings”."
@@ -45,8 +45,8 @@ class PropagationDesk(QObject):
     Attributes
     ----------
     state : str
-        "idle"; "loading" the model; "running"; "stopping" after the present plane; "stopped" before its end; "found":
-        at its end; "leaving": it is about to end and will not be shown.
+        "idle"; "loading" the model; "starting"; "running"; "stopping" after the current plane; "stopped" before its
+        end; "found": at its end; "leaving": it is about to end and will not be shown.
     request : Request or None
         The last one.
     said : str
@@ -119,10 +119,10 @@ class PropagationDesk(QObject):
             self._set("loading")
             self._controller.ensure_model()
         else:
-            self._run()
+            self._run(request)
 
     def stop(self) -> None:
-        """End after the present plane; what was done stays to be decided on."""
+        """End after the current plane; what was done stays to be decided on."""
         if self.state == "loading":
             self.said = "Stopped; nothing was changed."
             self._set("idle")
@@ -139,31 +139,31 @@ class PropagationDesk(QObject):
             with self._controller.told():
                 self._follow(run.start())
 
-    def _run(self) -> None:
-        from napari_sam_lora.stacks.config import PropagationConfig  # noqa: PLC0415  torch is imported when needed
-
-        controller, request = self._controller, self.request
-        self._set("idle")
-        if request is None:
-            return
-        with _waiting(), controller.told():
-            controller.flush()
-            target, image = controller.target, controller.layer_of(request.plane.image)
-            if target is None or image is None:
-                raise InputError("The image or the labels are not open any more.")
-            config, session = PropagationConfig(**request.values), controller.session
-            self.layer.begin(image)  # napari processes events meanwhile
-            self._labels, self.done, self.total = target, 0, 0
+    def _run(self, request: Request) -> None:
+        self.done = self.total = 0
+        self._set("starting")
+        with _waiting(), self._controller.told():
             try:
-                if request.whole_stack:
-                    future = session.resegment_stack(request.plane, config, axis=request.axis)
-                else:
-                    ids = None if request.ids is None else list(request.ids)
-                    future = session.propagate(request.plane, ids, config, axis=request.axis, redo=request.redo)
-            except InputError:
+                future = self._begin(request)
+            except BaseException:
                 self._forget()
                 raise
             self._follow(future)
+
+    def _begin(self, request: Request) -> Future[Proposal]:
+        from napari_sam_lora.stacks.config import PropagationConfig  # noqa: PLC0415  torch is imported when needed
+
+        controller, session = self._controller, self._controller.session
+        controller.flush()
+        self._labels, image = controller.target, controller.layer_of(request.plane.image)
+        if self._labels is None or image is None:
+            raise InputError("The image or the labels are not open any more.")
+        config = PropagationConfig(**request.values)
+        self.layer.begin(image)  # napari processes events meanwhile
+        if request.whole_stack:
+            return session.resegment_stack(request.plane, config, axis=request.axis)
+        ids = None if request.ids is None else list(request.ids)
+        return session.propagate(request.plane, ids, config, axis=request.axis, redo=request.redo)
 
     def _follow(self, future: Future[Proposal]) -> None:
         self._future, self._begun = future, None
@@ -239,13 +239,13 @@ class PropagationDesk(QObject):
 
     def _show_decision(self, proposal: Proposal, state: State) -> None:
         self.proposal = proposal
-        self.layer.add(change for change in proposal.changes if not change.new.area)
+        self.layer.add(proposal.changes)  # the last planes may not have been shown yet
         self.layer.choose()
         self._set(state)
 
     def _on_model(self) -> None:
-        if self.state == "loading":
-            self._run()
+        if self.state == "loading" and self.request is not None:
+            self._run(self.request)
 
     def _on_loading(self, name: str) -> None:
         if not name and self.state == "loading" and self._controller.session.model is None:
@@ -253,7 +253,7 @@ class PropagationDesk(QObject):
 
     def _check_layers(self) -> None:
         """What was found for labels or an image that are gone is of no use."""
-        if self.request is None or not self.is_busy or self.state in ("loading", "leaving"):
+        if self.request is None or not self.is_busy or self.state in ("loading", "starting", "leaving"):
             return
         known = any(one is self._labels for one in self._controller.session.labels.values())
         if known and self._controller.layer_of(self.request.plane.image) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
@@ -28,7 +29,7 @@ PARAMETERS = (
         "min_score",
         "Least score",
         "An object ends where the model itself thinks its mask is worse than this (0 to 1). Lower goes on for longer. "
-        "Auto, one step below 0, takes what is usual for the model.",
+        "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
         None,
         0.0,
         1.0,
@@ -37,7 +38,7 @@ PARAMETERS = (
     Parameter(
         "min_overlap",
         "Least overlap",
-        "An object ends where its mask overlaps that of the plane before less than this (0 to 1). Lower follows "
+        "An object ends where its mask overlaps that of the plane before less than this (0 to 1). Lower is for "
         "objects that move more from plane to plane.",
         0.4,
         0.0,
@@ -75,7 +76,7 @@ PARAMETERS = (
     Parameter(
         "padding",
         "Enlarge the box by",
-        "The box for the next plane is larger on each side by this share of the object. More follows objects that move "
+        "The box for the next plane is larger on each side by this share of the object. More is for objects that move "
         "or grow fast.",
         0.0,
         0.0,
@@ -138,8 +139,7 @@ class PropagationForm(QWidget):
 
     def values(self) -> dict[str, Any]:
         """Fields of `PropagationConfig`."""
-        chosen = self._chosen() | self.numbers.values()
-        return {name: value for name, value in chosen.items() if value != USUAL}
+        return usable_values(self._chosen() | self.numbers.values())
 
     def reset(self) -> None:
         """Back to what is usual."""
@@ -160,12 +160,12 @@ class PropagationForm(QWidget):
         self._remembered.update(**self._chosen())
 
 
-def remembered_values(remembered: Remembered) -> dict[str, Any]:
-    """What was chosen in a `PropagationForm`, but for the direction, as fields of `PropagationConfig`."""
-    known = remembered.read()
+def usable_values(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `PropagationConfig`, of what was chosen in a `PropagationForm` or remembered, which may be anything."""
     values: dict[str, Any] = {one.name: one.usable(known.get(one.name, one.default)) for one in PARAMETERS}
     values["smooth"] = known.get("smooth") is not False
-    projection = known.get("projection")
-    if projection in PROJECTIONS and projection != USUAL:
-        values["projection"] = projection
+    for name, choices in (("direction", DIRECTIONS), ("projection", PROJECTIONS)):
+        chosen = known.get(name)
+        if chosen != USUAL and chosen in list(choices):
+            values[name] = chosen
     return values

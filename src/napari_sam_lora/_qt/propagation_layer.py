@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
 from napari_sam_lora._qt.geometry import data_shape, transform_of
-from napari_sam_lora._qt.layers import MARK, role_of, world_to_data
+from napari_sam_lora._qt.layer_clicks import LayerClicks
+from napari_sam_lora._qt.layers import MARK, role_of
 from napari_sam_lora._qt.preview_layer import COLOURS, preview_colormap
 from napari_sam_lora.session import PlaneKey, ProposedChange
 from napari_sam_lora.session.regions import Region
@@ -34,9 +38,9 @@ class PropagationLayer(QObject):
         super().__init__(parent)
         self._viewer, self._changed = viewer, changed
         self._layer: Any | None = None
-        self._former: Any | None = None
+        self._clicks = LayerClicks(viewer, self._on_click)
         self._numbers: dict[int, int] = {}
-        self._shown: dict[tuple[PlaneKey, int], Region] = {}
+        self._shown: defaultdict[PlaneKey, dict[int, Region]] = defaultdict(dict)
         self.dropped: set[int] = set()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -71,11 +75,14 @@ class PropagationLayer(QObject):
         self._viewer.layers.selection.active = active
 
     def add(self, changes: Iterable[ProposedChange]) -> None:
-        """Show more objects, or the same ones anew."""
+        """Show more objects; those that are shown already cost nothing."""
         layer = self.layer
         for change in changes:
+            here = self._shown[change.plane]
+            if here.get(change.label) is change.new:
+                continue
             self._numbers.setdefault(change.label, len(self._numbers) + 1)
-            self._shown[change.plane, change.label] = change.new
+            here[change.label] = change.new
             if layer is not None and change.label not in self.dropped:
                 self._write(layer, change.plane, change.new, self._numbers[change.label])
         if layer is not None and not self._timer.isActive():
@@ -83,13 +90,9 @@ class PropagationLayer(QObject):
 
     def choose(self) -> None:
         """Let clicks leave objects out."""
-        layer, active = self.layer, self._viewer.layers.selection.active
-        if layer is not None and active is not layer:
-            self._former = active
-            layer.mouse_drag_callbacks.append(self._on_mouse)
-            layer.help = "Click on an object to leave it out, click again to take it back in"
-            layer.mode = "pan_zoom"
-            self._viewer.layers.selection.active = layer  # otherwise a click would draw a prompt
+        layer = self.layer
+        if layer is not None:
+            self._clicks.take(layer, "Click on an object to leave it out, click again to take it back in")
 
     def toggle(self, label: int) -> None:
         """Leave an object out, or take it in again."""
@@ -97,20 +100,15 @@ class PropagationLayer(QObject):
         layer = self.layer
         if layer is not None:
             value = 0 if label in self.dropped else self._numbers[label]
-            for (plane, one), region in self._shown.items():
-                if one == label:
-                    self._write(layer, plane, region, value)
+            for plane, here in self._shown.items():
+                if label in here:
+                    self._write(layer, plane, here[label], value)
             self._draw()
         self._changed()
 
     def stop_choosing(self) -> None:
         """Select the layer that was selected before; clicks do nothing here any more."""
-        layer = self.layer
-        if layer is not None and self._on_mouse in layer.mouse_drag_callbacks:
-            layer.mouse_drag_callbacks.remove(self._on_mouse)
-        if self._former is not None and self._former in self._viewer.layers:
-            self._viewer.layers.selection.active = self._former
-        self._former = None
+        self._clicks.end()
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
@@ -120,7 +118,8 @@ class PropagationLayer(QObject):
             self._viewer.layers.remove(layer)
         self.stop_choosing()
         self._layer = None
-        self._numbers, self._shown, self.dropped = {}, {}, set()
+        self._numbers, self.dropped = {}, set()
+        self._shown.clear()
 
     def _lower(self) -> None:
         """Below what prompts are drawn on."""
@@ -141,24 +140,19 @@ class PropagationLayer(QObject):
                 layer.colormap = preview_colormap(COLOURS, 2 * most)
             layer.refresh(extent=False)
 
-    def _on_mouse(self, layer: Any, event: Any) -> Iterator[None]:
-        if event.button != 1 or event.modifiers or self._viewer.dims.ndisplay != 2:
-            return
-        start = np.asarray(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - start).max() <= 3:  # else the image was dragged
-            label = self._label_at(world_to_data(self._viewer, layer, event.position))
-            if label:
-                self.toggle(label)
+    def _on_click(self, place: NDArray[np.int64]) -> None:
+        label = self._label_at(place)
+        if label:
+            self.toggle(label)
 
-    def _label_at(self, data: Any) -> int:
-        """The object at data coordinates, left out or not; 0 for none."""
-        place = np.round(np.asarray(data)).astype(int)
-        for (plane, label), region in self._shown.items():
-            if tuple(place[list(plane.other_axes)]) == plane.index:
-                y, x = place[list(plane.axes)] - region.origin
-                if 0 <= y < region.crop.shape[0] and 0 <= x < region.crop.shape[1] and region.crop[y, x]:
-                    return label
+    def _label_at(self, place: NDArray[np.int64]) -> int:
+        """The object at a pixel, left out or not; 0 for none."""
+        any_plane = next(iter(self._shown), None)  # all are of one stack
+        if any_plane is None:
+            return 0
+        plane = replace(any_plane, index=tuple(place[list(any_plane.other_axes)].tolist()))
+        for label, region in self._shown.get(plane, {}).items():
+            y, x = place[list(plane.axes)] - region.origin
+            if 0 <= y < region.crop.shape[0] and 0 <= x < region.crop.shape[1] and region.crop[y, x]:
+                return label
         return 0

@@ -25,7 +25,7 @@ class PropagationView(QWidget):
         self.state = Notice()
         self.bar = QProgressBar()
         self.bar.setToolTip("Planes that are done; the whole is what is to do if no object ends early.")
-        self.stop = action("Stop", "End after the present plane; what was found until then is kept.", desk.stop)
+        self.stop = action("Stop", "End after the current plane; what was found until then is kept.", desk.stop)
         self.go_on = action("Go on", "Go on where it was stopped, with the model with which it began.", desk.go_on)
         self.accept = action(
             "Accept", "Write the objects that are shown into the labels; Ctrl-Z takes it back in one step.", desk.accept
@@ -43,7 +43,7 @@ class PropagationView(QWidget):
     def refresh(self) -> None:
         """Show how things are."""
         desk, state = self._desk, self._desk.state
-        self.working.setVisible(state in ("loading", "running", "stopping", "leaving"))
+        self.working.setVisible(state in ("loading", "starting", "running", "stopping", "leaving"))
         self.stop.setEnabled(state in ("loading", "running"))
         self.go_on.setVisible(state == "stopped")
         self.deciding.setVisible(state in ("stopped", "found"))
@@ -59,7 +59,7 @@ class PropagationView(QWidget):
         desk = self._desk
         if desk.state == "loading":
             return "Loading the model…"
-        if desk.state == "running":
+        if desk.state in ("starting", "running"):
             return self._progress()
         if desk.state == "stopping":
             return "Stopping after this plane…"

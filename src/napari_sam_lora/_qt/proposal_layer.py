@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_sam_lora._qt.layers import world_to_data
+from napari_sam_lora._qt.layer_clicks import LayerClicks
 from napari_sam_lora._qt.preview_layer import PreviewLayer
 from napari_sam_lora.session import PlaneKey, Proposal
 
@@ -25,12 +26,12 @@ class ProposalLayer:
     """
 
     def __init__(self, viewer: Any, changed: Callable[[], None]) -> None:
-        self._viewer, self._changed = viewer, changed
+        self._changed = changed
         self._shown = PreviewLayer(viewer, NAME)
         self._image: Any = None
         self._plane: PlaneKey | None = None
         self._ids = np.zeros((0, 0), np.int64)
-        self._former: Any = None
+        self._clicks = LayerClicks(viewer, self._on_click)
         self.dropped: set[int] = set()
 
     @property
@@ -44,16 +45,10 @@ class ProposalLayer:
         self._ids = np.zeros(shape, np.int64)
         for number, change in enumerate(proposal.changes, start=1):
             self._ids[change.new.to_mask(shape)] = number
-        active = self._viewer.layers.selection.active
         self._draw()
         layer = self._shown.layer
         if layer is not None:
-            if active is not layer:
-                self._former = active
-            layer.mouse_drag_callbacks.append(self._on_mouse)
-            layer.help = "Click on an object to drop it, click again to take it back in"
-            layer.mode = "pan_zoom"
-            self._viewer.layers.selection.active = layer  # otherwise a click would draw a prompt
+            self._clicks.take(layer, "Click on an object to drop it, click again to take it back in")
 
     def toggle(self, position: int) -> None:
         """Drop the object with a position in the proposal, or take it in again."""
@@ -63,35 +58,23 @@ class ProposalLayer:
 
     def remove(self) -> None:
         """Show nothing any more, and select the layer that was selected before."""
-        layers = self._viewer.layers
         self._shown.remove()
-        if self._former is not None and self._former in layers:
-            layers.selection.active = self._former
-        self._former = None
+        self._clicks.end()
 
     def _draw(self) -> None:
         if self._plane is not None:
             kept = np.where(np.isin(self._ids, [position + 1 for position in self.dropped]), 0, self._ids)
             self._shown.show(self._image, self._plane, kept)
 
-    def _on_mouse(self, layer: Any, event: Any) -> Iterator[None]:
-        if event.button != 1 or event.modifiers:
-            return
-        start = np.asarray(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - start).max() > 3:  # the image was dragged
-            return
-        number = self._number_at(world_to_data(self._viewer, layer, event.position))
+    def _on_click(self, place: NDArray[np.int64]) -> None:
+        number = self._number_at(place)
         if number:
             self.toggle(number - 1)
 
-    def _number_at(self, data: Any) -> int:
-        """The proposed object at data coordinates of the layer, dropped or not; 0 for none."""
+    def _number_at(self, place: NDArray[np.int64]) -> int:
+        """The proposed object at a pixel of the layer, dropped or not; 0 for none."""
         if self._plane is None:
             return 0
-        place = np.round(np.asarray(data)).astype(int)
         if place[list(self._plane.other_axes)].any():  # the layer is one pixel thick: another plane is shown
             return 0
         y, x = place[list(self._plane.axes)]

@@ -12,13 +12,13 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.parts import count, row
-from napari_sam_lora._qt.propagation_box import is_stack
 from napari_sam_lora._qt.propagation_desk import propagation_desk_of
-from napari_sam_lora._qt.propagation_form import remembered_values
+from napari_sam_lora._qt.propagation_form import usable_values
 from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora._qt.propagation_view import PropagationView
 from napari_sam_lora._qt.review import Review
 from napari_sam_lora._qt.settings import Remembered
+from napari_sam_lora._qt.stack_range import stack_axes
 from napari_sam_lora._qt.widgets import Notice, action, chooser
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Proposal
@@ -46,14 +46,14 @@ class ResegmentBox(QWidget):
         self.way = chooser(WAYS, "What the model is shown of each object.")
         self.replay = action(
             "Segment again",
-            "Replay the prompts that you gave, with the model or adapter in use. Objects that you painted or approved "
+            "Use your prompts again, with the model or adapter in use. Objects that you painted or approved "
             "stay as they are, and nothing is changed before you have seen it.",
             self._replay,
         )
         self.refine = action("Refine labels", "Segment objects without prompts again.", self._refine)
         self.stack = action(
             "Segment the whole stack again",
-            "Replay your prompts with the model or adapter in use, then propagate all objects anew from plane to "
+            "Use your prompts again with the model or adapter in use, then propagate all objects anew from plane to "
             "plane, with the settings of “Propagate through the stack”. What you painted or approved stays, planes "
             "marked as complete are skipped, and nothing is changed before you have seen it.",
             self._stack,
@@ -107,7 +107,7 @@ class ResegmentBox(QWidget):
     def _refresh(self, *_: object) -> None:
         ready = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))
         idle = not self.is_busy and not self.review.is_open and not self.desk.is_busy
-        self.stack.setVisible(is_stack(self._controller))
+        self.stack.setVisible(bool(stack_axes(self._controller)))
         self.stack.setEnabled(self._controller.target is not None and idle)
         self.busy.setVisible(self.is_busy)
         for widget in (self.replay, self.refine, self.scope, self.way):
@@ -134,10 +134,11 @@ class ResegmentBox(QWidget):
         self._begin(ask)
 
     def _stack(self) -> None:
-        plane = self._controller.plane
-        if plane is not None:
+        plane, axes = self._controller.plane, stack_axes(self._controller)
+        if plane is not None and axes:
             self.state.say("")
-            self.desk.start(Request(plane, values=remembered_values(Remembered("propagation")), whole_stack=True))
+            values = usable_values(Remembered("propagation").read()) | {"direction": "both"}
+            self.desk.start(Request(plane, axis=axes[-1], values=values, whole_stack=True))
 
     def _planes(self) -> list[PlaneKey] | None:
         """The plane that is shown, or None for all."""

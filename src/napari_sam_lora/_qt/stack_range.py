@@ -12,6 +12,15 @@ from napari_sam_lora._qt.layers import data_shape
 from napari_sam_lora._qt.parts import row
 
 
+def stack_axes(controller: Controller) -> list[int]:
+    """Positions in ``plane.index`` of axes with several planes; the last one is the usual one to propagate along."""
+    plane, layer = controller.plane, controller.image_layer
+    if plane is None or layer is None:
+        return []
+    shape = data_shape(layer)
+    return [place for place, axis in enumerate(plane.other_axes) if shape[axis] > 1]
+
+
 class StackRange(QObject):
     """The axis, shown where there are several, and the first and last plane; two rows of a form.
 
@@ -35,7 +44,7 @@ class StackRange(QObject):
         self._controller = controller
         self._known: Any = None
         self._axes: list[int] = []
-        self.length = 0
+        self._length = 0
         self.along = QComboBox()
         self.along.setToolTip("Along which axis of the image")
         self.along.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -45,6 +54,11 @@ class StackRange(QObject):
         rows.insertRow(place, self._axis_words, self.along)
         rows.insertRow(place + 1, "Planes", row(self.first, QLabel("to"), self.last))
         self.refresh()
+
+    @property
+    def length(self) -> int:
+        """Planes along the axis; 0 while none is shown."""
+        return 0 if self._controller.plane is None else self._length
 
     @property
     def axis(self) -> int:
@@ -59,18 +73,17 @@ class StackRange(QObject):
         return first, last
 
     def refresh(self) -> None:
-        """Follow the image and the view; what was chosen stays while both are the same."""
+        """Follow the image and the view; what was chosen stays while both are the same, and while it is seen in 3-D."""
         controller = self._controller
         plane, layer = controller.plane, controller.image_layer
         if plane is None or layer is None:
-            self._known, self._axes, self.length = None, [], 0
             return
         shape = data_shape(layer)
         known = (controller.image, plane.axes, shape)
         if known == self._known:
             return
         self._known = known
-        self._axes = [place for place, axis in enumerate(plane.other_axes) if shape[axis] > 1]
+        self._axes = stack_axes(controller)
         names = [str(layer.axis_labels[plane.other_axes[place]]) for place in self._axes]
         blocker = QSignalBlocker(self.along)
         self.along.clear()
@@ -85,12 +98,12 @@ class StackRange(QObject):
         """The whole stack."""
         plane, layer = self._controller.plane, self._controller.image_layer
         if plane is None or layer is None or not self._axes:
-            self.length = 1 if plane is not None else 0
+            self._length = 1
             return
-        self.length = data_shape(layer)[plane.other_axes[self.axis]]
-        for field, value in ((self.first, 0), (self.last, self.length - 1)):
+        self._length = data_shape(layer)[plane.other_axes[self.axis]]
+        for field, value in ((self.first, 0), (self.last, self._length - 1)):
             blocker = QSignalBlocker(field)
-            field.setRange(0, self.length - 1)
+            field.setRange(0, self._length - 1)
             field.setValue(value)
             blocker.unblock()
 

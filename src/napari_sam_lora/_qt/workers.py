@@ -75,7 +75,7 @@ class ProgressBars:
         "model": "Downloading the model (MB)",
         "everything": "Finding all objects",
         "resegment": "Segmenting again",
-        "propagate": "Following objects",
+        "propagate": "Propagating objects",
     }
 
     def __init__(self) -> None:

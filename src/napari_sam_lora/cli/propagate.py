@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from napari_sam_lora.stacks.config import PropagationConfig  # noqa: PLC0415  torch is imported when it is needed
 
     parser.add_argument(
-        "--propagate", action="store_true", help="follow objects through stacks, from --prompts or --seeds"
+        "--propagate", action="store_true", help="propagate objects through stacks, from --prompts or --seeds"
     )
     parser.add_argument(
         "--seeds",

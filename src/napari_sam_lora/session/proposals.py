@@ -111,7 +111,7 @@ def plan_apply(
             next_id = max(next_id, label + 1)
             known = changed.get(label) or records.get(label) or ObjectRecord(label)
             changed[label] = _applied(known, change, proposal)
-    done = {"everything": "Added", "propagated": "Followed"}.get(proposal.origin, "Changed")
+    done = {"everything": "Added", "propagated": "Propagated"}.get(proposal.origin, "Changed")
     said = f"{done} {len(changed)} object{'s' * (len(changed) > 1)}" if changed else "Nothing was changed"
     note = f"; {left} were left as they are, because they have changed since or have no free pixels" if left else ""
     return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
