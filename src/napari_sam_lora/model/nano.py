@@ -7,7 +7,7 @@ It differs from SAM in four places, none of which changes a call:
   the low-resolution mask, where SAM draws masks only;
 * the positional frequencies of prompts span several scales;
 * detail of the image and the drawn prompts, at half the resolution of the model input, are packed into channels behind
-  the tokens and behind the dense prompt embedding, for a hourglass of convolutions that refines the decoder's masks
+  the tokens and behind the dense prompt embedding, for an hourglass of convolutions that refines the decoder's masks
   (`nano_refine`). So an embedding has 256 channels, of which 128 are tokens.
 """
 
