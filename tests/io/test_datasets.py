@@ -208,3 +208,19 @@ def test_a_plane_without_its_number_is_refused(number: str, tmp_path: Path) -> N
     (tmp_path / "set.csv").write_text(f"image,labels,stack,plane\na.png,a.png,em,{number}\n")
     with pytest.raises(InputError, match=r"set\.csv, line 2: a plane of a stack needs its number"):
         read_dataset(tmp_path / "set.csv")
+
+
+@pytest.mark.parametrize("axes", ["0", "0 1 2", "1 1", "0 3", "-1 0", "0,1", "y x"])
+def test_axes_that_a_plane_cannot_have_are_refused_in_their_own_words(axes: str, tmp_path: Path) -> None:
+    _write(tmp_path / "a.png", _plane(1))
+    table = tmp_path / "set.csv"
+    table.write_text(f'image,labels,stack,plane,axes\na.png,a.png,em,4,0 2\na.png,a.png,em,4,"{axes}"\n')
+    with pytest.raises(InputError, match=rf"set\.csv, line 3: the column axes says '{axes}'.*two .* from 0 to 2"):
+        read_dataset(table)
+
+
+def test_a_table_says_which_axes_of_a_stack_a_plane_has(tmp_path: Path) -> None:
+    _write(tmp_path / "a.png", _plane(1))
+    (tmp_path / "set.csv").write_text("image,labels,stack,plane,axes\na.png,a.png,em,4,2 0\na.png,a.png,em,4,\n")
+    positions = [pair[3] for pair in read_dataset(tmp_path / "set.csv").pairs]
+    assert positions == [StackPosition("em", (4,), (2, 0)), StackPosition("em", (4,), (1, 2))]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
-from napari_sam_lora.io.csv_rows import read_table
+from napari_sam_lora.io.csv_rows import read_table, stack_position
 from napari_sam_lora.io.given import read_given
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
 from napari_sam_lora.prompts import Prompts
@@ -185,24 +185,12 @@ def _table(path: Path, axes: str | None) -> list[_Entry]:
         if not row.get("image") or not labels:
             raise InputError(f"{path.name}, line {line}: a row needs a path in the columns image and labels.")
         reader = partial(_labels_of_file, path.parent / labels, axes)
-        place = _place_in_table(row, f"{path.name}, line {line}")
+        place = stack_position(row, f"{path.name}, line {line}")
         given = path.parent / row["prompts"] if row.get("prompts") else None
         entries.append(_Entry(path.parent / row["image"], reader, place, given))
     if not entries:
         raise InputError(f"{path.name} holds no rows; its columns are image and labels.")
     return entries
-
-
-def _place_in_table(row: dict[str, str], where: str) -> StackPosition | None:
-    """The position of a plane that is a file of its own."""
-    if not row.get("stack"):
-        return None
-    numbers = row.get("plane", "").removesuffix(".0").split()  # programs write 7.0 where some rows have none
-    axes = row.get("axes", "").split()
-    if not numbers or not all(number.isdecimal() for number in (*numbers, *axes)) or len(axes) not in (0, 2):
-        raise InputError(f"{where}: a plane of a stack needs its number, from 0, in the column plane.")
-    vertical, horizontal = map(int, axes or ("0", "0"))
-    return StackPosition(row["stack"], tuple(map(int, numbers)), (vertical, horizontal) if axes else None)
 
 
 def _coco(path: Path, image_folder: Path | None, classes: bool) -> tuple[list[_Entry], list[str]]:
