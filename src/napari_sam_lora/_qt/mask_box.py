@@ -67,7 +67,7 @@ class MaskBox(QWidget):
         for number, made in enumerate(self._candidates):
             made.setEnabled(there)
             made.setChecked(options.candidate == number)
-            score = "" if preview is None or not there else f" · {min(preview.candidate_scores[-1, number], 1):.2f}"
+            score = "" if preview is None or not there else f" · {preview.candidate_scores[-1, number]:.2f}"
             made.setText(f"{number + 1}{score}")
         self._state.setText(self._words())
         for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
@@ -88,7 +88,7 @@ class MaskBox(QWidget):
         if not len(preview):
             return "Draw something that lies inside the object too."
         if len(preview) == 1:
-            return f"{int(preview.masks[0].sum())} pixels, the model is {min(preview.scores[0], 1):.0%} sure."
+            return f"{int(preview.masks[0].sum())} pixels, the model is {preview.scores[0]:.0%} sure."
         return f"{len(preview)} objects."
 
     def _lay_out(self) -> None:

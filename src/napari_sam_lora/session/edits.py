@@ -228,7 +228,7 @@ def _committed(
     stored = StoredPrompts(preview.rows[row], preview.options)
     if known is None:
         known = ObjectRecord(label, policy.class_id, origin="prompted")
-    known = replace(known, score=min(float(preview.scores[row]), 1.0), adapter=preview.adapter)
+    known = replace(known, score=float(preview.scores[row]), adapter=preview.adapter)
     return with_prompts(known, preview.plane, [stored])
 
 

@@ -72,7 +72,7 @@ class Preview:
         Its number in the draft.
     masks : bool (n, y, x)
     scores : float32 (n,)
-        Predicted IoU.
+        Predicted IoU; 1 where the model predicts more.
     candidates : bool (n, 3, y, x)
         At the same threshold, not filled or cleaned.
     candidate_scores : float32 (n, 3)
@@ -139,9 +139,9 @@ def clean(mask: NDArray[np.bool_], options: MaskOptions) -> NDArray[np.bool_]:
 
 
 def _choose(result: Result, place: int, options: MaskOptions) -> RowMask:
-    candidates, scores = result.candidates[place], result.candidate_scores[place]
+    candidates, scores = result.candidates[place], np.minimum(result.candidate_scores[place], 1)
     if options.candidate == "auto":
         mask, score = result.masks[place], result.scores[place]
     else:
         mask, score = candidates[options.candidate], scores[options.candidate]
-    return RowMask(clean(mask, options), float(score), candidates, scores)
+    return RowMask(clean(mask, options), min(float(score), 1.0), candidates, scores)

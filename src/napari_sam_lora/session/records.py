@@ -37,7 +37,7 @@ class ObjectRecord:
     origins : mapping of PlaneKey to str
         Planes, without an image, in which it has another origin, such as "propagated".
     score : float
-        Predicted IoU of the last mask; NaN if it was never predicted.
+        Predicted IoU of the last mask; NaN if it was never predicted. More than 1, as models may predict, becomes 1.
     approved : bool
         Approved objects are left alone by re-segmentation.
     prompts : mapping of PlaneKey to tuple of StoredPrompts
@@ -54,6 +54,9 @@ class ObjectRecord:
     prompts: Mapping[PlaneKey, tuple[StoredPrompts, ...]] = field(default_factory=lambda: MappingProxyType({}))
     adapter: str = ""
     origins: Mapping[PlaneKey, Origin] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", min(self.score, 1.0))  # NaN stays
 
     def origin_in(self, plane: PlaneKey) -> Origin:
         """Where its pixels in a plane are from."""
