@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.lora.layers import Adapted, LoRAConv2d, LoRALinear, LoRAQKV
+from napari_sam_lora.lora.layers import Adapted
 from napari_sam_lora.model.input_size import native_positions
 
 _ENDINGS = (".pth", ".pt", ".safetensors")
@@ -51,7 +51,7 @@ class MergedLayer(nn.Module):
 def merge(tree: Sam) -> None:
     """Fold the low-rank layers of an adapted tree into plain ones, in place; the base's tensors are not touched."""
     for name, module in list(tree.named_modules()):
-        if isinstance(module, (LoRALinear, LoRAQKV, LoRAConv2d)):
+        if isinstance(module, Adapted):
             _replace(tree, name, MergedLayer(module))
 
 
@@ -83,7 +83,7 @@ def merged_state(tree: Sam) -> dict[str, Tensor]:
         if ".lora." not in name
     }
     for name, module in tree.named_modules():
-        if isinstance(module, (LoRALinear, LoRAQKV, LoRAConv2d)):
+        if isinstance(module, Adapted):
             state[f"{name}.weight"] = module.merged_weight().detach().cpu()
         elif isinstance(module, MergedLayer):
             state[f"{name}.weight"] = module.adapted.merged_weight().detach().cpu()
