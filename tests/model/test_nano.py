@@ -85,6 +85,19 @@ def test_clicks_of_both_labels_are_drawn_apart_and_padding_not_at_all(encoder: D
     assert not drawn[2:].any()
 
 
+def test_clicks_are_drawn_wide_too_and_apart(encoder: DensePromptEncoder) -> None:
+    points = _points((21.0, 31.0, 1), (221.0, 31.0, 0), (128.0, 128.0, -1))
+    like = torch.zeros(1, 5, 128, 128)
+    wide = encoder.draw_wide(points, like)[0]
+    # The middle of a pixel at 21 is at 21.5 / 2 = 10.75 of the mask, and that of mask pixel (15, 10) at (15.5, 10.5).
+    torch.testing.assert_close(
+        wide[:, 15, 10 + 24], torch.exp(-torch.tensor([23.75, 76.25]).hypot(torch.tensor(0.25)) / 24)
+    )
+    assert not encoder.draw_wide(None, like).any()
+    assert encoder.draw_wide(_points((128.0, 128.0, -1)), like).shape == (1, 2, 128, 128)
+    assert not encoder.draw_wide(_points((128.0, 128.0, -1)), like).any()
+
+
 def test_a_box_is_drawn_filled_and_half_pixels_count_half(encoder: DensePromptEncoder) -> None:
     # x from 20 to 61, y from 40 to 120: in mask pixels 10 to 30.5 and 20 to 60.
     drawn = encoder.draw(None, torch.tensor([[20.0, 40.0, 61.0, 120.0]]), None)[0]

@@ -140,9 +140,7 @@ class DensePromptEncoder(PromptEncoder):
         y, x, scale = self._grid(device)
         drawn = torch.zeros(batch, 5, *self.mask_input_size, device=device)
         if points is not None:
-            blob = torch.exp(-self._squared_distances(points[0]) / 8)
-            drawn[:, 0] = (blob * (points[1] == 1)[..., None, None]).amax(1)
-            drawn[:, 1] = (blob * (points[1] == 0)[..., None, None]).amax(1)
+            drawn[:, :2] = _signed(torch.exp(-self._squared_distances(points[0]) / 8), points[1])
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2) * scale
             (x0, y0), (x1, y1) = (corner[..., None, None].unbind(1) for corner in corners.unbind(1))
@@ -156,12 +154,9 @@ class DensePromptEncoder(PromptEncoder):
 
     def draw_wide(self, points: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
         """Draw the positive and the negative clicks of n objects as blobs that reach far, (n, 2, 4 h, 4 w)."""
-        drawn = torch.zeros_like(like[:, :2])
-        if points is not None:
-            blob = torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB)
-            drawn[:, 0] = (blob * (points[1] == 1)[..., None, None]).amax(1)
-            drawn[:, 1] = (blob * (points[1] == 0)[..., None, None]).amax(1)
-        return drawn
+        if points is None:
+            return torch.zeros_like(like[:, :2])
+        return _signed(torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB), points[1])
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Middles of the mask pixels, (h, 1) and (1, w), and mask pixels to an input pixel in x and y, (2,)."""
@@ -175,6 +170,11 @@ class DensePromptEncoder(PromptEncoder):
         y, x, scale = self._grid(points.device)
         centre = (points + 0.5) * scale  # SAM's shift to the middle of a pixel
         return (y - centre[..., 1, None, None]) ** 2 + (x - centre[..., 0, None, None]) ** 2
+
+
+def _signed(blobs: Tensor, labels: Tensor) -> Tensor:
+    """Blobs (n, k, h, w) of points with labels (n, k), as one drawing of the positive and one of the negative ones."""
+    return torch.stack([(blobs * (labels == label)[..., None, None]).amax(1) for label in (1, 0)], 1)
 
 
 def _overlap(centre: Tensor, low: Tensor, high: Tensor) -> Tensor:
