@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from qtpy.compat import isalive
+from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.project_box import ProjectBox
@@ -18,6 +20,7 @@ from napari_sam_lora._qt.project_desk import ProjectDesk, project_desk_of
 from napari_sam_lora._qt.settings import Preferences, save_preferences
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session.project_files import read_manifest
+from napari_sam_lora.session.project_images import FoundImage, ImageReference
 from napari_sam_lora.session.project_opening import open_project
 from napari_sam_lora.session.recovery import Recovery
 
@@ -248,6 +251,71 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
     assert readers[0] is not threading.main_thread()  # torch is imported there, which would stop the window
     assert [entry.name for entry in entries()] == ["nuclei"]
     assert states[:2] == ["Opening p …", ""]
+
+
+def test_a_project_that_is_opened_once_more_has_the_last_changes(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    desk = project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    desk.save(tmp_path / "p")
+    _wait_for_labels(tmp_path / "p", qtbot)
+    first = controller.target_layer
+    first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    desk.open(tmp_path / "p" / ".." / "p", _leave_out)
+    assert controller.target_layer is not first
+    np.testing.assert_array_equal(controller.target_layer.data, first.data)  # type: ignore[union-attr]
+
+
+def test_a_project_is_opened_as_it_is_when_its_adapters_are_read(
+    controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    model = controller.session.model
+    assert model is not None
+    controller.session.adapters.add(made_adapter(base_hash=model.loaded.weights_hash), "nuclei")
+    controller.session.activate("nuclei")
+    desk = project_desk_of(controller)
+    _commit(controller, cell, settle, qtbot)
+    desk.save(tmp_path / "p")
+    _wait_for_labels(tmp_path / "p", qtbot)
+    first = controller.target_layer
+    desk.open(tmp_path / "p", _leave_out)
+    first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    qtbot.waitUntil(lambda: controller.target_layer is not first, timeout=WAIT_MS)
+    assert controller.target_layer.data[0, 0] == 9  # type: ignore[union-attr]
+
+
+def test_what_is_no_project_is_refused_at_once(
+    controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.hub.show_warning", told.append)
+    desk = project_desk_of(controller)
+    desk.open(tmp_path, _leave_out)
+    (words,) = told
+    assert "is not a project" in words
+    assert desk.folder is None
+
+
+def test_a_panel_that_was_closed_while_a_project_was_read_can_still_ask(
+    controller: Controller, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = ProjectBox(controller)
+    ask = box.ask
+    parents: list[Any] = []
+
+    def choose(parent: Any, *_: Any) -> tuple[str, str]:
+        parents.append(parent)
+        return str(tmp_path / "found.tif"), ""
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", choose)
+    found = FoundImage(ImageReference("id", "cells", "gone.tif", "", "", (9, 9), (1.0, 1.0)), None, "missing")
+    assert ask(found) == tmp_path / "found.tif"
+    box.deleteLater()
+    qtbot.waitUntil(lambda: not isalive(box), timeout=WAIT_MS)
+    assert ask(found) == tmp_path / "found.tif"
+    assert parents[0] is box
+    assert parents[1] is None
 
 
 def test_a_folder_of_other_things_is_refused_and_saving_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari.utils.notifications import show_info
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
@@ -54,11 +55,12 @@ class ProjectBox(QWidget):
         self.export.setEnabled(self._controller.target_layer is not None)
 
     def ask(self, found: FoundImage) -> Path | None:
-        """Ask for an image that has changed or is missing."""
+        """Ask for an image that has changed or is missing; the panel may have been closed meanwhile."""
+        parent = self if isalive(self) else None
         if found.state == "changed" and found.path is not None:
-            answer = QMessageBox.question(self, "The image has changed", f"{found.question}\n\nOpen it all the same?")
+            answer = QMessageBox.question(parent, "The image has changed", f"{found.question}\n\nOpen it all the same?")
             return found.path if answer == QMessageBox.StandardButton.Yes else None
-        path, _ = QFileDialog.getOpenFileName(self, found.question, "", "All files (*)")
+        path, _ = QFileDialog.getOpenFileName(parent, found.question, "", "All files (*)")
         return Path(path) if path else None
 
     def _restore(self) -> None:

@@ -13,9 +13,11 @@ from napari_sam_lora._qt.background import Background
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.project_layers import Ask, extras_of, lay_out
 from napari_sam_lora._qt.settings import preferences
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session import Session
 from napari_sam_lora.session.project import ProjectSaver
+from napari_sam_lora.session.project_files import read_manifest
 from napari_sam_lora.session.project_opening import Project, active_adapter, history_of, open_project
 from napari_sam_lora.session.project_snapshot import Extras
 from napari_sam_lora.session.recovery import Recovery, Unfinished
@@ -97,23 +99,24 @@ class ProjectDesk(QObject):
     def open(self, folder: Path, ask: Ask) -> None:
         """Open a project in the viewer, and go on with it; adapters are read in the background before that."""
         with self._controller.told():
-            project = open_project(folder)
-            if not project.manifest["adapters"]:
-                self._go_on(project, folder, ask)
+            if not read_manifest(folder)["adapters"]:
+                self._go_on(folder, ask)
                 return
             self._say_opening(f"Opening {folder.name} …")
             self._reads.in_background(
                 "project",
                 lambda token: _ready_for_adapters(self._controller.session),
-                lambda _: self._go_on(project, folder, ask),
+                lambda _: self._go_on(folder, ask),
                 self,
                 failed=lambda: self._say_opening(""),
             )
 
-    def _go_on(self, project: Project, folder: Path, ask: Ask) -> None:
-        """Lay a project out and save there from now on."""
+    def _go_on(self, folder: Path, ask: Ask) -> None:
+        """Lay a project out as it is now, and save there from now on."""
         with self._controller.told():
             self._say_opening("")
+            self._finish_saving(folder)
+            project = open_project(folder)
             history = () if self._saver is None else self._saver.history
             self._stop()
             is_own = folder.parent == self._recovery.root
@@ -126,6 +129,13 @@ class ProjectDesk(QObject):
             self._load_model(project)
             if problems:
                 show_warning("\n".join(problems))
+
+    def _finish_saving(self, folder: Path) -> None:
+        """What has changed in a project that is to be opened once more is to be in it."""
+        if self._saver is not None and self._saver.folder.resolve() == folder.resolve():
+            self._controller.flush()
+            if not self._saver.flush(CLOSE_SECONDS):
+                raise InputError(f"{folder} cannot be opened: its last changes could not be saved there.")
 
     def restore(self, offered: Unfinished, ask: Ask) -> None:
         """Open a session that is offered."""
