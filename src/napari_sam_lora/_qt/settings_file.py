@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def write_settings(
 ) -> Path:
     """Write the file, and if planes are given all that a run needs of them into a folder beside it.
 
+    If that is cancelled or fails, everything is as it was.
+
     Parameters
     ----------
     path : Path
@@ -70,29 +73,61 @@ def write_settings(
         encoder = model.loaded.sam.image_encoder
         content["model"] = {"name": model.name, "input_size": int(encoder.img_size)}
         content["preprocessing"] = _window(model)
+    folder = path.with_name(f"{path.stem}_data")
     if planes:
-        folder = path.with_name(f"{path.stem}_data")
-        table = write_planes(token, folder, planes, with_prompts=values.get("labels", "instances") == "instances")
-        content["data"] = {"path": f"{folder.name}/{table.name}"}
+        content["data"] = {"path": f"{folder.name}/{TABLE}"}
         if held_out:
             content["data"]["held_out"] = list(held_out)
         if start is not None:
-            start.save(folder / START)
             content.setdefault("model", {})["start"] = f"{folder.name}/{START}"
     content["training"] = _plain(values)
     content["output"] = {"adapter": f"{path.stem}.safetensors"}
     with atomic_path(path) as temporary:
         temporary.write_text(NOTE + yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        if planes:
+            write_planes(token, folder, planes, values.get("labels", "instances") == "instances", start)
     return path
 
 
-def write_planes(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], with_prompts: bool = True) -> Path:
+def write_planes(
+    token: CancelToken,
+    folder: Path,
+    planes: Sequence[TrainingPlane],
+    with_prompts: bool = True,
+    start: Adapter | None = None,
+) -> Path:
     """Write images, labels and prompts, and a table of them in the order in which they are trained on.
 
-    Every pixel and type stays as it is. Returns the table, see `read_dataset`.
+    Every pixel and type stays as it is. Returns the table, see `read_dataset`. The folder appears when all is in it:
+    a save that is cancelled or fails leaves nothing behind.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"The folder {folder} holds files already: choose another name, or empty it.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+        filled = Path(beside) / folder.name  # one more, for the outer one is nobody else's to read
+        filled.mkdir()
+        _fill(token, filled, planes, with_prompts)
+        if start is not None:
+            start.save(filled / START)
+        token.check()
+        if folder.exists():
+            folder.rmdir()
+        filled.rename(folder)
+    return folder / TABLE
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], str]:
+    """Training settings of a YAML file, and the name of its model; empty if it names none."""
+    from napari_sam_lora.cli.settings import read_config  # noqa: PLC0415  imports torch
+    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+
+    found = read_config(path)
+    TrainConfig(**found["training"])
+    return found["training"], str(found["model"].get("name") or "")
+
+
+def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], with_prompts: bool) -> None:
     rows = []
     for number, plane in enumerate(planes):
         token.progress(number, len(planes))
@@ -113,17 +148,6 @@ def write_planes(token: CancelToken, folder: Path, planes: Sequence[TrainingPlan
         writer.writeheader()
         writer.writerows(rows)
     token.progress(len(planes), len(planes))
-    return folder / TABLE
-
-
-def read_settings(path: Path) -> tuple[dict[str, Any], str]:
-    """Training settings of a YAML file, and the name of its model; empty if it names none."""
-    from napari_sam_lora.cli.settings import read_config  # noqa: PLC0415  imports torch
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
-
-    found = read_config(path)
-    TrainConfig(**found["training"])
-    return found["training"], str(found["model"].get("name") or "")
 
 
 def _write_image(path: Path, pixels: NDArray[Any]) -> None:
