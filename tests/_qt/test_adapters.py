@@ -190,7 +190,7 @@ def test_alpha_is_asked_for_a_file_of_lora_vit(
     qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
     assert len(asked) == 1
     assert "With which alpha was it trained?" in asked[0]
-    assert asked[0].endswith(" 2")
+    assert asked[0].endswith("If unsure, keep the suggested number. 2")
     adapter = session.adapters.get("theirs")
     assert adapter.info.lora.blocks == (0, 3)
     addition = [value for name, value in adapter.tensors.items() if name.endswith("lora.q.b")]

@@ -80,7 +80,7 @@ class AlphaQuestion:
         """With the alpha that the user gives; None if the user gives up. That of most trainings is suggested."""
         words = (
             f"{self.path.name} is a file of LoRA-ViT, of rank {self.rank}. "
-            "With which alpha was it trained? (It is often the rank.)"
+            "With which alpha was it trained? (It is often the rank.) If unsure, keep the suggested number."
         )
         alpha, is_sure = QInputDialog.getInt(parent, "Which alpha?", words, self.rank, self.rank, LARGEST_ALPHA)
         return replace(self.known, alpha=float(alpha)) if is_sure else None
