@@ -60,7 +60,7 @@ class Run:
     small : float
         Share of the steps in which small views are seen.
     bfloat16 : bool
-        Compute in bfloat16 where that is safe, which halves the time on processors that know it.
+        Compute in bfloat16 where that is safe: for processors that know it.
     """
 
     def __init__(
