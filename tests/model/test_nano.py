@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor
 
-from napari_sam_lora import Model
+from napari_sam_lora import Model, Prompts, load_model
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.nano import DensePromptEncoder, build_sam_nano
 
 POSITIVE, NEGATIVE, BOX, ELLIPSE, MASK = range(5)
@@ -55,6 +57,20 @@ def test_it_takes_256_pixels_to_32_x_32_tokens_and_128_x_128_logits(nano: Model)
     assert sam.image_encoder(torch.zeros(1, 3, 256, 256)).shape == (1, 256, 32, 32)
     assert tuple(sam.prompt_encoder.mask_input_size) == (128, 128)
     assert build_sam_nano(128).eval().image_encoder(torch.zeros(1, 3, 128, 128)).shape == (1, 256, 16, 16)
+
+
+@pytest.mark.parametrize("size", [8, 72, 264])
+def test_it_runs_at_any_multiple_of_eight_pixels(size: int) -> None:
+    model = load_model("sam_nano", device="cpu", input_size=size)
+    plane = np.random.default_rng(0).integers(0, 256, (90, 120), np.uint8)
+    result = model.segment(model.encode(plane), Prompts(boxes=[[20, 30, 60, 70]], points=[[[40, 50]]]))
+    assert result.masks.shape == (1, 90, 120)
+    assert np.isfinite(result.scores).all()
+
+
+def test_another_input_size_is_refused() -> None:
+    with pytest.raises(InputError, match="multiple of 8, not 260"):
+        load_model("sam_nano", device="cpu", input_size=260)
 
 
 @pytest.mark.parametrize(("label", "channel"), [(1, POSITIVE), (0, NEGATIVE)])

@@ -188,7 +188,7 @@ def build_sam_nano(input_size: int = INPUT_SIZE, *, seed: int = 0) -> Sam:
     Parameters
     ----------
     input_size : int
-        Side of the square model input in pixels, a multiple of 64.
+        Side of the square model input in pixels, a multiple of 8.
     seed : int
         Seeds the initial weights and the positional frequencies.
 
