@@ -156,7 +156,8 @@ class DensePromptEncoder(PromptEncoder):
         """Draw the positive and the negative clicks of n objects as blobs that reach far, (n, 2, 4 h, 4 w)."""
         if points is None:
             return torch.zeros_like(like[:, :2])
-        return _signed(torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB), points[1])
+        blobs = torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB)
+        return _signed(blobs, points[1]).to(like)  # points of everything mode are float64
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Middles of the mask pixels, (h, 1) and (1, w), and mask pixels to an input pixel in x and y, (2,)."""
