@@ -17,16 +17,13 @@ from napari_sam_lora.files import atomic_path
 from napari_sam_lora.io.medical import need
 from napari_sam_lora.io.output import id_type
 from napari_sam_lora.io.placement import Placement, layer_affine, placement_of, world_to_ras
+from napari_sam_lora.io.units import MICROMETRES, length_unit
 
 ENDINGS = (".nii", ".nii.gz")
 _LABEL_INTENT = 1002
 _LARGEST_SIDE = 32767  # of NIfTI-1; longer sides need NIfTI-2
 _SPACE = {"meter": "m", "mm": "mm", "micron": "um"}
-_SPACE_NAMES = {
-    "meter": ("m", "meter"),
-    "mm": ("mm", "millimeter"),
-    "micron": ("um", "µm", "micrometer", "micron"),
-}
+_SPACE_CODES = {"m": "meter", "mm": "mm", "µm": "micron"}
 _TIME = {"sec": "s", "msec": "ms", "usec": "us"}
 
 
@@ -124,7 +121,7 @@ def write_nifti(
     if kept is not None and kept.shown_shape == placed.shape[-3:]:
         stored, affine = kept.store(placed), np.asarray(kept.affine)
     else:
-        stored, affine = placed.T, world_to_ras(layer_affine(given, 3))
+        stored, affine = placed.T, world_to_ras(_in_one_unit(layer_affine(given, 3), given))
     values = stored.astype(id_type(labels))
     kind = nibabel.Nifti1Image if max(stored.shape) <= _LARGEST_SIDE else nibabel.Nifti2Image
     image = kind(values, None if header is not None else affine, header, dtype=values.dtype)
@@ -133,6 +130,21 @@ def write_nifti(
     with atomic_path(target) as temporary, opener(temporary, "wb") as stream:
         image.to_stream(stream)
     return target
+
+
+def _unit_of(attributes: Mapping[str, Any]) -> str:
+    """The unit that NIfTI has for a layer's: µm and smaller are told in µm, larger ones in mm; empty if unknown."""
+    units = list(attributes.get("units") or ())
+    unit = length_unit(units[-1]) if units else ""
+    return unit if unit in ("", "m") else "µm" if MICROMETRES[unit] <= 1 else "mm"
+
+
+def _in_one_unit(affine: NDArray[np.float64], attributes: Mapping[str, Any]) -> NDArray[np.float64]:
+    """An affine to napari's world, whose axes have units of their own, as one to z, y, x in the file's unit."""
+    unit = _unit_of(attributes)
+    units = [length_unit(one) for one in ["", "", "", *(attributes.get("units") or ())][-3:]]
+    factors = [MICROMETRES[one] / MICROMETRES[unit] if unit and one else 1.0 for one in units]
+    return np.diag([*factors, 1.0]) @ affine
 
 
 def _header(nibabel: Any, placement: Placement) -> Any:
@@ -153,12 +165,10 @@ def _describe(image: Any, affine: NDArray[np.float64], attributes: Mapping[str, 
     header.set_slope_inter(1, 0)
     header.set_intent("label")
     more = image.ndim - 3
-    units = [str(unit) for unit in attributes.get("units") or ()]
     if is_new:
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1, strip_shears=True)
-        space = next((code for code, names in _SPACE_NAMES.items() if units and units[-1] in names), "unknown")
-        header.set_xyzt_units(space, "sec" if more else None)
+        header.set_xyzt_units(_SPACE_CODES.get(_unit_of(attributes), "unknown"), "sec" if more else None)
     scale = np.atleast_1d(attributes.get("scale", ()))
     if more and len(scale) >= image.ndim:
         steps = [abs(float(step)) for step in scale[-4 : -4 - more : -1]]

@@ -14,23 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-
-_MICROMETRES = {
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "um": 1.0,
-    "µm": 1.0,
-    "μm": 1.0,
-    "micron": 1.0,
-    "micrometer": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "m": 1e6,
-    "meter": 1e6,
-    "inch": 25400.0,
-}
+from napari_sam_lora.io.units import MICROMETRES, SECONDS, length_unit, time_unit
 
 
 @dataclass(frozen=True)
@@ -40,41 +24,48 @@ class PixelSize:
     Attributes
     ----------
     sides : tuple of float
-        z, y, x; z is 1 where there is none.
+        z, y, x, all in one unit; z is 1 where there is none.
     unit : str
-        Such as "µm" or "mm"; empty or "pixel" if it is not known.
+        Such as "µm" or "mm"; empty if it is not known.
+    has_depth : bool
+        Whether the axis before y is a depth, and not time or the number of an image.
+    interval : float
+        Seconds between points in time; 0 if they are not known.
     """
 
     sides: tuple[float, float, float]
     unit: str = ""
+    has_depth: bool = True
+    interval: float = 0.0
 
     @classmethod
     def of_layer(cls, attributes: Mapping[str, Any]) -> PixelSize:
-        """Of the ``scale`` and ``units`` of a napari layer; (z, y, x) are its last axes."""
+        """Of the ``scale``, ``units`` and ``axis_labels`` of a napari layer; y and x are its last axes."""
         scale = [abs(float(step)) for step in np.atleast_1d(attributes.get("scale", ()))]
-        sides = [1.0] * (3 - len(scale)) + scale[-3:]
+        scale = [1.0] * (3 - len(scale)) + scale
         units = [str(unit) for unit in attributes.get("units") or ()]
-        unit = units[-1] if units and len(set(units[-2:])) == 1 else ""
-        if len(units) > 2 and units[-3] != unit:  # a time step, or the number of an image
-            sides[0] = 1.0
-        return cls((sides[0], sides[1], sides[2]), "" if unit in ("pixel", "px") else _short(unit))
+        lengths = [length_unit(unit) for unit in ["", "", "", *units][-3:]]
+        names = ["", *(str(name).lower() for name in attributes.get("axis_labels") or ())]
+        times = [time_unit(unit) for unit in units]
+        unit = lengths[2] if lengths[1] else ""
+        is_time = bool(times[-3:-2] and times[-3]) or names[-3:-2] in (["t"], ["time"])
+        has_depth = not is_time and (bool(lengths[0]) or not unit)
+        factors = [MICROMETRES[one] / MICROMETRES[unit] if unit and one else 1.0 for one in lengths]
+        z, y, x = (step * factor for step, factor in zip(scale[-3:], factors, strict=True))
+        at = next((number for number, time in enumerate(times) if time), None)
+        interval = 0.0 if at is None else scale[len(scale) - len(times) + at] * SECONDS[times[at]]
+        return cls((z if has_depth else 1.0, y, x), unit, has_depth, interval)
 
     @property
     def is_known(self) -> bool:
         """Whether these are lengths, not counts of pixels."""
-        return self.unit in _MICROMETRES
+        return self.unit in MICROMETRES
 
     @property
     def micrometres(self) -> tuple[float, float, float]:
         """The same in µm; as it is if the unit is not known."""
-        factor = _MICROMETRES.get(self.unit, 1.0)
+        factor = MICROMETRES.get(self.unit, 1.0)
         return tuple(side * factor for side in self.sides)  # type: ignore[return-value]
-
-
-def _short(unit: str) -> str:
-    return {"micrometer": "µm", "micron": "µm", "um": "µm", "millimeter": "mm", "nanometer": "nm", "meter": "m"}.get(
-        unit, unit
-    )
 
 
 def id_type(labels: NDArray[np.integer[Any]]) -> np.dtype[Any]:

@@ -92,21 +92,22 @@ def measure_rows(
     Parameters
     ----------
     labels : int (..., y, x)
-        With more than one axis before y, x the last three are z, y, x.
+        With more than one axis before y, x the last three are z, y, x, or t, y, x if the size has no depth.
     size : PixelSize
     known : mapping of int to ObjectInfo, optional
 
     Returns
     -------
     list of dict
-        ``pixels``, ``area`` or ``volume`` with its unit, centroid and half-open box in pixels along all axes, and what
-        `ObjectInfo` says.
+        ``pixels``, ``area`` or ``volume`` with its unit (of all points in time together), centroid and half-open box in
+        pixels along all axes, and what `ObjectInfo` says.
     """
     ids, compact, counts = np.unique(labels, return_inverse=True, return_counts=True)
     compact = compact.reshape(labels.shape)
     places = ndi.find_objects(compact + 1)
-    names = [f"axis{axis}" for axis in range(labels.ndim - 3)] + ["z", "y", "x"][-min(labels.ndim, 3) :]
-    is_volume = labels.ndim >= 3
+    third = "z" if size.has_depth else "t"
+    names = [f"axis{axis}" for axis in range(labels.ndim - 3)] + [third, "y", "x"][-min(labels.ndim, 3) :]
+    is_volume = labels.ndim >= 3 and size.has_depth
     factor = float(np.prod(size.sides if is_volume else size.sides[1:]))
     unit = (size.unit if size.is_known else "pixel") + ("³" if is_volume else "²")
     rows = []

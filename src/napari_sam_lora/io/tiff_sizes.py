@@ -6,8 +6,9 @@ import math
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
+from napari_sam_lora.io.units import length_unit, time_unit
+
 _TAG_UNITS = {2: "inch", 3: "cm"}
-_IMAGEJ_UNITS = {"micron": "µm", "um": "µm", "\\u00b5m": "µm", "pixel": "", "pixels": "", "": ""}
 
 
 def pixel_sizes(file: Any) -> dict[str, tuple[float, str]]:
@@ -46,16 +47,13 @@ def _of_ome(file: Any) -> dict[str, tuple[float, str]]:
 
 def _of_imagej(file: Any) -> dict[str, tuple[float, str]]:
     described = file.imagej_metadata or {}
-    unit = str(described.get("unit", "")).strip()
-    unit = _IMAGEJ_UNITS.get(unit, unit)
-    if not unit:
-        return {}
+    unit = described.get("unit", "")
     found: dict[str, tuple[float, str]] = {}
     for axis, name in (("Y", "YResolution"), ("X", "XResolution")):
         _keep(found, axis, _per_pixel(file, name), unit)
     if found:
         _keep(found, "Z", described.get("spacing"), unit)
-    _keep(found, "T", described.get("finterval"), str(described.get("tunit", "s")))
+    _keep(found, "T", described.get("finterval"), described.get("tunit", "s"))
     return found
 
 
@@ -80,10 +78,12 @@ def _per_pixel(file: Any, name: str) -> float | None:
     return units / pixels if pixels else None
 
 
-def _keep(found: dict[str, tuple[float, str]], axis: str, value: Any, unit: str) -> None:
+def _keep(found: dict[str, tuple[float, str]], axis: str, value: Any, unit: Any) -> None:
+    """Keep a size if it is one, and in a unit that is known."""
+    symbol = time_unit(unit) if axis == "T" else length_unit(unit)
     try:
         size = float(value)
     except (TypeError, ValueError):
         return
-    if math.isfinite(size) and size > 0:
-        found[axis] = (size, unit)
+    if symbol and math.isfinite(size) and size > 0:
+        found[axis] = (size, symbol)

@@ -58,15 +58,31 @@ def attributes_of(path: Path) -> dict[str, Any]:
     if ending(path) in (".tif", ".tiff"):
         try:
             with tifffile.TiffFile(path) as file:
-                sizes = pixel_sizes(file)
+                series, sizes = file.series[0], pixel_sizes(file)
+                lengths = dict(zip(_axes_of(file), series.shape, strict=True))
         except Exception:  # whoever reads its pixels will say what is wrong
             return {}
-        known = [sizes.get(axis, (1.0, "")) for axis in "ZYX"]
-        return {"scale": [size for size, _ in known], "units": [unit for _, unit in known]} if sizes else {}
+        return _of_axes([axis for axis in lengths if axis not in "CSYX" and lengths[axis] > 1], sizes)
     if not path.is_dir() and not path.name.lower().endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)):
         return {}
-    names = ("scale", "translate", "affine", "units", "metadata")
+    names = ("scale", "translate", "affine", "units", "axis_labels", "metadata")
     return {name: value for name, value in read_layers(path)[0][1].items() if name in names}
+
+
+def _of_axes(before: Sequence[str], sizes: dict[str, tuple[float, str]]) -> dict[str, Any]:
+    """Attributes of a layer with these axes before Y and X."""
+    axes = (*before, "Y", "X")
+    known = [sizes.get(axis, (1.0, "pixel")) for axis in axes]
+    return {
+        "scale": [size for size, _ in known],
+        "units": tuple(unit for _, unit in known),
+        "axis_labels": _unique([axis.lower() if axis in "TZYX" else f"axis {axis}" for axis in axes]),
+    }
+
+
+def _axes_of(file: tifffile.TiffFile) -> str:
+    axes = str(file.series[0].axes)
+    return axes.replace("I", "Z") if file.is_imagej and "Z" not in axes else axes
 
 
 def _nifti_layers(path: Path) -> list[LayerData]:
@@ -135,20 +151,13 @@ def _tiff_layers(path: Path) -> list[LayerData]:
     kept = [axis for axis in others if data.shape[axes.index(axis)] > 1]
     order = [axes.index(axis) for axis in (*others, "Y", "X", *channels)]
     ordered = data.transpose(order)
-    spatial = (*kept, "Y", "X")
-    lengths = [data.shape[axes.index(axis)] for axis in (*spatial, *channels)]
+    lengths = [data.shape[axes.index(axis)] for axis in (*kept, "Y", "X", *channels)]
     ordered = ordered.reshape(lengths)
-    known = [sizes.get(axis, (1.0, "pixel")) for axis in spatial]
-    attributes: dict[str, Any] = {
-        "name": stem(path),
-        "scale": [size for size, _ in known],
-        "units": tuple(unit for _, unit in known),
-        "axis_labels": _unique([axis.lower() if axis in "TZYX" else f"axis {axis}" for axis in spatial]),
-    }
+    attributes = {"name": stem(path)} | _of_axes(kept, sizes)
     if not channels:
         return [_as_kind((ordered, attributes), looks_like_labels(path, ordered, wide=True))]
     if len(channels) > 1:
-        ordered = ordered.reshape(*lengths[: len(spatial)], -1)
+        ordered = ordered.reshape(*lengths[: len(kept) + 2], -1)
     if channels == ["S"] and ordered.shape[-1] in (3, 4) and ordered.dtype == np.uint8:
         return [(ordered, attributes | {"rgb": True}, "image")]
     count = ordered.shape[-1]
@@ -163,7 +172,7 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], str, dict[str, tuple[float, st
         with damage_raises(), tifffile.TiffFile(path) as file:
             series = file.series[0]
             sizes = pixel_sizes(file)
-            axes = series.axes.replace("I", "Z") if file.is_imagej and "Z" not in series.axes else series.axes
+            axes = _axes_of(file)
             data = series.asarray()
     except Exception as error:  # tifffile raises whatever it likes on a damaged file
         text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
