@@ -1,6 +1,6 @@
 """How well a model segments real sets that it has not seen.
 
-    python -m benchmarks.zero_shot FOLDER... [--model sam_nano]
+    python -m benchmarks.zero_shot FOLDER... [--model sam_nano] [--input-size 512]
 
 Each folder is a set, see `benchmarks.sets`. Planes are the middle 256 x 256 pixels of each image (at most five planes
 of a stack); objects of less than 30 pixels are left out. Floors: the ellipse in the box, and Otsu's threshold inside
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
 from benchmarks.sets import LabelledPlane, load_set
-from napari_sam_lora.api import evaluate, load_model
+from napari_sam_lora.api import Model, evaluate, load_model
 from napari_sam_lora.labels import find_objects
 from napari_sam_lora.training.metrics import mask_iou
 
@@ -39,12 +39,12 @@ class SetFigures:
     otsu: float
 
 
-def measure(folder: Path, model_name: str) -> SetFigures:
+def measure(folder: Path, model: Model) -> SetFigures:
     """Figures of one set."""
     planes = load_set(folder)
     planes = [planes[i] for i in np.unique(np.linspace(0, len(planes) - 1, PLANES_A_SET).astype(int))]
     pairs = [(plane.image, plane.labels) for plane in planes]
-    (evaluation,) = evaluate(load_model(model_name), pairs)
+    (evaluation,) = evaluate(model, pairs)
     figures = evaluation.figures
     ellipse, otsu = _floors(planes)
     return SetFigures(
@@ -77,12 +77,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--model", default="sam_nano")
+    parser.add_argument("--input-size", type=int, help="pixels; the model's own by default. The planes are the same.")
     options = parser.parse_args()
+    model = load_model(options.model, input_size=options.input_size)
     print("| set | objects | box | first click | 5 corrections | ellipse in box | Otsu in box |")
     print("|---|---|---|---|---|---|---|")
     rows = []
     for folder in options.folders:
-        row = measure(folder, options.model)
+        row = measure(folder, model)
         rows.append(row)
         values = (row.box, row.click, row.corrected, row.ellipse, row.otsu)
         print(f"| {row.name} | {row.objects} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
