@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from napari_sam_lora.linking import import_triton_apart
+
 if TYPE_CHECKING:
     from napari_sam_lora.api import Evaluation as Evaluation
     from napari_sam_lora.api import Model as Model
@@ -68,6 +70,7 @@ __all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_triton_apart()  # this may be napari's console
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 
 import pytest
+import torch
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken, JobCancelledError, Priority, TorchThread
+from napari_sam_lora.session.native import release_pools
 from napari_sam_lora.session.worker import plain_words
 
 SOON = 10.0
@@ -47,10 +51,11 @@ def test_a_job_runs_in_one_thread_that_is_not_the_callers(thread: TorchThread) -
     assert thread.submit("k", _double, 4).result(SOON) == 8
 
 
-def test_an_idle_thread_ends_and_the_next_job_gets_a_new_one(
+def test_an_idle_thread_that_cannot_end_its_pool_ends_and_the_next_job_gets_a_new_one(
     thread: TorchThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("napari_sam_lora.session.worker.release_pools", lambda: False)
     busy: list[bool] = []
     thread.busy_changed.connect(busy.append)
     first = thread.submit("a", lambda _: threading.current_thread()).result(SOON)
@@ -63,8 +68,41 @@ def test_an_idle_thread_ends_and_the_next_job_gets_a_new_one(
     assert busy == [True, False, True, False]
 
 
-def test_no_job_is_lost_where_threads_end_and_begin(thread: TorchThread, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have another OpenMP library")
+def test_an_idle_thread_ends_its_pool_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.01)
+    outcomes: list[tuple[bool, int]] = []
+    released = threading.Event()
+
+    def release() -> bool:
+        outcomes.append((release_pools(), _system_threads()))
+        released.set()
+        return outcomes[-1][0]
+
+    def compute(_: CancelToken) -> tuple[threading.Thread, int, int]:
+        torch.ones(1 << 20).sin_()
+        return threading.current_thread(), _system_threads(), torch.get_num_threads()
+
+    monkeypatch.setattr("napari_sam_lora.session.worker.release_pools", release)
+    made = TorchThread(threads=3)
+    first, computing, _ = made.submit("a", compute).result(SOON)
+    assert released.wait(SOON)
+    assert outcomes == [(True, computing - 2)]
+    assert made.submit("b", compute).result(SOON) == (first, computing, 3)
+    assert made.close(SOON)
+    assert not first.is_alive()
+
+
+def _system_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_no_job_is_lost_where_threads_rest_or_end(
+    thread: TorchThread, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
     monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("napari_sam_lora.session.worker.release_pools", lambda: stays)
     waiting = []
     for number in range(300):
         waiting.append(thread.submit(number, _double, number))

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
+from napari_sam_lora._qt.activity import activity_bar
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.folder_work import FolderResult, plan_folder, segment_folder
 from napari_sam_lora._qt.parts import count, row
@@ -76,7 +76,7 @@ class FolderBox(QWidget):
             )
             self.busy.show()
             self.state.say("")
-            self._dock_bar = progress(total=1, desc="Segmenting files")
+            self._dock_bar = activity_bar(1, "Segmenting files")
             self._desk.in_background(KEY, job, self._done, self, self._end)
             self._refresh()
 

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from napari.utils import progress
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QTimer, Signal
 
+from napari_sam_lora._qt.activity import activity_bar
 from napari_sam_lora._qt.background import Background
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.curve import Course
@@ -264,7 +264,7 @@ class TrainingDesk(Background):
         event = self.latest
         if event is not None and event.step is not None and not event.is_final:
             if self._bar is None:
-                self._bar = progress(total=event.step.steps, desc="Fine-tuning")
+                self._bar = activity_bar(event.step.steps, "Fine-tuning")
             self._bar.update(event.step.step - self._bar.n)
         elif self._bar is not None:
             bar, self._bar = self._bar, None  # napari processes events when a bar changes

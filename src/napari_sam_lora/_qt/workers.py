@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from threading import Lock, current_thread
 from typing import Any, TypeVar
 
-from napari.utils import progress
 from psygnal import SignalInstance
 from qtpy.QtCore import QObject, Signal
+
+from napari_sam_lora._qt.activity import activity_bar
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class ProgressBars:
             done, total = done >> 20, max(1, total >> 20)
         bar = self._bars.get(kind)
         if bar is None:
-            bar = self._bars[kind] = progress(total=total, desc=self.WORDS[kind])
+            bar = self._bars[kind] = activity_bar(total, self.WORDS[kind])
         if bar.total != total:
             bar.total = total
         bar.update(done - bar.n)

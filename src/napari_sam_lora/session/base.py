@@ -37,12 +37,12 @@ class ModelSession:
         self, model: Model | None = None, *, adapters_folder: Path | None = None, threads: int | None = None
     ) -> None:
         self.adapters = AdapterLibrary(adapters_folder)
-        self._threads = threads
         self._model = model
         self._active: tuple[str, Adapter] | None = None
         self._last_active = ""
         self._predictors, self._planes = PredictorCache(), PlaneCache()
         self._worker, self._fetcher = TorchThread(threads=threads), Fetcher()
+        self._trainer = TorchThread("napari-sam-lora training", threads)
         self._worker.busy_changed.connect(lambda busy: emit_safely(self.busy_changed, busy))
         for thread in (self._worker, self._fetcher):
             thread.progressed.connect(lambda key, done, total: emit_safely(self.progressed, key, done, total))
@@ -165,7 +165,8 @@ class ModelSession:
         """Cancel all work; whether the threads have ended, each within the timeout."""
         self._fetcher.stop()
         fetched = self._fetcher.close(timeout)
-        return self._worker.close(timeout) and fetched
+        trained = self._trainer.close(timeout)
+        return self._worker.close(timeout) and fetched and trained
 
     def _set_active(self, active: tuple[str, Adapter] | None) -> None:
         self._active = active

@@ -1,17 +1,17 @@
-"""Native libraries and threads: loading beside a viewer's graphics driver, and ending with the program."""
+"""Threads that compute: their stacks, their OpenMP threads, and ending with the program."""
 
 from __future__ import annotations
 
 import atexit
-import importlib
-import importlib.util
-import os
-import sys
+import ctypes
 import threading
 from collections.abc import Callable
+from functools import cache
 
 # Some platforms give threads 512 KiB; torch wants at least 8 MiB.
 STACK_BYTES = 16 * 2**20
+# Of OpenMP 5.0, section 3.2.44: keep what belongs to each thread.
+_PAUSE_SOFT = 1
 # Native code that still runs when the interpreter goes can take the process down with it.
 EXIT_SECONDS = 120.0
 
@@ -20,24 +20,6 @@ def wait_at_exit(thread: threading.Thread | None) -> None:
     """Let the program, when it ends, wait for a thread that was asked to end and needs a while for it."""
     if thread is not None and thread.is_alive():
         atexit.register(thread.join, EXIT_SECONDS)
-
-
-def import_triton_apart() -> None:
-    """Import triton so that its LLVM does not take symbols of the LLVM that the graphics driver has loaded.
-
-    Mesa's drivers for software and AMD rendering bring an LLVM of their own. torchvision makes torch import triton, and
-    if that happens after a window was drawn the process crashes, unless triton is told to prefer its own symbols.
-    """
-    if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND") or importlib.util.find_spec("triton") is None:
-        return
-    before = sys.getdlopenflags()
-    sys.setdlopenflags(before | os.RTLD_DEEPBIND)
-    try:
-        importlib.import_module("triton")
-    except Exception:  # torch does without it as well
-        return
-    finally:
-        sys.setdlopenflags(before)
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
@@ -52,3 +34,36 @@ def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
     finally:
         threading.stack_size(before)
     return thread
+
+
+def release_pools() -> bool:
+    """End the OpenMP threads that the calling thread has computed with; its next operation makes new ones.
+
+    With GNU's library (libgomp) each thread that computes has a pool of its own, and an idle one slows down the others.
+
+    Returns
+    -------
+    bool
+        Whether they were ended: not where another OpenMP library is used, or none yet.
+    """
+    ended = [library.omp_pause_resource(_PAUSE_SOFT, library.omp_get_initial_device()) == 0 for library in _libgomps()]
+    return bool(ended) and all(ended)
+
+
+def _libgomps() -> list[ctypes.CDLL]:
+    """All copies of libgomp in this process: torch and other packages bring one each."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            paths = {line.rstrip("\n").split(maxsplit=5)[5] for line in maps if "/libgomp" in line}
+    except OSError:  # not Linux
+        return []
+    return [library for library in map(_opened, sorted(paths)) if library is not None]
+
+
+@cache
+def _opened(path: str) -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(path)
+        return library if library.omp_pause_resource and library.omp_get_initial_device else None
+    except (OSError, AttributeError):  # before OpenMP 5.0
+        return None

@@ -221,7 +221,7 @@ class Session(StackSession):
             return self._keep(name, adapter, report)
 
         begun = self.adapters.get(start) if start else None
-        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._threads, begun)
+        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._trainer, begun)
         job.changed.connect(lambda event: emit_safely(self.training_changed, event))
         job.start()
         return job
@@ -252,8 +252,7 @@ class Session(StackSession):
             Seconds for each thread; by default as long as it takes.
         """
         self.discard()
-        ended = self._end_threads(timeout)
-        return ended and (self._training is None or self._training.wait(timeout).is_final)
+        return self._end_threads(timeout)
 
     def _keep(self, name: str, adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
         """In the training thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +15,11 @@ from psygnal import Signal
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.session.native import start_thread, wait_at_exit
+from napari_sam_lora.session.native import release_pools
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.prompts import group_rows
 from napari_sam_lora.session.records import StoredPrompts
-from napari_sam_lora.session.worker import emit_safely, plain_words
+from napari_sam_lora.session.worker import TorchThread, emit_safely, plain_words
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -93,7 +94,7 @@ class TrainingEvent:
 
 
 class TrainingJob:
-    """A run in its own thread. All methods may be called from any thread and return at once, `wait` excepted.
+    """A run in a thread for training. All methods may be called from any thread and return at once, `wait` excepted.
 
     Events (emitted from the training thread)
     -----------------------------------------
@@ -114,8 +115,8 @@ class TrainingJob:
     keep : callable
         Called in the training thread with the adapter and its report; returns the name that it was kept under and
         whether it was activated.
-    threads : int, optional
-        Threads that torch may use for an operation.
+    thread : TorchThread
+        Where it runs.
     start : Adapter, optional
         Go on from it.
     """
@@ -129,21 +130,22 @@ class TrainingJob:
         config: TrainConfig | None,
         held_out: Sequence[str],
         keep: Callable[[Adapter, FineTuneReport], tuple[str, bool]],
-        threads: int | None = None,
+        thread: TorchThread,
         start: Adapter | None = None,
     ) -> None:
         self._model, self._planes, self._config = model, tuple(planes), config
-        self._held_out, self._keep, self._threads = tuple(held_out), keep, threads
+        self._held_out, self._keep, self._thread = tuple(held_out), keep, thread
         self._start = start
         self._asked = threading.Condition()
         self._paused = self._stopped = self._discarded = False
         self._event = TrainingEvent("preparing", "Reading the images and encoding them.")
-        self._thread: threading.Thread | None = None
+        self._future: Future[None] | None = None
 
     def start(self) -> None:
         """Begin; once only."""
-        if self._thread is None:
-            self._thread = start_thread(self._run, "napari-sam-lora training")
+        if self._future is None:
+            self._future = self._thread.submit("training", lambda _: self._run())
+            self._future.add_done_callback(self._on_done)
 
     @property
     def event(self) -> TrainingEvent:
@@ -173,10 +175,8 @@ class TrainingJob:
 
     def wait(self, timeout: float | None = None) -> TrainingEvent:
         """Wait for the end and return the latest event. Do not call it on a GUI thread."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-            if self._discarded:
-                wait_at_exit(self._thread)
+        if self._future is not None and not self._thread.is_current:
+            wait([self._future], timeout)
         return self._event
 
     def _ask(self, paused: bool = False, stopped: bool = False, discarded: bool = False) -> None:
@@ -185,6 +185,10 @@ class TrainingJob:
             self._stopped |= stopped
             self._discarded |= discarded
             self._asked.notify_all()
+
+    def _on_done(self, future: Future[None]) -> None:
+        if future.cancelled():  # the thread was closed before the run began
+            self._say("discarded", "The training was discarded; nothing was changed.")
 
     def _run(self) -> None:
         try:
@@ -196,13 +200,9 @@ class TrainingJob:
             self._say("failed", plain_words(error))
 
     def _train(self) -> None:
-        import torch  # noqa: PLC0415
-
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
         from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
 
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
         config = self._config or TrainConfig()
         run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out, start=self._start)
         try:
@@ -236,6 +236,7 @@ class TrainingJob:
         self._check()
         if self._paused and not self._stopped:
             self._say("paused", f"Paused after step {step.step} of {step.steps}.", step)
+            release_pools()  # for what is computed meanwhile
             with self._asked:
                 self._asked.wait_for(lambda: not self._paused or self._stopped or self._discarded)
             self._check()

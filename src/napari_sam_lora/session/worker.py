@@ -14,13 +14,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from napari_sam_lora.errors import SamLoraError
-from napari_sam_lora.session.native import import_triton_apart, start_thread, wait_at_exit
+from napari_sam_lora.linking import import_triton_apart
+from napari_sam_lora.session.native import release_pools, start_thread, wait_at_exit
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An idle thread ends, because the OpenMP threads that it computed with slow down those of others: GNU's library lets
-# all of them sleep between operations while there are more than cores. A new thread costs less than a millisecond.
+# An idle thread ends, or its OpenMP threads do: GNU's library lets all of them sleep between operations while there are
+# more than cores. New ones cost less than a millisecond.
 IDLE_SECONDS = 0.25
 
 
@@ -81,7 +82,7 @@ class _Job:
 
 
 class JobThread:
-    """Runs jobs one after the other in a thread of its own, which starts with a job and ends when it is idle.
+    """Runs jobs one after the other in a thread of its own, which starts with a job and may end when idle.
 
     Events (emitted from the worker thread)
     ---------------------------------------
@@ -164,6 +165,11 @@ class JobThread:
         """Whether a job is running or waiting."""
         return self._running is not None or bool(self._waiting)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether a job of it asks."""
+        return self._thread is threading.current_thread()
+
     def close(self, timeout: float | None = None) -> bool:
         """Cancel all that waits, ask the running job to end, and wait for it.
 
@@ -178,7 +184,7 @@ class JobThread:
             thread = self._thread
             self._changed.notify_all()
         self.cancel_if(lambda _: True)
-        if thread is None or thread is threading.current_thread():
+        if thread is None or self.is_current:
             return True
         thread.join(timeout)
         wait_at_exit(thread)
@@ -197,6 +203,10 @@ class JobThread:
     def _prepare(self) -> None:
         """In each new thread, before its first job."""
 
+    def _may_stay(self) -> bool:
+        """In an idle thread: let go what others need; whether it is to live on."""
+        return False
+
     def _run(self) -> None:
         self._prepare()
         was_busy = False
@@ -207,6 +217,8 @@ class JobThread:
                 else:
                     self._changed.wait_for(lambda: self._waiting or self._closed, IDLE_SECONDS)
                     idle = False
+                    if not self._waiting and not self._closed and self._may_stay():
+                        self._changed.wait_for(lambda: self._waiting or self._closed)
                     if not self._waiting:
                         self._thread = None
                         return
@@ -239,7 +251,9 @@ class JobThread:
 
 
 class TorchThread(JobThread):
-    """The thread for all torch work of a session.
+    """A thread for torch work. It lives on where its OpenMP threads can be ended.
+
+    A new one may get another arena of glibc.
 
     Parameters
     ----------
@@ -255,10 +269,13 @@ class TorchThread(JobThread):
 
     def _prepare(self) -> None:
         import_triton_apart()
-        import torch  # noqa: PLC0415
-
         if self._threads is not None:
+            import torch  # noqa: PLC0415
+
             torch.set_num_threads(self._threads)
+
+    def _may_stay(self) -> bool:
+        return release_pools()
 
 
 def emit_safely(signal: SignalInstance, *args: Any) -> None:
