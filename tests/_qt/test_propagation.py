@@ -403,21 +403,6 @@ def test_a_dock_that_is_closed_lets_it_go_on(controller: Controller, put: Any, q
     assert planes_with(again, 1) == [*range(PLANES)]
 
 
-def test_without_a_model_the_default_one_is_loaded_first(viewer: Any, put: Any, qtbot: Any) -> None:
-    image, labels = make_stack()
-    viewer.add_image(image)
-    viewer.add_labels(labels)
-    controller = Controller(viewer, QApplication.instance(), Session())
-    viewer.dims.set_current_step(0, KEY)
-    box = put(PropagationBox(controller, list))
-    box.range.first.setValue(KEY)
-    box.range.last.setValue(KEY + 1)
-    box.propagate.click()
-    assert box.view.state.text() == "Loading the model…"
-    qtbot.waitUntil(lambda: box.desk.state in ("found", "idle"), timeout=SOON_MS)
-    controller.close()
-
-
 def test_settings_are_remembered_and_set_back(box: PropagationBox, controller: Controller, put: Any) -> None:
     box.form.direction.setCurrentIndex(2)
     box.form.direction.activated.emit(2)
