@@ -82,6 +82,18 @@ def test_a_parent_that_is_a_file_is_an_os_error(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "a file"
 
 
+def test_a_folder_that_cannot_be_written_is_told_by_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".labels-x1y2.tif"))
+
+    monkeypatch.setattr("napari_sam_lora.files.tempfile.mkstemp", refuse)
+    with pytest.raises(PermissionError) as caught, atomic_path(tmp_path / "labels.tif"):
+        pass
+    assert caught.value.filename == str(tmp_path / "labels.tif")
+
+
 def test_the_temporary_lies_beside_its_target_with_the_same_ending(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "labels.tif") as temporary:
         assert temporary.parent == tmp_path

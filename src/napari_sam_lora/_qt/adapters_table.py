@@ -9,10 +9,10 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.training_desk import TrainingDesk
 from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.session import AdapterEntry
+from napari_sam_lora.words import count
 
 COLUMNS = ("Name", "Gain", "Objects", "Note")
 TIPS = (

@@ -9,11 +9,12 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.everything_form import EverythingForm
 from napari_sam_lora._qt.layers import data_shape
-from napari_sam_lora._qt.parts import button, count, row
+from napari_sam_lora._qt.parts import button, row
 from napari_sam_lora._qt.proposal_layer import ProposalLayer
 from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.widgets import Notice, action
 from napari_sam_lora.session import LabelSet, Proposal
+from napari_sam_lora.words import count
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA."
 NO_PLANE = "Show a plane of the image: leave the 3-D view, or move to where the image is."

@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QProgressBar, QVBo
 from napari_sam_lora._qt.activity import activity_bar
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.folder_work import FolderResult, plan_folder, segment_folder
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.training_desk import TrainingDesk
 from napari_sam_lora._qt.widgets import Notice, action
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.words import count
 
 KEY = "folder"
 

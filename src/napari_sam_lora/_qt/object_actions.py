@@ -10,9 +10,9 @@ from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtWidgets import QPushButton
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.widgets import action
 from napari_sam_lora.session import EditResult, LabelSet, ObjectRecord
+from napari_sam_lora.words import count
 
 
 class ObjectActions(QObject):

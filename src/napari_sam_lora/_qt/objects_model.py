@@ -11,9 +11,9 @@ import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, QSortFilterProxyModel, Qt
 from qtpy.QtGui import QColor
 
-from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.sizes import PixelSize
 from napari_sam_lora.session import LabelSet, ObjectRecord
+from napari_sam_lora.words import count
 
 ID, CLASS, SIZE, SCORE, ORIGIN, APPROVED = range(6)
 ORIGINS = {

@@ -40,8 +40,3 @@ def row(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         line.addWidget(widget)
     return made
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things in words: "1 object", "2 objects"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

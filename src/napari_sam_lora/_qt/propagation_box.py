@@ -11,7 +11,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import button, count, row
+from napari_sam_lora._qt.parts import button, row
 from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import PropagationForm
 from napari_sam_lora._qt.propagation_request import Request
@@ -20,6 +20,7 @@ from napari_sam_lora._qt.settings import Remembered
 from napari_sam_lora._qt.stack_range import StackRange
 from napari_sam_lora._qt.widgets import Notice, action, chooser
 from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.words import count
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Nuclei in 3-D."
 NO_PLANE = "Show a plane of the image: leave the 3-D view, or move to where the image is."

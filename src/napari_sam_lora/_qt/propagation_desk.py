@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sam_lora._qt.closing import ask_to_forget_propagation
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import count
 from napari_sam_lora._qt.propagation_layer import PropagationLayer
 from napari_sam_lora._qt.propagation_request import Request
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import LabelSet, Proposal
+from napari_sam_lora.words import count
 
 State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "leaving"]
 NOTHING = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.propagation_desk import PropagationDesk
 from napari_sam_lora._qt.widgets import Notice, action, duration
+from napari_sam_lora.words import count
 
 
 class PropagationView(QWidget):

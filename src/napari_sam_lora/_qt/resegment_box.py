@@ -11,7 +11,7 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.propagation_desk import propagation_desk_of
 from napari_sam_lora._qt.propagation_form import usable_values
 from napari_sam_lora._qt.propagation_request import Request
@@ -22,6 +22,7 @@ from napari_sam_lora._qt.stack_range import stack_axes
 from napari_sam_lora._qt.widgets import Notice, action, chooser
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Proposal
+from napari_sam_lora.words import count
 
 SCOPES = {"plane": "This plane", "stack": "All planes", "all": "All open images"}
 WAYS = {"box": "from their box", "mask": "from their shape"}

@@ -7,10 +7,11 @@ from qtpy.QtWidgets import QFormLayout, QLineEdit, QProgressBar, QVBoxLayout, QW
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.curve import CurveView
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.training_desk import TrainingDesk
 from napari_sam_lora._qt.widgets import Notice, action, duration
 from napari_sam_lora.session import TrainingEvent
+from napari_sam_lora.words import count
 
 STATES = {
     "preparing": "Preparing",

@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.layers import fits
-from napari_sam_lora._qt.parts import count
 from napari_sam_lora.session import LabelSet, ObjectRecord
+from napari_sam_lora.words import count
 
 # Objects whose side is less than this in the model's input are hard for it to see.
 TINY = 8.0

@@ -22,12 +22,13 @@ from qtpy.QtWidgets import (
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora._qt.examples import show_planes
-from napari_sam_lora._qt.parts import count, row
+from napari_sam_lora._qt.parts import row
 from napari_sam_lora._qt.strip import Strip
 from napari_sam_lora._qt.training_desk import TrainingDesk
 from napari_sam_lora._qt.training_set import TrainingPair, cautions
 from napari_sam_lora._qt.widgets import Notice, action
 from napari_sam_lora.session import CancelToken
+from napari_sam_lora.words import count
 
 COLUMNS = ("Labels", "Image", "Objects", "Planes", "Done")
 TIPS = (

@@ -27,6 +27,7 @@ from napari_sam_lora.io.prompt_files import PlanePrompts, PromptFile, read_promp
 from napari_sam_lora.io.volumes import attributes_of
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.labels import add_masks
+from napari_sam_lora.words import count
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -244,7 +245,7 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
                 save_labels(target, labels, attributes_of(image), overwrite=True)
                 found = len(np.unique(labels[labels > 0]))
                 objects += found
-                console.say(f"{target}: {found} objects")
+                console.say(f"{target}: {count(found, 'object')}")
             except InputError as error:
                 text = str(error) if image.name in str(error) else f"{image.name}: {error}"
                 if len(targets) == 1:
@@ -255,4 +256,4 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
     if failed:
         raise InputError(f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.")
     if len(targets) > 1:
-        console.say(f"{objects} objects in {len(targets)} images.")
+        console.say(f"{count(objects, 'object')} in {count(len(targets), 'image')}.")

@@ -20,6 +20,7 @@ from napari_sam_lora.cli.loading import open_model
 from napari_sam_lora.cli.settings import DataSettings, RunSettings, add_section, run_settings, sections, template
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import Dataset, read_dataset
+from napari_sam_lora.words import count
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     write_text(metrics_path, to_json(metrics_of(report, settings)))
     if len(report.losses) < settings.training.steps and not settings.training.patience:
         console.say(f"Stopped after {len(report.losses)} of {settings.training.steps} steps.")
-    console.say(f"Trained on {report.train_count} objects in {report.seconds:.0f} s.")
+    console.say(f"Trained on {count(report.train_count, 'object')} in {report.seconds:.0f} s.")
     console.say(_comparison(report.base, report.adapted))
     console.say(f"Verdict: {report.verdict}. {report.reason}")
     console.say(f"{adapter_path} ({adapter_path.stat().st_size / 1024:.0f} KiB), figures in {metrics_path}.")
