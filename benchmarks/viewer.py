@@ -49,13 +49,14 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
     rng = np.random.default_rng(0)
     controller.draw_with("point")
     layers: Any = controller.drawing.layers
+    previews = controller.previews
     times = []
     for number in range(runs + 2):
         controller.clear_prompts()
-        wait(lambda: not controller.previews.is_waiting)
+        wait(lambda: previews.preview is None and not previews.is_waiting)
         began = time.perf_counter()
         layers.points.add(np.array([[0, *rng.uniform(50, SIDE - 50, 2)]]))
-        wait(lambda: not controller.previews.is_waiting)
+        wait(lambda: previews.preview is not None and not previews.is_waiting)
         if number > 1:  # the first ones encode and allocate
             times.append(time.perf_counter() - began)
     return statistics.median(times)

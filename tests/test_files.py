@@ -94,6 +94,14 @@ def test_a_folder_that_cannot_be_written_is_told_by_the_name_of_the_file(
     assert caught.value.filename == str(tmp_path / "labels.tif")
 
 
+def test_a_full_disk_is_told_by_the_name_of_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "labels.tif").write_text("old")
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "labels.tif"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "labels.tif")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("labels.tif", "old")]
+
+
 def test_the_temporary_lies_beside_its_target_with_the_same_ending(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "labels.tif") as temporary:
         assert temporary.parent == tmp_path

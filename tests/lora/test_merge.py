@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -66,6 +67,23 @@ def test_merging_keeps_the_outputs_and_unmerging_brings_every_bit_back(nano: Mod
     assert all(torch.equal(state[name], value) for name, value in nano.loaded.sam.state_dict().items())
     # the adapter does something, or all of this would mean nothing
     assert not np.allclose(adapted.logits, _segment(nano.loaded.sam, nuclei[0])[1].logits, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("ending", "writer", "error"),
+    [("pth", "torch.save", RuntimeError("enforce fail")), ("safetensors", "save_file", SafetensorError("I/O error"))],
+)
+def test_a_full_disk_is_an_os_error_and_leaves_no_file(
+    tree: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, writer: str, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"napari_sam_lora.lora.merge.{writer}", fail)
+    with pytest.raises(OSError, match="could not be written") as caught:
+        save_merged(tmp_path / f"merged.{ending}", tree)
+    assert caught.value.filename == str(tmp_path / f"merged.{ending}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_merged_state_loads_strictly_into_a_plain_sam(nano: Model, tree: Sam, nuclei: Image) -> None:

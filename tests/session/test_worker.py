@@ -13,8 +13,8 @@ import torch
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken, JobCancelledError, Priority, TorchThread
+from napari_sam_lora.session.faults import plain_words
 from napari_sam_lora.session.native import release_pools
-from napari_sam_lora.session.worker import plain_words
 
 SOON = 10.0
 
@@ -145,6 +145,10 @@ def test_a_listener_that_fails_does_not_end_the_thread(thread: TorchThread) -> N
     [
         (InputError("Draw a box."), "Draw a box."),
         (MemoryError(), "not enough memory"),
+        (
+            OSError(28, "No space left on device", "/a/b.tif"),
+            "Could not read or write /a/b.tif: No space left on device.",
+        ),
         (RuntimeError("CUDA out of memory. Tried to"), "not enough memory"),
         (KeyError("x"), "KeyError"),
     ],

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_sam_lora._qt.controller import Controller
 from napari_sam_lora.session import CancelToken, TorchThread
-from napari_sam_lora.session.worker import plain_words
+from napari_sam_lora.session.faults import plain_words
 
 T = TypeVar("T")
 

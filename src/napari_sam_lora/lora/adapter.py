@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from segment_anything.modeling import Sam
 from torch import Tensor
 
@@ -155,7 +155,7 @@ class Adapter:
             raise AdapterError(f"An adapter file ends in .safetensors, unlike {target.name}.")
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
         with atomic_path(target) as temporary:
-            save_file(tensors, temporary, metadata={"adapter": self.info.to_json()})
+            temporary.write_bytes(save(tensors, metadata={"adapter": self.info.to_json()}))
         return target
 
     @classmethod

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
@@ -96,16 +98,21 @@ def save_merged(path: str | Path, tree: Sam) -> Path:
     """Write the merged weights as a SAM checkpoint (.pth, .pt or .safetensors), atomically.
 
     A .pth loads strictly with ``segment_anything.sam_model_registry``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
     """
     target = Path(path)
     if target.suffix not in _ENDINGS:
         raise InputError(f"A checkpoint ends in {', '.join(_ENDINGS)}, unlike {target.name}.")
     state = merged_state(tree)
     with atomic_path(target) as temporary:
-        if target.suffix == ".safetensors":
-            save_file(state, temporary)
-        else:
-            torch.save(state, temporary)
+        try:
+            save_file(state, temporary) if target.suffix == ".safetensors" else torch.save(state, temporary)
+        except (SafetensorError, RuntimeError) as error:  # how both libraries say that a disk is full
+            raise OSError(errno.EIO, f"The checkpoint could not be written ({error})", str(target)) from error
     return target
 
 

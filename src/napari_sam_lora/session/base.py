@@ -13,8 +13,9 @@ from napari_sam_lora.errors import AdapterError, InputError
 from napari_sam_lora.model.registry import MODELS
 from napari_sam_lora.session.adapters import AdapterLibrary
 from napari_sam_lora.session.engine import Engine, PlaneCache, PredictorCache
+from napari_sam_lora.session.faults import plain_words
 from napari_sam_lora.session.fetching import KEY, Fetcher
-from napari_sam_lora.session.worker import CancelToken, Priority, TorchThread, emit_safely, plain_words
+from napari_sam_lora.session.worker import CancelToken, Priority, TorchThread, emit_safely
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

@@ -13,6 +13,7 @@ import numpy as np
 from psygnal import Signal, SignalInstance
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.session.faults import plain_words
 from napari_sam_lora.session.labelset import LabelSet
 from napari_sam_lora.session.native import start_thread
 from napari_sam_lora.session.project_files import ProjectFolder, Snapshot
@@ -20,7 +21,7 @@ from napari_sam_lora.session.project_images import ImageReference, hash_file
 from napari_sam_lora.session.project_records import Plain
 from napari_sam_lora.session.project_snapshot import Extras, take_snapshot, training_to_plain
 from napari_sam_lora.session.training import TrainingEvent
-from napari_sam_lora.session.worker import emit_safely, plain_words
+from napari_sam_lora.session.worker import emit_safely
 
 if TYPE_CHECKING:
     from napari_sam_lora.session.session import Session

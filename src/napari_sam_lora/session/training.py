@@ -15,11 +15,12 @@ from psygnal import Signal
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.session.faults import plain_words
 from napari_sam_lora.session.native import release_pools
 from napari_sam_lora.session.planes import ImageSource, PlaneKey
 from napari_sam_lora.session.prompts import group_rows
 from napari_sam_lora.session.records import StoredPrompts
-from napari_sam_lora.session.worker import TorchThread, emit_safely, plain_words
+from napari_sam_lora.session.worker import TorchThread, emit_safely
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

@@ -13,7 +13,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from psygnal import EmitLoopError, Signal, SignalInstance
 
-from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.linking import import_triton_apart
 from napari_sam_lora.session.native import release_pools, start_thread, wait_at_exit
 
@@ -284,15 +283,6 @@ def emit_safely(signal: SignalInstance, *args: Any) -> None:
         signal.emit(*args)
     except EmitLoopError:
         logging.getLogger(__name__).exception("A listener of %s failed.", signal.name)
-
-
-def plain_words(error: BaseException) -> str:
-    """What to tell a person about an error."""
-    if isinstance(error, SamLoraError):
-        return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "There was not enough memory: close other programs, or choose a smaller model or input size."
-    return f"Something went wrong ({type(error).__name__}: {error}). Your labels and prompts are as they were."
 
 
 def _cancel_all(jobs: list[_Job]) -> None:
