@@ -83,7 +83,10 @@ def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[La
 
 def areas_in(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
     """Pixels of each object of a label image, in the order of the ids."""
-    if int(labels.min(initial=0)) >= 0 and int(labels.max(initial=0)) <= LARGEST_COUNTED:
+    lowest, largest = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if lowest == largest == 0:  # as most planes of a stack that is being labelled
+        return {}
+    if lowest >= 0 and largest <= LARGEST_COUNTED:
         counts = np.bincount(labels.ravel().astype(np.int64, copy=False))
         ids = np.flatnonzero(counts)
         counts = counts[ids]
