@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SPEED = ("encoder", "lora_step", "prompt", "nano", "viewer", "finetuning")
+SPEED = ("encoder", "lora_step", "prompt", "nano", "viewer", "finetuning", "stacks")
 QUALITY = ("zero_shot", "learning", "everything", "propagation")
 # These write their figures too.
 WRITING = ("learning", "everything", "propagation")
