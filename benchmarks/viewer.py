@@ -76,6 +76,7 @@ def _measure(runs: int, input_size: int) -> None:
     viewer.window.add_plugin_dock_widget("napari-sam-lora", "Prompt and segment")
     stack = np.random.default_rng(0).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
     viewer.add_image(stack, name="planes")
+    viewer.dims.set_current_step(0, 0)  # where the clicks are
     print("| | |\n|---|---|")
     load(controller, "sam_nano", None)
     print(f"| prompt to visible mask, sam_nano | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
