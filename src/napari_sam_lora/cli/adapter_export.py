@@ -32,7 +32,13 @@ def add_actions(actions: Any) -> tuple[argparse.ArgumentParser, ...]:
     onnx = actions.add_parser("onnx", help="write base model and adapter as ONNX files")
     onnx.add_argument("file", type=Path)
     onnx.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the files go")
-    onnx.add_argument("--parts", nargs="+", choices=("encoder", "decoder"), default=("encoder", "decoder"))
+    onnx.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("encoder", "decoder"),
+        default=("encoder", "decoder"),
+        help="what is written (default: both; sam_nano's decoder cannot be)",
+    )
     onnx.add_argument("--model", metavar="TEXT", help="the base model, if it has no registered name: its path")
     onnx.set_defaults(run=run_onnx)
     return card, onnx

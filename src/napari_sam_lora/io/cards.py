@@ -11,6 +11,7 @@ from napari_sam_lora.files import atomic_path
 from napari_sam_lora.io.output import check_free
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.registry import MODELS
+from napari_sam_lora.words import count
 
 _FIGURES = {
     "box_iou": "IoU with a box",
@@ -92,7 +93,9 @@ def _data(info: AdapterInfo) -> Iterator[str]:
     if "imported_from" in told:
         yield f"- imported from {told['imported_from']}, layout of {told.get('layout', 'another project')}"
     if "objects_trained_on" in told:
-        yield f"- {told['objects_trained_on']} objects in {told.get('images', '?')} images"
+        images = told.get("images")
+        where = "" if images is None else f" in {count(images, 'image')}"
+        yield f"- {count(told['objects_trained_on'], 'object')}{where}"
     if told.get("classes"):
         yield f"- classes {', '.join(map(str, told['classes']))}"
     if told.get("held_out"):
