@@ -15,8 +15,7 @@ from napari_sam_lora._qt.preview_layer import PreviewLayer
 from napari_sam_lora._qt.workers import Relay
 from napari_sam_lora.session import MaskOptions, Preview, Session
 
-# Long enough for what belongs to one change; a newer change takes the place of one that waits.
-PREVIEW_DELAY_MS = 15
+PREVIEW_DELAY_MS = 60
 EMBED_DELAY_MS = 250
 NEIGHBOURS = (1, -1, 2, -2)
 
