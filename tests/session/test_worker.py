@@ -68,8 +68,8 @@ def test_an_idle_thread_that_cannot_end_its_pool_ends_and_the_next_job_gets_a_ne
     assert busy == [True, False, True, False]
 
 
-# Counts threads in /proc, and only libgomp has a pool for each thread; where there is none the thread ends, which the test
-# above checks on every system.
+# Counts threads in /proc, and only libgomp has a pool for each thread. Where there is none the thread ends, which the
+# test above checks on every system.
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have another OpenMP library")
 def test_an_idle_thread_ends_its_pool_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_sam_lora.session.worker.IDLE_SECONDS", 0.01)
