@@ -19,8 +19,8 @@ from benchmarks.sets import SMALLEST, LabelledPlane
 from benchmarks.splits import LearningSplit
 from napari_sam_lora.api import Model, fine_tune, load_model
 from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.gate import Verdict
-from napari_sam_lora.training.matches import Matches, match_objects
+from napari_sam_lora.training.evaluation.acceptance import Verdict
+from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 
 IMAGES = 4
 

@@ -28,9 +28,9 @@ from qtpy.QtWidgets import QApplication
 from benchmarks.pauses import Pauses
 from benchmarks.viewer import load, wait
 from benchmarks.workers import random_checkpoint, run_worker
-from napari_sam_lora._qt.controller import controller_of
-from napari_sam_lora._qt.efforts import EFFORTS
-from napari_sam_lora._qt.finetune_panel import FinetunePanel
+from napari_sam_lora._qt.finetuning.panel import FinetunePanel
+from napari_sam_lora._qt.finetuning.presets import PRESETS
+from napari_sam_lora._qt.viewer.controller import controller_of
 from napari_sam_lora.api import fine_tune, iter_fine_tune, load_model
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import find_objects
@@ -48,11 +48,11 @@ def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
 
 def run(panel: FinetunePanel, effort: str) -> tuple[TrainingEvent, float]:
     """Choose an effort and press *Start*: the last event, and seconds until then."""
-    panel.form.efforts[effort].click()
+    panel.form.presets[effort].click()
     begun = time.perf_counter()
     panel.run.start.click()
-    wait(lambda: panel.desk.latest is not None and panel.desk.latest.is_final)
-    event = panel.desk.latest
+    wait(lambda: panel.finetuning.latest is not None and panel.finetuning.latest.is_final)
+    event = panel.finetuning.latest
     assert event is not None
     return event, time.perf_counter() - begun
 
@@ -68,8 +68,8 @@ def in_viewer(objects: int, effort: str) -> float:
     _, panel = viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels")
     assert isinstance(panel, FinetunePanel)
     load(controller, "sam_nano", None)
-    panel.desk.measure()
-    wait(lambda: panel.desk.speed is not None)
+    panel.finetuning.measure()
+    wait(lambda: panel.finetuning.speed is not None)
     process, seconds = psutil.Process(), 0.0
     memory: list[float] = []
     for number in range(ROUNDS):
@@ -99,7 +99,7 @@ def in_viewer(objects: int, effort: str) -> float:
 def without_viewer(objects: int, effort: str) -> float:
     """Seconds of the same run without a viewer."""
     image, labels = nuclei_pair(SAMPLE)
-    config = TrainConfig.from_dict(dict(EFFORTS[effort].values))
+    config = TrainConfig.from_dict(dict(PRESETS[effort].values))
     return fine_tune(load_model("sam_nano", device="cpu"), [(image, largest(labels, objects))], config)[1].seconds
 
 
@@ -124,18 +124,18 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=10, help="labelled objects")
-    parser.add_argument("--effort", choices=tuple(EFFORTS), default="quick")
+    parser.add_argument("--effort", choices=tuple(PRESETS), default="quick")
     parser.add_argument("--steps-of-vit-b", type=int, default=4, help="steps that are timed; 0 leaves it out")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps({"seconds": without_viewer(options.objects, options.effort)}))
+        print(json.dumps({"seconds": without_viewer(options.objects, options.preset)}))
         return
     application = QApplication.instance() or QApplication([])
     print("| | |\n|---|---|")
-    settings = ("--objects", str(options.objects), "--effort", options.effort)
+    settings = ("--objects", str(options.objects), "--effort", options.preset)
     alone = run_worker("benchmarks.finetuning", "--worker", *settings)["seconds"]
-    seconds = in_viewer(options.objects, options.effort)
+    seconds = in_viewer(options.objects, options.preset)
     print(f"| the same run, without a viewer / in it | {alone:.1f} s / {seconds:.1f} s |")
     print(f"| rate in the viewer | {alone / seconds:.2f} |", flush=True)
     if options.steps_of_vit_b:

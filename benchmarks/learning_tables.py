@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from napari_sam_lora.training.gate import Verdict
+from napari_sam_lora.training.evaluation.acceptance import Verdict
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,9 @@ def _ours(checkpoint: str, input_size: int) -> dict[str, float]:
     from napari_sam_lora import TrainConfig, load_model  # noqa: PLC0415
     from napari_sam_lora.images import Preprocessing  # noqa: PLC0415
     from napari_sam_lora.model.input_size import mask_stride  # noqa: PLC0415
+    from napari_sam_lora.training.data.samples import snapshot  # noqa: PLC0415
+    from napari_sam_lora.training.data.split import list_objects  # noqa: PLC0415
     from napari_sam_lora.training.loop import Trainer  # noqa: PLC0415
-    from napari_sam_lora.training.samples import snapshot  # noqa: PLC0415
-    from napari_sam_lora.training.split import list_objects  # noqa: PLC0415
 
     sam = load_model(checkpoint, device="cpu", input_size=input_size).loaded.sam
     planes = snapshot([_scene()], input_size, mask_stride(sam), Preprocessing())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.workers import peak_megabytes, run_worker, seconds
 from napari_sam_lora.api import load_model
 from napari_sam_lora.session import ArraySource, PlaneKey, Session
-from napari_sam_lora.stacks.propagation import propagate
+from napari_sam_lora.stacks.propagation.propagate import propagate
 
 SIDE, RADIUS, CENTRE = 512, 60, (256, 256)
 

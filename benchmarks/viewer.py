@@ -26,7 +26,7 @@ from qtpy.QtWidgets import QApplication
 
 from benchmarks.pauses import Pauses
 from benchmarks.workers import random_checkpoint, seconds
-from napari_sam_lora._qt.controller import Controller, controller_of
+from napari_sam_lora._qt.viewer.controller import Controller, controller_of
 from napari_sam_lora.session import ArraySource, PlaneKey
 
 SIDE, PLANES, PATIENCE = 512, 8, 600.0

@@ -20,7 +20,7 @@ from skimage.filters import threshold_otsu
 from benchmarks.sets import LabelledPlane, load_set
 from napari_sam_lora.api import Model, evaluate, load_model
 from napari_sam_lora.labels import find_objects
-from napari_sam_lora.training.metrics import mask_iou
+from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 # So that a set of many planes does not take an hour.
 PLANES_A_SET = 30

@@ -26,8 +26,8 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from napari_sam_lora.model.allocator import keep_freed_memory
+from napari_sam_lora.model.families.nano import INPUT_SIZE, build_sam_nano
 from napari_sam_lora.model.input_size import set_input_size
-from napari_sam_lora.model.nano import INPUT_SIZE, build_sam_nano
 from pretraining.data import View, make_view, views
 from pretraining.rounds import batch_loss, validate
 

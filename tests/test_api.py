@@ -29,7 +29,7 @@ from napari_sam_lora import (
 from napari_sam_lora.errors import AdapterError, CheckpointError, InputError
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import LabelMeaning
-from napari_sam_lora.training.matches import match_objects
+from napari_sam_lora.training.evaluation.instance_matching import match_objects
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 BOX = Prompts(boxes=[[40, 60, 70, 95]])

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.alternatives import score, to_instances
 from benchmarks.learning_tables import LearningRow, error_changes, is_harmful, summary_table
 from benchmarks.sets import LabelledPlane
-from napari_sam_lora.training.matches import Matches, match_objects
+from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 
 BASE = LearningRow("cells", "base", 0, 5, box_iou=0.8, click_iou=0.6, clicks=3.0)
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import napari_sam_lora
-from napari_sam_lora._qt import keys
+from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora.cli import COMMANDS
 from napari_sam_lora.cli.parser import build_parser
 from napari_sam_lora.images import CT_WINDOWS
@@ -144,7 +144,7 @@ def test_every_command_has_a_section() -> None:
 
 
 def test_keys_that_pages_name_are_bound() -> None:
-    bound = {one.key.replace("Control", "Ctrl") for one in keys.KEYS} | {"Shift-click"}
+    bound = {one.key.replace("Control", "Ctrl") for one in shortcuts.KEYS} | {"Shift-click"}
     named = {key for page in [*PAGES, ROOT / "README.md"] for key in KEY.findall(_text(page))}
     assert bound <= named
     assert named - {TERMINAL} <= bound

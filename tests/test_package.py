@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it brings in, its public names, the size of its files."""
+"""The package as a whole: what importing it brings in, and its public names."""
 
 from __future__ import annotations
 
@@ -63,12 +63,6 @@ def test_every_public_name_resolves_and_is_listed() -> None:
 def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
     with pytest.raises(AttributeError, match=f"'napari_sam_lora' has no attribute '{name}'"):
         getattr(napari_sam_lora, name)
-
-
-def test_no_source_file_has_more_than_300_lines() -> None:
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES.rglob("*.py")}
-    assert len(lengths) > 10
-    assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
 def test_the_package_is_marked_as_typed_and_has_its_manifest_beside_it() -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from tifffile import imread
 from window import Window
 
-from napari_sam_lora._qt.adapters_panel import AdaptersPanel
-from napari_sam_lora._qt.finetune_panel import FinetunePanel
-from napari_sam_lora._qt.propagation_desk import propagation_desk_of
+from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.finetuning.panel import FinetunePanel
+from napari_sam_lora._qt.propagation.controller import propagation_controller_of
 from napari_sam_lora.io.samples import nuclei_pair, nuclei_stack, samples_folder
 from napari_sam_lora.labels import click_at_centre, find_objects
 
@@ -71,11 +71,11 @@ def tell_of_a_stack(effort: str = "standard", prefix: str = "stack") -> None:
     assert isinstance(adapters, AdaptersPanel)
     adapters.parentWidget().raise_()
     viewer.dims.set_current_step(0, OTHER)
-    desk = propagation_desk_of(controller)
+    propagation = propagation_controller_of(controller)
     adapters.resegment.stack.click()
-    window.wait(lambda: desk.state in ("found", "idle"))
+    window.wait(lambda: propagation.state in ("found", "idle"))
     window.save(f"{prefix}_5_found")
-    desk.accept()
+    propagation.accept()
     viewer.reset_view()
     window.save(f"{prefix}_6_again")
     window.close()
@@ -95,9 +95,9 @@ def learn(window: Window, effort: str, prefix: str) -> None:
     _, tuning = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels", tabify=True)
     assert isinstance(tuning, FinetunePanel)
     tuning.parentWidget().raise_()
-    tuning.desk.measure()
-    window.wait(lambda: tuning.desk.speed is not None)
-    tuning.form.efforts[effort].click()
+    tuning.finetuning.measure()
+    window.wait(lambda: tuning.finetuning.speed is not None)
+    tuning.form.presets[effort].click()
     tuning.table.checked.setChecked(True)
     window.save(f"{prefix}_2_labels")
     train(window, tuning, prefix)
@@ -135,12 +135,12 @@ def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
     """A run, photographed in the middle and at its end."""
     begun = time.perf_counter()
     tuning.run.start.click()
-    half = tuning.desk.config().steps // 2
-    window.wait(lambda: (step := tuning.desk.latest.step) is not None and step.step >= half)
+    half = tuning.finetuning.config().steps // 2
+    window.wait(lambda: (step := tuning.finetuning.latest.step) is not None and step.step >= half)
     scroll(window, tuning)
     window.save(f"{prefix}_3_run")
-    window.wait(lambda: tuning.desk.latest.is_final)
-    event = tuning.desk.latest
+    window.wait(lambda: tuning.finetuning.latest.is_final)
+    event = tuning.finetuning.latest
     print(f"{event.state} after {time.perf_counter() - begun:.1f} s, in use: {event.activated}. {event.message}")
     window.wait(lambda: len(tuning.verdict.examples.buttons) > 0)
     scroll(window, tuning)

@@ -14,8 +14,8 @@ import numpy as np
 import tifffile
 from window import Window
 
-from napari_sam_lora._qt.everything_box import EverythingBox
-from napari_sam_lora._qt.objects_table import ObjectsTable
+from napari_sam_lora._qt.automatic.panel import EverythingBox
+from napari_sam_lora._qt.objects.table import ObjectsTable
 from napari_sam_lora.io.samples import nuclei_pair, samples_folder
 from napari_sam_lora.labels import LabelledObject, find_objects
 

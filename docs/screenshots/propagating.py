@@ -13,8 +13,8 @@ import numpy as np
 import tifffile
 from window import Window
 
-from napari_sam_lora._qt.objects_table import ObjectsTable
-from napari_sam_lora._qt.propagation_box import PropagationBox
+from napari_sam_lora._qt.objects.table import ObjectsTable
+from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora.io.samples import samples_folder
 from napari_sam_lora.labels import find_objects
 
@@ -55,11 +55,11 @@ def propagate(names: set[str]) -> None:
     window.scroll_to(box)
     save("propagate_1_ready")
     box.propagate.click()
-    window.wait(lambda: box.desk.done >= 4)
+    window.wait(lambda: box.propagation.done >= 4)
     window.viewer.dims.set_current_step(0, PLANE + 2)
     window.scroll_to(box.view)
     save("propagate_2_running")
-    window.wait(lambda: box.desk.state == "found")
+    window.wait(lambda: box.propagation.state == "found")
     window.scroll_to(box.view)
     save("propagate_3_found")
     box.view.accept.click()

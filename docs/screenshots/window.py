@@ -14,7 +14,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 from superqt import QCollapsible
 
-from napari_sam_lora._qt.controller import controller_of
+from napari_sam_lora._qt.viewer.controller import controller_of
 from napari_sam_lora.files import atomic_path
 
 IMAGES = Path(__file__).parents[1] / "images"

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from napari_sam_lora.linking import import_triton_apart
+from napari_sam_lora.native_libraries import import_triton_with_own_symbols
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Evaluation as Evaluation
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from napari_sam_lora.model.embeddings import Embedding as Embedding
     from napari_sam_lora.model.predictor import Result as Result
     from napari_sam_lora.prompts import Prompts as Prompts
-    from napari_sam_lora.stacks.config import PropagationConfig as PropagationConfig
-    from napari_sam_lora.stacks.propagated import PropagatedPlane as PropagatedPlane
-    from napari_sam_lora.stacks.propagation import propagate as propagate
-    from napari_sam_lora.stacks.propagation import propagate_volume as propagate_volume
+    from napari_sam_lora.stacks.propagation.config import PropagationConfig as PropagationConfig
+    from napari_sam_lora.stacks.propagation.propagate import propagate as propagate
+    from napari_sam_lora.stacks.propagation.propagate import propagate_volume as propagate_volume
+    from napari_sam_lora.stacks.propagation.state import PropagatedPlane as PropagatedPlane
     from napari_sam_lora.stacks.tiles import TilingConfig as TilingConfig
     from napari_sam_lora.training.config import TrainConfig as TrainConfig
     from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
@@ -49,8 +49,8 @@ _MODULES = {
     "Model": "api",
     "Preprocessing": "images",
     "Prompts": "prompts",
-    "PropagatedPlane": "stacks.propagated",
-    "PropagationConfig": "stacks.config",
+    "PropagatedPlane": "stacks.propagation.state",
+    "PropagationConfig": "stacks.propagation.config",
     "Result": "model.predictor",
     "StackPosition": "images",
     "StepReport": "training.run",
@@ -61,8 +61,8 @@ _MODULES = {
     "fine_tune": "api",
     "iter_fine_tune": "api",
     "load_model": "api",
-    "propagate": "stacks.propagation",
-    "propagate_volume": "stacks.propagation",
+    "propagate": "stacks.propagation.propagate",
+    "propagate_volume": "stacks.propagation.propagate",
 }
 __all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
 
@@ -70,7 +70,7 @@ __all__ = [*_MODULES, "__version__"]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import_triton_apart()  # this may be napari's console
+    import_triton_with_own_symbols()  # this may be napari's console
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

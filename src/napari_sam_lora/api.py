@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.labels import LabelMeaning, check_labels
@@ -26,19 +26,25 @@ from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.stacks.methods import StackMethods
+from napari_sam_lora.stacks.everything import segment_everything
+from napari_sam_lora.stacks.propagation.config import PropagationConfig
+from napari_sam_lora.stacks.propagation.propagate import propagate
+from napari_sam_lora.stacks.propagation.seeds import Seed
+from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
+from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder, TileMask
+from napari_sam_lora.stacks.tiles import TilingConfig
 from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.crops import cut_large
-from napari_sam_lora.training.matches import Matches, match_objects
-from napari_sam_lora.training.metrics import Figures, ObjectScore, score_objects, summarise
+from napari_sam_lora.training.data.crops import cut_large
+from napari_sam_lora.training.data.samples import Labelled, snapshot
+from napari_sam_lora.training.data.split import list_objects
+from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
+from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
-from napari_sam_lora.training.samples import Labelled, snapshot
-from napari_sam_lora.training.split import list_objects
 
 Pairs = Iterable[Labelled]
 
 
-class Model(StackMethods):
+class Model:
     """A SAM, and the adapter that is active on it.
 
     Parameters
@@ -131,6 +137,76 @@ class Model(StackMethods):
             yield self
         finally:
             self._active = before
+
+    def propagate(
+        self,
+        stack: Stack,
+        seeds: Seed | Mapping[int, Seed],
+        plane: int | None = None,
+        config: PropagationConfig | None = None,
+        **options: Any,
+    ) -> Iterator[PropagatedPlane]:
+        """Follow objects from one or several planes through a stack, plane by plane; see `propagate`."""
+        return propagate(self, stack, seeds, plane, config, **options)
+
+    def segment_large(
+        self,
+        image: ArrayLike,
+        prompts: Prompts,
+        multimask: Multimask = "auto",
+        tiling: TilingConfig | None = None,
+    ) -> list[TileMask]:
+        """Masks of prompted objects in a plane of any size, one a row.
+
+        A large plane is not encoded as a whole, but only the tiles that show the objects.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        prompts : Prompts
+            Drawn masks are allowed, logits are not.
+        multimask : bool or "auto"
+            See `Predictor.segment`.
+        tiling : TilingConfig, optional
+
+        Returns
+        -------
+        list of TileMask
+            ``region()`` is the mask, cut to its box.
+        """
+        decoder = PlaneDecoder(self.predictor, image, tiling)
+        return sorted(decoder.decode(ObjectPrompts.rows(prompts), multimask), key=lambda placed: placed.row)
+
+    def segment_everything(
+        self,
+        image: ArrayLike,
+        config: EverythingConfig | None = None,
+        *,
+        smallest: int = 0,
+        progress: Progress | None = None,
+        tiling: TilingConfig | None = None,
+    ) -> NDArray[np.int32]:
+        """Segment all objects of a plane without prompts.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        config : EverythingConfig, optional
+        smallest : int
+            Objects with fewer pixels are left out.
+        progress : callable, optional
+            Called with the batches of clicks done and all of them.
+        tiling : TilingConfig, optional
+            How a large plane is cut into tiles; objects that lie across several are one object.
+
+        Returns
+        -------
+        int32 (y, x)
+            Instance ids; 0 is background.
+        """
+        return segment_everything(self.predictor, image, config, progress, tiling, smallest)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from napari_sam_lora.api import Evaluation, Model, evaluate, iter_fine_tune, load_model
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.io.samples import NUCLEI_COUNT, nuclei_pair
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.tiff.writing import write_labels
 from napari_sam_lora.labels import add_masks, click_at_centre, find_objects
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.predictor import Result

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 
 class SamLoraError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and correct.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do next, for a person.
+    code : str
+        What went wrong in a few words with hyphens, for programs and tests, such as ``"point-outside-plane"``.
+        It stays the same when the message is reworded.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InputError(SamLoraError, ValueError):

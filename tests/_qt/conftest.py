@@ -14,7 +14,7 @@ from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_sam_lora import Model
-from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
 from napari_sam_lora.session import Session
 

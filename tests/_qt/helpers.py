@@ -10,7 +10,7 @@ from napari.utils._test_utils import read_only_mouse_event
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam_lora._qt.controller import Controller
+from napari_sam_lora._qt.viewer.controller import Controller
 
 
 def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:

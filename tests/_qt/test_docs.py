@@ -12,12 +12,12 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QGroupBox, QLabel, QTableWidget, QWidget
 from superqt import QCollapsible
 
-from napari_sam_lora._qt.adapters_panel import AdaptersPanel
-from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.finetune_panel import FinetunePanel
-from napari_sam_lora._qt.prompt_panel import PromptPanel
-from napari_sam_lora._qt.saving import KINDS
-from napari_sam_lora._qt.verdict_box import FIGURES
+from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.finetuning.panel import FinetunePanel
+from napari_sam_lora._qt.finetuning.verdict import FIGURES
+from napari_sam_lora._qt.npe2.writers import KINDS
+from napari_sam_lora._qt.prompting.panel import PromptPanel
+from napari_sam_lora._qt.viewer.controller import Controller
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora import Adapter, Model, load_model
-from napari_sam_lora._qt.controller import Controller
-from napari_sam_lora._qt.training_desk import TrainingDesk, desk_of
+from napari_sam_lora._qt.finetuning.controller import FinetuningController, finetuning_controller_of
+from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.lora.adapter import AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.session import Session, TrainingEvent
@@ -53,7 +53,7 @@ def made_adapter(seed: int = 0, base_hash: str | None = None, base_name: str = "
     return Adapter(tensors, AdapterInfo(base_name, own_hash, config, "late", 128, training=training))
 
 
-def finish(qtbot: Any, desk: TrainingDesk) -> TrainingEvent:
+def finish(qtbot: Any, desk: FinetuningController) -> TrainingEvent:
     """Wait for the end of the run."""
     qtbot.waitUntil(lambda: desk.latest is not None and desk.latest.is_final, timeout=SOON_MS)
     assert desk.latest is not None
@@ -62,13 +62,13 @@ def finish(qtbot: Any, desk: TrainingDesk) -> TrainingEvent:
 
 def train(qtbot: Any, controller: Controller, values: dict[str, Any], name: str = "run") -> TrainingEvent:
     """A run from the start to its end."""
-    desk = desk_of(controller)
+    desk = finetuning_controller_of(controller)
     desk.set_values(dict(values))
     desk.start(name)
     return finish(qtbot, desk)
 
 
-def at_first_step(qtbot: Any, desk: TrainingDesk, act: Callable[[], None]) -> None:
+def at_first_step(qtbot: Any, desk: FinetuningController, act: Callable[[], None]) -> None:
     """Do something once a run has made a step."""
     qtbot.waitUntil(lambda: desk.latest is not None and desk.latest.step is not None, timeout=SOON_MS)
     act()

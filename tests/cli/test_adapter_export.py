@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from napari_sam_lora import Model
-from napari_sam_lora.io.cards import card
+from napari_sam_lora.io.adapter_card import card
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 

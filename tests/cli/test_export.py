@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from napari_sam_lora.io.images import read_labels
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.tiff.writing import write_labels
 
 from .conftest import Run, plane
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from napari_sam_lora import __version__, cli
-from napari_sam_lora.cli import models
+from napari_sam_lora.cli.commands import models
 from napari_sam_lora.cli.console import Console, check_output, table, to_json
 from napari_sam_lora.errors import InputError
 

@@ -12,7 +12,8 @@ from threading import Thread
 
 import pytest
 
-from napari_sam_lora.cli import loading, models
+from napari_sam_lora.cli import loading
+from napari_sam_lora.cli.commands import models
 from napari_sam_lora.io.samples import samples_folder
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.model.registry import MODELS, ModelInfo

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.api import Model
-from napari_sam_lora.cli import segment
+from napari_sam_lora.cli.commands import segment
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.model.automatic import EverythingConfig
 from napari_sam_lora.stacks.tiles import TilingConfig

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from napari_sam_lora.cli.fields import add_options, checked_values, describe, given_options, settings_of
+from napari_sam_lora.cli.options import add_options, checked_values, describe, options_in, settings_of
 from napari_sam_lora.cli.settings import PreprocessingSettings, run_settings, sections, template
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import CT_WINDOWS, Preprocessing
@@ -58,7 +58,7 @@ class Recipe:
 def _parse(*arguments: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     add_options(parser, "recipe", Recipe, skip=("seconds",), flags={"cook": "--chef"})
-    return given_options(parser.parse_args(arguments), "recipe")
+    return options_in(parser.parse_args(arguments), "recipe")
 
 
 def test_descriptions_come_from_the_docstring() -> None:

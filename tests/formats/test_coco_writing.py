@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.coco import decode_runs, rasterise, read_coco
-from napari_sam_lora.io.coco_writing import CocoPlane, compress, run_lengths, write_coco
-from napari_sam_lora.io.prompt_files import read_prompts
-from napari_sam_lora.io.tables import ObjectInfo, PlanePrompt, write_prompts
+from napari_sam_lora.io.coco.reading import decode_runs, rasterise, read_coco
+from napari_sam_lora.io.coco.writing import CocoPlane, compress, run_lengths, write_coco
+from napari_sam_lora.io.tables.objects import ObjectInfo, PlanePrompt, write_prompts
+from napari_sam_lora.io.tables.prompts import read_prompts
 from napari_sam_lora.io.writers import save_labels
 
 

@@ -18,8 +18,8 @@ from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.encoder import fuse_attention
+from napari_sam_lora.model.families.mobile import build_mobile_sam
 from napari_sam_lora.model.input_size import at_input_size
-from napari_sam_lora.model.mobile import build_mobile_sam
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are checked with the extra onnx")
 pytest.importorskip("onnx", reason="ONNX files are written with the extra onnx")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io import tiff
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.output import PixelSize, kept_aside
-from napari_sam_lora.io.tables import ObjectInfo, PlanePrompt, write_prompts
+from napari_sam_lora.io.tables.objects import ObjectInfo, PlanePrompt, write_prompts
+from napari_sam_lora.io.tiff import writing
 from napari_sam_lora.io.volumes import read_layers
 from napari_sam_lora.io.writers import save_labels, write_layer
 
@@ -125,7 +125,7 @@ def test_fiji_finds_an_imagej_hyperstack(tmp_path: Path) -> None:
 
 
 def test_an_image_above_four_gigabytes_becomes_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff, "CLASSIC_BYTES", 100)
+    monkeypatch.setattr(writing, "CLASSIC_BYTES", 100)
     (path,) = save_labels(tmp_path / "a.tif", _labels(), MICROSCOPE)
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.coco import CocoImage, decode_runs, rasterise, read_coco, segmentation_mask
+from napari_sam_lora.io.coco.reading import CocoImage, decode_runs, rasterise, read_coco, segmentation_mask
 
 SQUARE = [10, 20, 16, 20, 16, 24, 10, 24]  # x, y: columns 10 to 15, rows 20 to 23
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.prompt_files import read_prompts
+from napari_sam_lora.io.tables.prompts import read_prompts
 
 
 def _csv(folder: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.tiff.writing import write_labels
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.lora.merge import merge, merged_state, save_merged, unmerge
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.encoder import fuse_attention
+from napari_sam_lora.model.families.nano import build_sam_nano
 from napari_sam_lora.model.input_size import at_input_size, set_input_size
-from napari_sam_lora.model.nano import build_sam_nano
 from napari_sam_lora.model.predictor import Predictor, Result
 
 CONFIGS = {

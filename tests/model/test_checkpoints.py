@@ -20,7 +20,7 @@ from napari_sam_lora import Model
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.checkpoints import LoadedModel, load
 from napari_sam_lora.model.encoder import FusedAttention
-from napari_sam_lora.model.nano import build_sam_nano
+from napari_sam_lora.model.families.nano import build_sam_nano
 from napari_sam_lora.model.registry import MODELS
 
 CPU = torch.device("cpu")

@@ -20,8 +20,8 @@ from napari_sam_lora.lora.layers import LoRAQKV
 from napari_sam_lora.lora.merge import merged_state, save_merged
 from napari_sam_lora.model.checkpoints import load
 from napari_sam_lora.model.encoder import block_count, prefix, suffix
+from napari_sam_lora.model.families.mobile import build_mobile_sam
 from napari_sam_lora.model.input_size import at_input_size
-from napari_sam_lora.model.mobile import build_mobile_sam
 from napari_sam_lora.prompts import Prompts
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_sam_lora import Model, Prompts, load_model
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.model.nano import DensePromptEncoder, build_sam_nano
+from napari_sam_lora.model.families.nano import DensePromptEncoder, build_sam_nano
 
 POSITIVE, NEGATIVE, BOX, ELLIPSE, MASK = range(5)
 

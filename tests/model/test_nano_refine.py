@@ -9,8 +9,8 @@ from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 
 from napari_sam_lora.model.encoder import prefix, suffix
-from napari_sam_lora.model.nano import WIDTH, build_sam_nano
-from napari_sam_lora.model.nano_detail import half_unpack, pack
+from napari_sam_lora.model.families.nano import WIDTH, build_sam_nano
+from napari_sam_lora.model.families.nano_detail import half_unpack, pack
 
 BOXES = torch.tensor([[20.0, 30.0, 70.0, 90.0], [10.0, 5.0, 120.0, 60.0]])
 POINTS = (torch.tensor([[[40.0, 50.0]], [[90.0, 30.0]]]), torch.ones(2, 1))

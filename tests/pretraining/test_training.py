@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_sam_lora.model.nano import build_sam_nano
+from napari_sam_lora.model.families.nano import build_sam_nano
 from pretraining import train
 from pretraining.data import View
 from pretraining.objective import mask_loss, outline_band, round_loss, true_iou

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.session import MaskOptions, PlaneKey, Preview, PromptItem
-from napari_sam_lora.session.prompts import make_item
+from napari_sam_lora.session.prompting.draft import make_item
 
 SOON = 60.0
 

@@ -102,7 +102,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 
 
 def test_holes_are_filled() -> None:
-    from napari_sam_lora.session.preview import clean  # noqa: PLC0415
+    from napari_sam_lora.session.prompting.preview import clean  # noqa: PLC0415
 
     ring = rectangle((20, 20), 2, 2, 12, 12) & ~rectangle((20, 20), 5, 5, 8, 8)
     ring[18, 18] = True

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from napari_sam_lora import Model, Preprocessing, Prompts, PropagationConfig, load_model, propagate, propagate_volume
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.stacks.propagated import PropagatedPlane
-from napari_sam_lora.training.metrics import mask_iou
+from napari_sam_lora.stacks.propagation.state import PropagatedPlane
+from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 from .conftest import Discs, draw_discs
 
@@ -163,7 +163,7 @@ def test_what_is_held_does_not_grow_with_the_number_of_planes(small: Model) -> N
         long = draw_discs(count)
         last = list(propagate(small, Counted(long.image), np.where(long.labels[0] == 1, 1, 0), 0))[-1]
         assert last.index == count - 1
-        held.append((len(last.state.objects), len(last.state.taken.planes), len(last.state.seeded)))
+        held.append((len(last.state.objects), len(last.state.occupancy.planes), len(last.state.seeded)))
     assert held[0] == held[1] == (1, 0, 0)
 
 

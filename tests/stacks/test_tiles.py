@@ -18,9 +18,9 @@ from napari_sam_lora.model.automatic import records_to_labels
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.stacks.everything import find_everything
-from napari_sam_lora.stacks.placed import Asked, PlaneDecoder
+from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
 from napari_sam_lora.stacks.tiles import Tile, level_for, pyramid, starts
-from napari_sam_lora.training.metrics import mask_iou
+from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -104,11 +104,11 @@ def test_only_tiles_with_prompts_are_encoded_and_the_cache_is_bounded(nano: Mode
     cache = EmbeddingCache(budget=3 * nano.encode(nuclei[0]).tensor.nbytes)
     predictor = replace(nano.predictor, cache=cache)
     decoder = PlaneDecoder(predictor, large(nuclei)[0])
-    rows = Asked.rows(Prompts(boxes=[[710, 360, 740, 390], [712, 362, 738, 388]]))
+    rows = ObjectPrompts.rows(Prompts(boxes=[[710, 360, 740, 390], [712, 362, 738, 388]]))
     list(decoder.decode(rows))
     assert len(cache) <= 2
     spread = [[y, x, y + 20, x + 20] for y in range(0, 1100, 150) for x in range(0, 900, 300)]
-    list(decoder.decode(Asked.rows(Prompts(boxes=spread))))
+    list(decoder.decode(ObjectPrompts.rows(Prompts(boxes=spread))))
     assert len(cache) <= 3
 
 

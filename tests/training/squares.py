@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora import Preprocessing
-from napari_sam_lora.training.samples import ObjectRef, Plane, snapshot
+from napari_sam_lora.training.data.samples import ObjectRef, Plane, snapshot
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.int64]]
 GRID = [(y, x) for y in range(4, 128, 32) for x in range(4, 128, 32)]  # one in each of 4 x 4 parts

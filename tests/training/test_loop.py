@@ -14,10 +14,10 @@ from torch import Tensor
 from napari_sam_lora import Model, Preprocessing, Prompts, TrainConfig, load_model
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.model.encoder import preprocess
+from napari_sam_lora.training.data.augmentation import View, show
+from napari_sam_lora.training.data.samples import Plane, snapshot
+from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.loop import StepResult, Trainer, lora_config
-from napari_sam_lora.training.samples import Plane, snapshot
-from napari_sam_lora.training.split import list_objects
-from napari_sam_lora.training.views import View, show
 
 # One view and boxes without corrections: what a step sees differs by the jitter of the boxes alone.
 PLAIN: dict[str, Any] = {"views": 1, "box_share": 1.0, "corrections": 0, "validation_share": 0.0}

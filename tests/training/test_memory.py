@@ -15,10 +15,10 @@ from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.model.encoder import suffix as encoder_suffix
 from napari_sam_lora.training import loop
+from napari_sam_lora.training.data.samples import Plane, snapshot
+from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.memory import is_out_of_memory
-from napari_sam_lora.training.samples import Plane, snapshot
-from napari_sam_lora.training.split import list_objects
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_fewer_objects_are_decoded_at_once_first(
 ) -> None:
     expected = _trainer(small, planes, chunk=2, box_share=1.0).step()
     trainer = _trainer(small, planes, chunk=8, box_share=1.0)
-    _fail_while(monkeypatch, lambda trainer: trainer.thrift.chunk > 2, kind)
+    _fail_while(monkeypatch, lambda trainer: trainer.fallback.chunk > 2, kind)
     result = trainer.step()
     assert trainer.warnings == ["Memory ran out; training goes on decoding 2 objects at once."]
     assert result.objects == 8
@@ -97,9 +97,9 @@ def test_then_the_cache_is_given_up_and_activations_are_computed_twice(
         return encoder_suffix(encoder, held, split, recompute)
 
     monkeypatch.setattr(loop, "suffix", counted)
-    _fail_while(monkeypatch, lambda trainer: not trainer.thrift.recompute, "cuda")
+    _fail_while(monkeypatch, lambda trainer: not trainer.fallback.recompute, "cuda")
     result = trainer.step()
-    assert (trainer.thrift.chunk, trainer.thrift.objects, trainer.thrift.recompute) == (1, 8, True)
+    assert (trainer.fallback.chunk, trainer.fallback.objects, trainer.fallback.recompute) == (1, 8, True)
     assert trainer.cache.size == 0
     assert used == [True]
     assert result.objects == 8
@@ -112,7 +112,7 @@ def test_last_of_all_fewer_objects_are_shown(
     small: Model, planes: tuple[Plane, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = _trainer(small, planes)
-    _fail_while(monkeypatch, lambda trainer: trainer.thrift.objects > 2, "cpu")
+    _fail_while(monkeypatch, lambda trainer: trainer.fallback.objects > 2, "cpu")
     assert trainer.step().objects == 2
     assert "showing 2 objects a step" in trainer.warnings[-1]
 

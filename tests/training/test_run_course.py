@@ -13,8 +13,8 @@ import torch
 
 from napari_sam_lora import Model, TrainConfig
 from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.training.evaluation.validation import Validator
 from napari_sam_lora.training.loop import StepResult, Trainer
-from napari_sam_lora.training.monitor import Monitor
 from napari_sam_lora.training.run import FineTuneRun
 
 from .runs import FAST, Pair, finish, only
@@ -41,7 +41,7 @@ def test_no_looks_are_taken_if_none_are_wanted(small: Model, quarters: list[Pair
 def _with_curve(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """The monitor measures these values, one after the other."""
     rest = iter(values)
-    monkeypatch.setattr(Monitor, "measure", lambda self, tree: next(rest))
+    monkeypatch.setattr(Validator, "measure", lambda self, tree: next(rest))
 
 
 def test_the_best_state_is_kept_and_judged_by_other_objects(
@@ -165,7 +165,7 @@ def test_trouble_with_memory_is_said(small: Model, quarters: list[Pair], monkeyp
     backward = Trainer.backward
 
     def guarded(self: Trainer, *arguments: Any) -> float:
-        if self.thrift.chunk > 1:
+        if self.fallback.chunk > 1:
             raise MemoryError
         return backward(self, *arguments)
 

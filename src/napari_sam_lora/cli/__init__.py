@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from napari_sam_lora.cli import adapter, demo, evaluate, export, models, segment, train
+from napari_sam_lora.cli.commands import adapter, demo, evaluate, export, models, segment, train
 from napari_sam_lora.cli.console import Console, one_line
 from napari_sam_lora.cli.parser import build_parser
 from napari_sam_lora.errors import SamLoraError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from napari_sam_lora.cli.fields import Setting, add_options, checked_values, given_options, settings_of
+from napari_sam_lora.cli.options import Setting, add_options, checked_values, options_in, settings_of
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import CT_WINDOWS, Preprocessing
 
@@ -163,9 +163,9 @@ def run_settings(options: argparse.Namespace, config: Path | None) -> RunSetting
         If the file cannot be read, or a setting is unknown or makes no sense.
     """
     values = read_config(config) if config else {name: {} for name in sections()}
-    parts = {name: cls(**values[name] | given_options(options, name)) for name, cls in sections().items()}
-    if {"window", "ct_window"} <= (values["preprocessing"] | given_options(options, "preprocessing")).keys():
-        parts["preprocessing"] = _one_window(parts["preprocessing"], given_options(options, "preprocessing"))
+    parts = {name: cls(**values[name] | options_in(options, name)) for name, cls in sections().items()}
+    if {"window", "ct_window"} <= (values["preprocessing"] | options_in(options, "preprocessing")).keys():
+        parts["preprocessing"] = _one_window(parts["preprocessing"], options_in(options, "preprocessing"))
     return RunSettings(**parts)
 
 

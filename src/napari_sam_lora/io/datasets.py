@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
-from napari_sam_lora.io.coco import CocoImage, rasterise, read_coco
-from napari_sam_lora.io.csv_rows import read_table, stack_position
-from napari_sam_lora.io.given import read_given
+from napari_sam_lora.io.coco.reading import CocoImage, rasterise, read_coco
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
+from napari_sam_lora.io.tables.rows import read_table, stack_position
+from napari_sam_lora.io.tables.user_prompts import read_user_prompts
 from napari_sam_lora.prompts import Prompts
 
 LABEL_FOLDERS = ("labels", "masks")
@@ -103,8 +103,8 @@ def read_dataset(
         A folder with ``images/`` and ``labels/`` or ``masks/``, where an image and its labels have the same name up
         to the ending; or a CSV table with the columns ``image`` and ``labels``, paths relative to it, and for files
         that are planes of one stack ``stack`` (its name) and ``plane`` (its number, or one for each axis that the
-        plane does not have, then also ``axes``, the two that it has), and ``prompts`` for files of `write_given`; or a
-        COCO JSON file.
+        plane does not have, then also ``axes``, the two that it has), and ``prompts`` for files of
+        `write_user_prompts`; or a COCO JSON file.
     image_folder, label_folder : Path, optional
         Where images and labels of a folder are instead; for a COCO file, where its images are, which otherwise are
         looked for beside it and in ``images/`` beside it.
@@ -239,7 +239,7 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
     for number, entry in enumerate(entries, start=1):
         try:
             image = read_image(entry.image, axes)
-            given = {} if entry.given is None else read_given(entry.given)
+            given = {} if entry.given is None else read_user_prompts(entry.given)
             samples += _samples(image, entry.labels(image), entry.position, names[entry.image], given)
         except InputError as error:
             problems.append(str(error))

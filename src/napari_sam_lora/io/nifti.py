@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.medical import need
+from napari_sam_lora.io.optional import need
 from napari_sam_lora.io.output import id_type
 from napari_sam_lora.io.placement import Placement, layer_affine, placement_of, world_to_ras
 from napari_sam_lora.io.units import MICROMETRES, length_unit

@@ -21,7 +21,7 @@ from napari_sam_lora.io.output import check_free
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.lora.merge import merge
 from napari_sam_lora.model.checkpoints import LoadedModel
-from napari_sam_lora.model.nano import DensePromptEncoder
+from napari_sam_lora.model.families.nano import DensePromptEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.dicom import ENDINGS as DICOM_ENDINGS
-from napari_sam_lora.io.dicom import holds_dicom, read_dicom
+from napari_sam_lora.io.dicom.series import ENDINGS as DICOM_ENDINGS
+from napari_sam_lora.io.dicom.series import holds_dicom, read_dicom
 from napari_sam_lora.io.images import ending, stem
 from napari_sam_lora.io.nifti import ENDINGS as NIFTI_ENDINGS
 from napari_sam_lora.io.nifti import read_nifti
 from napari_sam_lora.io.placement import METADATA, Placement
-from napari_sam_lora.io.tiff_errors import damage_raises
-from napari_sam_lora.io.tiff_sizes import pixel_sizes
+from napari_sam_lora.io.tiff.damage import damage_raises
+from napari_sam_lora.io.tiff.pixel_size import pixel_sizes
 
 LayerData = tuple[Any, dict[str, Any], str]
 _LABEL_WORDS = re.compile(r"(^|[^a-z])(labels?|labelstr|labelsts|seg|segmentations?|masks?|instances)([^a-z]|$)")

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.coco_writing import CocoPlane, Outline, write_coco
+from napari_sam_lora.io.coco.writing import CocoPlane, Outline, write_coco
 from napari_sam_lora.io.images import stem
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.output import PixelSize, check_free, id_type, kept_aside
 from napari_sam_lora.io.png import plane_paths, write_png
-from napari_sam_lora.io.tables import ObjectInfo, write_object_table
-from napari_sam_lora.io.tiff import write_labels
+from napari_sam_lora.io.tables.objects import ObjectInfo, write_object_table
+from napari_sam_lora.io.tiff.writing import write_labels
 
 FORMATS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".nii", ".nii.gz", ".png", ".json", ".csv")
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.lora.layers import QKV_PARTS, LoRAConv2d, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
-from napari_sam_lora.model.mobile import WindowAttention
-from napari_sam_lora.model.nano_refine import RefiningMaskDecoder
+from napari_sam_lora.model.families.mobile import WindowAttention
+from napari_sam_lora.model.families.nano_refine import RefiningMaskDecoder
 from napari_sam_lora.model.sharing import share
 
 Mode = Literal["decoder", "late", "full"]

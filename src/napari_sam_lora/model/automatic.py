@@ -19,7 +19,7 @@ from torchvision.ops.boxes import batched_nms  # type: ignore[import-untyped]
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import resized_shape, to_rgb8
-from napari_sam_lora.model.nano import DensePromptEncoder
+from napari_sam_lora.model.families.nano import DensePromptEncoder
 from napari_sam_lora.model.predictor import Predictor
 
 PointGrids = tuple[tuple[tuple[float, float], ...], ...]

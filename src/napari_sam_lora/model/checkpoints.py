@@ -20,8 +20,8 @@ from torch import Tensor
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.download import Progress, model_path
 from napari_sam_lora.model.encoder import fuse_attention
-from napari_sam_lora.model.mobile import build_mobile_sam
-from napari_sam_lora.model.nano import build_sam_nano
+from napari_sam_lora.model.families.mobile import build_mobile_sam
+from napari_sam_lora.model.families.nano import build_sam_nano
 from napari_sam_lora.model.registry import MODELS
 
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).

@@ -13,7 +13,7 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from napari_sam_lora.model.mobile import TinyViT
+from napari_sam_lora.model.families.mobile import TinyViT
 
 Encoder: TypeAlias = ImageEncoderViT | TinyViT
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from napari_sam_lora.session.adapters import AdapterEntry, AdapterLibrary
-from napari_sam_lora.session.edits import CommitPolicy, EditResult
-from napari_sam_lora.session.labelset import LabelSet
-from napari_sam_lora.session.planes import ArraySource, ImageSource, PlaneKey
-from napari_sam_lora.session.preview import MaskOptions, Preview
-from napari_sam_lora.session.prompts import Draft, PromptItem
-from napari_sam_lora.session.proposals import Proposal, ProposedChange
-from napari_sam_lora.session.records import ObjectClass, ObjectRecord, ObjectStats, StoredPrompts
+from napari_sam_lora.session.adapter_library import AdapterEntry, AdapterLibrary
+from napari_sam_lora.session.jobs.worker import CancelToken, JobCancelledError, Priority, TorchThread
+from napari_sam_lora.session.labels.edits import CommitPolicy, EditResult
+from napari_sam_lora.session.labels.label_set import LabelSet
+from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
+from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, ObjectStats, StoredPrompts
+from napari_sam_lora.session.labels.stores import ArrayStore, LabelStore
+from napari_sam_lora.session.plane_key import ArraySource, ImageSource, PlaneKey
+from napari_sam_lora.session.prompting.draft import Draft, PromptItem
+from napari_sam_lora.session.prompting.preview import MaskOptions, Preview
 from napari_sam_lora.session.session import Session
-from napari_sam_lora.session.stores import ArrayStore, LabelStore
-from napari_sam_lora.session.training import TrainingEvent, TrainingJob, TrainingPlane
-from napari_sam_lora.session.worker import CancelToken, JobCancelledError, Priority, TorchThread
+from napari_sam_lora.session.training_job import TrainingEvent, TrainingJob, TrainingPlane
 
 __all__ = [
     "AdapterEntry",

@@ -11,15 +11,15 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.session.labelset import LabelSet
-from napari_sam_lora.session.planes import PlaneKey
-from napari_sam_lora.session.preview import MaskOptions
-from napari_sam_lora.session.propagation import StackSession
-from napari_sam_lora.session.proposals import Proposal
-from napari_sam_lora.session.records import StoredPrompts
-from napari_sam_lora.session.replay import ReplayPlane, everything, own_prompt, replay
-from napari_sam_lora.session.training import TrainingJob, TrainingPlane
-from napari_sam_lora.session.worker import Priority, emit_safely
+from napari_sam_lora.session.jobs.worker import Priority, emit_safely
+from napari_sam_lora.session.labels.label_set import LabelSet
+from napari_sam_lora.session.labels.proposals import Proposal
+from napari_sam_lora.session.labels.records import StoredPrompts
+from napari_sam_lora.session.plane_key import PlaneKey
+from napari_sam_lora.session.prompting.preview import MaskOptions
+from napari_sam_lora.session.prompting.replay import ReplayPlane, everything, own_prompt, replay
+from napari_sam_lora.session.stack_session import StackSession
+from napari_sam_lora.session.training_job import TrainingJob, TrainingPlane
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

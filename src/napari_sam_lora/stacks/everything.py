@@ -15,8 +15,8 @@ from napari_sam_lora.images import fixed_window, to_rgb8
 from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.following import segment_seeds
-from napari_sam_lora.stacks.placed import Asked, PlaneDecoder
+from napari_sam_lora.stacks.propagation.step import segment_seeds
+from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
 from napari_sam_lora.stacks.tiles import Level, Tile, TilingConfig, pyramid
 
 # Of tiles that are searched; whatever is not longer lies wholly in one of them.
@@ -119,7 +119,7 @@ def numbered(regions: Sequence[Region], shape: tuple[int, int]) -> NDArray[np.in
 
 
 def segment_prompted(
-    predictor: Predictor, image: ArrayLike, asked: Mapping[int, Asked], tiling: TilingConfig | None = None
+    predictor: Predictor, image: ArrayLike, asked: Mapping[int, ObjectPrompts], tiling: TilingConfig | None = None
 ) -> NDArray[np.int64]:
     """Labels (y, x) of prompted objects by id, in a plane of any size; a pixel goes to the highest logit."""
     decoder = PlaneDecoder(predictor, image, tiling)

@@ -112,27 +112,37 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
         object.__setattr__(self, "blocks", None if self.blocks is None else tuple(self.blocks))
-        if self.mode not in MODES:
-            raise InputError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.")
-        if self.labels not in LABEL_MEANINGS:
-            raise InputError(f"labels is one of {', '.join(LABEL_MEANINGS)}, not {self.labels!r}.")
-        for name in ("rank", "steps", "objects", "chunk", "views"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("warmup", "box_share", "mask_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
-        if not 0 <= self.validation_share < 1:
-            raise InputError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}.")
-        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
-            raise InputError("learning_rate must be positive and weight_decay not negative.")
-        for name in ("seed", "corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        self._check_choices()
+        self._check_ranges()
         if self.patience and not self.check_every:
-            raise InputError("patience counts looks at held-out objects: set check_every too.")
-        if self.alpha is not None and not 0 < self.alpha < math.inf:
-            raise InputError(f"alpha must be positive, not {self.alpha}.")
+            raise InputError(
+                "patience counts looks at held-out objects: set check_every too.", code="patience-without-checks"
+            )
+
+    def _check_choices(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}.", code="unknown-mode")
+        if self.labels not in LABEL_MEANINGS:
+            raise InputError(
+                f"labels is one of {', '.join(LABEL_MEANINGS)}, not {self.labels!r}.", code="unknown-label-meaning"
+            )
+
+    def _check_ranges(self) -> None:
+        at_least_one = ("rank", "steps", "objects", "chunk", "views")
+        not_negative = ("seed", "corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes")
+        shares = ("warmup", "box_share", "mask_share")
+        rules = [(name, getattr(self, name) >= 1, "must be at least 1") for name in at_least_one]
+        rules += [(name, getattr(self, name) >= 0, "must not be negative") for name in not_negative]
+        rules += [(name, 0 <= getattr(self, name) <= 1, "must lie between 0 and 1") for name in shares]
+        rules += [
+            ("validation_share", 0 <= self.validation_share < 1, "must be at least 0 and less than 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "must be positive"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "must not be negative"),
+            ("alpha", self.alpha is None or 0 < self.alpha < math.inf, "must be positive"),
+        ]
+        for name, is_valid, rule in rules:
+            if not is_valid:
+                raise InputError(f"{name} {rule}, not {getattr(self, name)}.", code=f"{name}-out-of-range")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a file."""

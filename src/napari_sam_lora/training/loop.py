@@ -21,13 +21,13 @@ from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
+from napari_sam_lora.training.data.samples import ObjectRef, Plane
+from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
 from napari_sam_lora.training.losses import MaskLoss, mask_targets
-from napari_sam_lora.training.memory import Thrift, free_memory, is_out_of_memory
-from napari_sam_lora.training.samples import ObjectRef, Plane
-from napari_sam_lora.training.user import corrective_clicks, first_prompts, with_click
-from napari_sam_lora.training.views import View, choose_views, show, show_prompts
+from napari_sam_lora.training.memory import MemoryFallback, free_memory, is_out_of_memory
+from napari_sam_lora.training.prefix_cache import PrefixCache
 
 # How often a run may go back to its last good state, each time with a rate lower by this factor.
 MOST_SETBACKS = 3
@@ -91,7 +91,7 @@ class Trainer:
     config : TrainConfig
     cache : PrefixCache, optional
         Of the same base model and settings; shared by runs over the same planes.
-    thrift : Thrift, optional
+    thrift : MemoryFallback, optional
         How much memory may be used; shared by runs over the same planes.
 
     Attributes
@@ -107,7 +107,7 @@ class Trainer:
         objects: Sequence[ObjectRef],
         config: TrainConfig,
         cache: PrefixCache | None = None,
-        thrift: Thrift | None = None,
+        fallback: MemoryFallback | None = None,
     ) -> None:
         self.planes, self.config = planes, config
         self.rng = np.random.default_rng(config.seed)
@@ -121,7 +121,7 @@ class Trainer:
         self.stride = mask_stride(sam)
         self.split = encoder_split(sam, lora)
         self.cache = prefix_cache(sam, config) if cache is None else cache  # an empty one is false
-        self.thrift = thrift or Thrift(config)
+        self.fallback = fallback or MemoryFallback(config)
         self.warnings: list[str] = []
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
@@ -153,7 +153,7 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                spared = self.thrift.lower(self.cache)
+                spared = self.fallback.lower(self.cache)
                 if spared is None:
                     raise TrainingError(
                         "There is not enough memory for a single object. Train at a smaller input size, with fewer "
@@ -228,11 +228,11 @@ class Trainer:
         """
         self.optimizer.zero_grad(set_to_none=True)
         held = self.cache.get(view, prepared)
-        embedding = suffix(self.tree.image_encoder, held, self.split, self.thrift.recompute)
+        embedding = suffix(self.tree.image_encoder, held, self.split, self.fallback.recompute)
         leaf = embedding.detach().requires_grad_(embedding.requires_grad)
         total = 0.0
-        for start in range(0, len(masks), self.thrift.chunk):
-            part = slice(start, start + self.thrift.chunk)
+        for start in range(0, len(masks), self.fallback.chunk):
+            part = slice(start, start + self.fallback.chunk)
             loss, rounds = self._chunk_loss(leaf, prepared, masks[part], given[part])
             loss = loss / (rounds * len(masks))
             loss.backward()
@@ -290,7 +290,7 @@ class Trainer:
 
     def _draw_labels(self, plane: int) -> NDArray[np.int64]:
         known = self._labels[plane]
-        return self.rng.choice(known, min(self.thrift.objects, len(known)), replace=False)
+        return self.rng.choice(known, min(self.fallback.objects, len(known)), replace=False)
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup * self.config.steps))

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from napari_sam_lora.training.cache import PrefixCache
 from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.training.prefix_cache import PrefixCache
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -24,7 +24,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
-class Thrift:
+class MemoryFallback:
     """How much memory a run allows itself; it is only ever lowered.
 
     Parameters
@@ -66,7 +66,7 @@ class Thrift:
         return None
 
 
-class Portions:
+class ChunkSizes:
     """How many objects are looked at or judged at once; it is only ever lowered.
 
     Parameters

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from napari_sam_lora.training.gate import Verdict
-from napari_sam_lora.training.metrics import Figures, ObjectScore
+from napari_sam_lora.training.evaluation.acceptance import Verdict
+from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
-from napari_sam_lora.training.beginning import begin_with
 from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.crops import cut_large
-from napari_sam_lora.training.judging import Judge
+from napari_sam_lora.training.data.crops import cut_large
+from napari_sam_lora.training.data.samples import Labelled, ObjectRef, remarks, snapshot
+from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
+from napari_sam_lora.training.evaluation.acceptance import Judge
+from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
+from napari_sam_lora.training.evaluation.validation import Validator, divide
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
-from napari_sam_lora.training.memory import Portions, Thrift, is_out_of_memory
-from napari_sam_lora.training.metrics import ObjectScore, summarise
-from napari_sam_lora.training.monitor import Monitor, divide
+from napari_sam_lora.training.memory import ChunkSizes, MemoryFallback, is_out_of_memory
 from napari_sam_lora.training.report import FineTuneReport, StepReport
-from napari_sam_lora.training.samples import Labelled, ObjectRef, remarks, snapshot
-from napari_sam_lora.training.split import Split, list_objects, plan_folds, split_objects
+from napari_sam_lora.training.resume import resume_settings
 
 __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
 
@@ -64,7 +64,7 @@ class FineTuneRun(Iterator[StepReport]):
         held_out: Sequence[str] = (),
         start: Adapter | None = None,
     ) -> None:
-        config, held_out = begin_with(start, loaded, config, held_out)
+        config, held_out = resume_settings(start, loaded, config, held_out)
         self._loaded, self._config, self._start = loaded, config, start
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
@@ -77,13 +77,13 @@ class FineTuneRun(Iterator[StepReport]):
         watched, self._judged, self._choosing = divide(() if self._folds else self._split.test, self._planes)
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
-        self._portions = Portions((self._prefixes.shrink, self._embeddings.give_up))
-        self._judge = Judge(loaded, self._planes, self._preprocessing, self._portions, self._embeddings)
+        self._chunk_sizes = ChunkSizes((self._prefixes.shrink, self._embeddings.give_up))
+        self._judge = Judge(loaded, self._planes, self._preprocessing, self._chunk_sizes, self._embeddings)
         watching = bool(watched) and config.check_every > 0
-        self._monitor = Monitor(self._planes, watched, self._prefixes, self._portions) if watching else None
+        self._validator = Validator(self._planes, watched, self._prefixes, self._chunk_sizes) if watching else None
         if not watching:
             self._judged, self._choosing = self._split.test, False
-        self._thrift = Thrift(config)
+        self._fallback = MemoryFallback(config)
         self._steps = config.steps * (1 + len(self._folds))
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
@@ -111,7 +111,7 @@ class FineTuneRun(Iterator[StepReport]):
         """What a user should know so far: labels that are left out, memory that ran out, a loss that was no number."""
         trainers = [trainer for trainer in (self._trainer, self._checker) if trainer is not None]
         found = self._warnings + [warning for trainer in trainers for warning in trainer.warnings]
-        found += self._portions.warnings
+        found += self._chunk_sizes.warnings
         return tuple(dict.fromkeys(found))
 
     def stop(self) -> None:
@@ -213,7 +213,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
-        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._thrift)
+        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback)
 
     def _look(self, trainer: Trainer) -> float | None:
         """Measure watched objects, and keep the adapter if it has not been better before."""
@@ -228,14 +228,14 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _measure(self, tree: Sam) -> float | None:
         """A look at watched objects, or None if there is none; where memory is too small there are no more."""
-        if self._monitor is None:
+        if self._validator is None:
             return None
         try:
-            return self._monitor.measure(tree)
+            return self._validator.measure(tree)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        self._monitor = None
+        self._validator = None
         self._warnings.append("Memory is too small to look at held-out objects: the run goes on without.")
         return None
 

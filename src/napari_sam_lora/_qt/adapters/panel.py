@@ -1,0 +1,227 @@
+"""The adapters widget: which adapter is in use, and segmenting again with it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
+
+from napari_sam_lora._qt.adapters.import_questions import Answers, Question, import_or_ask
+from napari_sam_lora._qt.adapters.resegmentation import ResegmentBox
+from napari_sam_lora._qt.adapters.table import AdaptersTable, described, is_foreign
+from napari_sam_lora._qt.automatic.files_panel import FolderBox
+from napari_sam_lora._qt.finetuning.controller import finetuning_controller_of
+from napari_sam_lora._qt.viewer.controller import controller_of
+from napari_sam_lora._qt.widgets.controls import Notice, ScrollPanel, action, box, row
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.session import AdapterLibrary, CancelToken
+
+if TYPE_CHECKING:
+    from napari_sam_lora.api import Model
+    from napari_sam_lora.lora.adapter import Adapter
+
+ADAPTER_FILES = "Adapters (*.safetensors)"
+FOREIGN_FILES = "Adapters (*.safetensors *.pth *.pt)"
+CHECKPOINT_FILES = "SAM checkpoints (*.pth *.pt *.safetensors)"
+
+
+NOTHING = "No adapters yet: label about ten objects and use the fine-tune widget, or import a file."
+
+
+class AdaptersPanel(ScrollPanel):
+    """Adapters of this computer, and what can be done with them.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.controller = controller_of(napari_viewer)
+        self.finetuning = finetuning_controller_of(self.controller)
+        self.state = Notice()
+        self.empty = Notice()
+        self.table = AdaptersTable(self.controller, self.finetuning)
+        self.about = Notice()
+        self.use = action("Use", "Segment with the selected adapter from now on.", self._use)
+        tip = "Switch between the base model and the adapter, on the prompts that are shown (Shift-M)."
+        self.toggle = action("Compare", tip, self._toggle)
+        self.delete = action("Delete…", "Delete the selected adapter and its file.", self._delete)
+        self.more = action("Files…", "Import, export, merge.", lambda: None)
+        self.more.setMenu(self._menu())
+        self.resegment = ResegmentBox(self.controller)
+        self.folder = FolderBox(self.controller, self.finetuning)
+        for widget in (
+            box(
+                "Adapters",
+                self.state,
+                self.empty,
+                self.table,
+                self.about,
+                row(self.use, self.toggle),
+                row(self.delete, self.more),
+            ),
+            box("Segment again", self.resegment),
+            box("Segment files", self.folder),
+        ):
+            self.column.addWidget(widget)
+        self.column.addStretch(1)
+        self.table.chosen.connect(self.refresh)
+        self.refresh()
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
+        """The session ends with the window."""
+        super().showEvent(event)
+        self.controller.attach(self)
+
+    def leave(self) -> None:
+        """Without any panel, keys do nothing."""
+        self.controller.panel_left(self)
+
+    def refresh(self) -> None:
+        """Show which adapter is in use, and what can be done."""
+        session, entry = self.controller.session, self.table.entry
+        entries = self.finetuning.adapters()
+        in_use = f"the adapter “{session.active}”" if session.active else "the base model, without an adapter"
+        self.state.say(f"Segmenting with {in_use}.")
+        self.empty.say("" if entries else NOTHING if session.adapters.is_read else "Reading the adapters…")
+        foreign = entry is not None and is_foreign(entry, session.model)
+        lines = [] if entry is None else described(entry)
+        if foreign and entry is not None:
+            lines.append(f"It belongs to another model: load {entry.base_name} to use it.")
+        if session.adapters.problems:
+            lines.append("Damaged files: " + " ".join(session.adapters.problems))
+        self.about.say("\n".join(lines))
+        active = entry is not None and entry.name == session.active
+        self.use.setText("Stop using" if active else "Use")
+        for widget in (self.use, self.delete):
+            widget.setEnabled(entry is not None)
+        self.toggle.setEnabled(bool(entries))
+        for name, act in self.actions_by_name.items():
+            act.setEnabled(name == "import" or entry is not None)
+
+    def _use(self) -> None:
+        entry, session = self.table.entry, self.controller.session
+        if entry is not None:
+            with self.controller.report_errors():
+                if entry.name == session.active:
+                    session.deactivate()
+                elif session.model is None:
+                    self.controller.ensure_model()
+                    show_info("The model is being loaded; press Use again when it is there.")
+                else:
+                    session.activate(entry.name)
+
+    def _toggle(self) -> None:
+        with self.controller.report_errors():
+            self.controller.session.toggle()
+
+    def _delete(self) -> None:
+        entry = self.table.entry
+        if entry is not None:
+            question = f"Delete the adapter “{entry.name}” and its file? This cannot be taken back."
+            if QMessageBox.question(self, "Delete an adapter", question) == QMessageBox.StandardButton.Yes:
+                with self.controller.report_errors():
+                    self.controller.session.remove_adapter(entry.name)
+
+    # Files
+
+    def _menu(self) -> QMenu:
+        menu, self.actions_by_name = QMenu(self), {}
+        for name, words, call in (
+            ("import", "Import an adapter…", self._choose_import),
+            ("export", "Export the selected adapter…", self._choose_export),
+            ("merge", "Merge it into a SAM checkpoint…", self._choose_merge),
+        ):
+            act = menu.addAction(words)
+            assert act is not None
+            act.triggered.connect(lambda *_, call=call: call())
+            self.actions_by_name[name] = act
+        return menu
+
+    def _choose_import(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Import an adapter", "", FOREIGN_FILES)
+        if path:
+            self.import_file(Path(path))
+
+    def _choose_export(self) -> None:
+        entry = self.table.entry
+        if entry is not None:
+            suggested = f"{entry.name}.safetensors"
+            path, _ = QFileDialog.getSaveFileName(self, "Export an adapter", suggested, ADAPTER_FILES)
+            if path:
+                self.export(entry.name, Path(path))
+
+    def _choose_merge(self) -> None:
+        entry = self.table.entry
+        if entry is not None:
+            suggested = f"{entry.name}.pth"
+            path, _ = QFileDialog.getSaveFileName(self, "Merge into a checkpoint", suggested, CHECKPOINT_FILES)
+            if path:
+                self.merge(entry.name, Path(path))
+
+    def import_file(self, path: Path, known: Answers | None = None) -> None:
+        """Add an adapter file, ours or that of another project, in the background; asks what the file does not say."""
+        session = self.controller.session
+        if session.model is None:
+            self.controller.ensure_model()
+            show_info("The model is being loaded; import the file again when it is there.")
+            return
+        job = partial(
+            import_or_ask, library=session.adapters, path=path, loaded=session.model.loaded, known=known or Answers()
+        )
+        self.finetuning.in_background("adapter", job, self._imported, self)
+
+    def _imported(self, found: str | Question) -> None:
+        if not isinstance(found, str):
+            with self.controller.report_errors():
+                known = found.ask(self)
+                if known is not None:
+                    self.import_file(found.path, known)
+            return
+        self.table.choose(found)
+        entry = self.controller.session.adapters.entry(found)
+        if is_foreign(entry, self.controller.session.model):
+            show_warning(f"“{found}” was trained on {entry.base_name}: load that model to use it.")
+
+    def export(self, name: str, path: Path) -> None:
+        """Write an adapter to a file, in the background."""
+        adapters, target = self.controller.session.adapters, _with_ending(path, (".safetensors",))
+        job = partial(_export, adapters=adapters, name=name, path=target)
+        self.finetuning.in_background("adapter", job, show_info, self.finetuning)
+
+    def merge(self, name: str, path: Path) -> None:
+        """Write the base model with an adapter as one SAM checkpoint, in the background."""
+        with self.controller.report_errors():
+            session = self.controller.session
+            job = partial(_merge, adapter=session.adapters.get(name), model=session.model, path=path)
+            self.finetuning.in_background("merge", job, show_info, self.finetuning)
+
+
+def _export(token: CancelToken, *, adapters: AdapterLibrary, name: str, path: Path) -> str:
+    return f"Saved {adapters.export(name, path)}."
+
+
+def _merge(token: CancelToken, *, adapter: Adapter, model: Model | None, path: Path) -> str:
+    from napari_sam_lora.lora.merge import save_merged  # noqa: PLC0415  imports torch
+    from napari_sam_lora.model.input_size import native_positions, stride  # noqa: PLC0415
+
+    if model is None:
+        raise InputError(f"Load the model {adapter.info.base_name} first.")
+    sam, trained_at = model.loaded.sam, adapter.info.input_size
+    tree = adapter.apply(sam, model.name, model.loaded.weights_hash)
+    saved = save_merged(_with_ending(path, (".pth", ".pt", ".safetensors")), tree)
+    if sam.image_encoder.pos_embed is None:  # runs at any size
+        return f"Saved {saved}."
+    native = int(native_positions(sam).shape[1]) * stride(sam)
+    note = f" Other programs run it at {native} pixels; the adapter learned at {trained_at}."
+    return f"Saved {saved}.{note if native != trained_at else ''}"
+
+
+def _with_ending(path: Path, endings: tuple[str, ...]) -> Path:
+    return path if path.suffix.lower() in endings else path.with_name(path.name + endings[0])

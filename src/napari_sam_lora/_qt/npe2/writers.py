@@ -1,0 +1,62 @@
+"""Saving Labels layers with what their session knows of the objects: what napari calls, and what a button does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QApplication
+
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora.io.output import kept_aside
+from napari_sam_lora.io.tables.objects import ObjectInfo
+from napari_sam_lora.io.writers import write_layer
+from napari_sam_lora.session.labels.export import export_prompts, object_infos
+
+# Kinds of files as a dialog lists them; the first ending is added where there is none.
+KINDS = {
+    "TIFF for Fiji (*.tif *.tiff)": (".tif", ".tiff"),
+    "OME-TIFF (*.ome.tif)": (".ome.tif", ".ome.tiff"),
+    "NIfTI (*.nii.gz *.nii)": (".nii.gz", ".nii"),
+    "PNG planes (*.png)": (".png",),
+    "COCO annotations (*.json)": (".json",),
+    "Table of objects (*.csv)": (".csv",),
+    "Prompts for the command line (*.prompts.csv)": (".prompts.csv",),
+}
+
+
+def layer_to_coco(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """COCO with the classes and scores of the session."""
+    return write_layer(path, data, attributes, (".json",), _known(data))
+
+
+def layer_to_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """The table of objects with all that the session knows."""
+    return write_layer(path, data, attributes, (".csv",), _known(data))
+
+
+def save_layer(controller: Controller, layer: Any, path: Path, kind: str) -> list[str]:
+    """Write a Labels layer in one of `KINDS`; a file in the way is kept aside."""
+    endings = KINDS[kind]
+    labels = controller.session.labels[controller.id_of(layer)]
+    if endings[0] == ".prompts.csv":
+        target = path if path.suffix.lower() == ".csv" else path.with_name(path.name + endings[0])
+        image = controller.image_layer
+        source = getattr(getattr(image, "source", None), "path", None)
+        with kept_aside([target]):
+            return [str(export_prompts(target, labels, Path(source).name if source else ""))]
+    data, attributes, _ = layer.as_layer_data_tuple()
+    return write_layer(str(path), data, attributes, endings, object_infos(labels))
+
+
+def _known(data: Any) -> dict[int, ObjectInfo]:
+    """Of the layer with this array, in whichever viewer it is."""
+    application = QApplication.instance()
+    for child in [] if application is None else application.children():
+        if isinstance(child, Controller) and child.viewer is not None:
+            for layer in child.label_layers(fitting=False):
+                if layer.data is data:
+                    child.flush()
+                    labels = child.session.labels.get(child.id_of(layer))
+                    return {} if labels is None else object_infos(labels)
+    return {}

@@ -1,0 +1,154 @@
+"""Names and colours of the classes of a label image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QColorDialog, QDialog, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora.session import ObjectClass
+
+# Okabe and Ito's colours, which most people can tell apart.
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+NONE_YET = "No classes yet. Add one for each kind of object that you want to tell apart."
+NO_LABELS = "There are no labels yet: add an object first, or choose a labels layer."
+
+
+class ClassesEditor(QWidget):
+    """A list of classes; a double click renames one. Each change is one step of undo.
+
+    Parameters
+    ----------
+    controller : Controller
+    parent : QWidget, optional
+    """
+
+    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._filling = False
+        self._shown: tuple[ObjectClass, ...] = ()
+        self.hint = Notice()
+        self.list = QListWidget()
+        self.list.setToolTip("Double click on a class to rename it")
+        self.list.setMinimumHeight(80)
+        self.add = action("Add", "Add a class", self.add_class)
+        self.colour = action("Colour…", "Choose a colour for the selected class", self._ask_for_colour)
+        self.remove = action("Remove", "Remove the selected class; its objects stay, without a class", self._remove)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.hint, self.list, row(self.add, self.colour, self.remove)):
+            layout.addWidget(widget)
+        self.list.itemChanged.connect(self._on_renamed)
+        self.list.currentRowChanged.connect(self._refresh_buttons)
+        controller.objects_changed.connect(self.refresh)
+        controller.target_chosen.connect(self.refresh)
+        self.refresh()
+
+    def classes(self) -> tuple[ObjectClass, ...]:
+        """Those of the target."""
+        target = self._controller.target
+        return () if target is None else target.classes
+
+    def refresh(self, _: str = "") -> None:
+        """Show the classes as they are."""
+        if self._shown != self.classes():
+            self._fill()
+        no_labels = self._controller.target is None
+        self.hint.say(NO_LABELS if no_labels else "" if self.classes() else NONE_YET)
+        self._refresh_buttons()
+
+    def add_class(self) -> None:
+        """Add a class with a free id and a colour that is not used yet, and let the user name it."""
+        known = self.classes()
+        used = {_as_hex(one) for one in known}
+        number = max((one.id for one in known), default=0) + 1
+        colour = next((one for one in COLOURS if one not in used), COLOURS[number % len(COLOURS)])
+        self._set((*known, ObjectClass(number, f"class {number}", _as_rgb(QColor(colour)))))
+        if self.list.count():
+            self.list.setCurrentRow(self.list.count() - 1)
+            self.list.editItem(self.list.item(self.list.count() - 1))
+
+    def set_colour(self, class_id: int, colour: QColor) -> None:
+        """Give a class another colour."""
+        rgb = _as_rgb(colour)
+        self._set(tuple(replace(one, colour=rgb) if one.id == class_id else one for one in self.classes()))
+
+    def _fill(self) -> None:
+        self._filling = True
+        current = self.list.currentRow()
+        self.list.clear()
+        self._shown = self.classes()
+        for one in self._shown:
+            pixels = QPixmap(16, 16)
+            pixels.fill(QColor.fromRgbF(*one.colour))
+            item = QListWidgetItem(QIcon(pixels), one.name)
+            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
+            item.setData(Qt.ItemDataRole.UserRole, one)
+            self.list.addItem(item)
+        self.list.setCurrentRow(min(max(current, 0), self.list.count() - 1))
+        self._filling = False
+
+    def _refresh_buttons(self, _: int = 0) -> None:
+        chosen = self.list.currentRow() >= 0
+        self.add.setEnabled(self._controller.target is not None)
+        self.colour.setEnabled(chosen)
+        self.remove.setEnabled(chosen)
+
+    def _current(self) -> ObjectClass | None:
+        item = self.list.currentItem()
+        return None if item is None else item.data(Qt.ItemDataRole.UserRole)
+
+    def _on_renamed(self, item: Any) -> None:
+        if self._filling:
+            return
+        one: ObjectClass = item.data(Qt.ItemDataRole.UserRole)
+        name = item.text().strip()
+        if name and name != one.name:
+            self._set(tuple(replace(other, name=name) if other.id == one.id else other for other in self.classes()))
+        else:
+            self._fill()
+
+    def _ask_for_colour(self) -> None:
+        one = self._current()
+        if one is not None:
+            chosen = QColorDialog.getColor(QColor.fromRgbF(*one.colour), self, f"Colour of {one.name}")
+            if chosen.isValid():
+                self.set_colour(one.id, chosen)
+
+    def _remove(self) -> None:
+        one = self._current()
+        if one is not None:
+            self._set(tuple(other for other in self.classes() if other.id != one.id))
+
+    def _set(self, classes: tuple[ObjectClass, ...]) -> None:
+        target = self._controller.target
+        if target is not None:
+            with self._controller.report_errors():
+                target.set_classes(classes)
+            self.refresh()
+
+
+class ClassesDialog(QDialog):
+    """The editor in a window of its own, which stays open beside the viewer."""
+
+    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Classes")
+        self.editor = ClassesEditor(controller, self)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.editor)
+        layout.addWidget(action("Close", "Close this window", self.close))
+
+
+def _as_rgb(colour: QColor) -> tuple[float, float, float]:
+    return colour.redF(), colour.greenF(), colour.blueF()
+
+
+def _as_hex(one: ObjectClass) -> str:
+    return QColor.fromRgbF(*one.colour).name()

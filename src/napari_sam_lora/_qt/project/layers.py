@@ -1,0 +1,138 @@
+"""Layers of a project: what is kept of them, and laying them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_warning
+
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.viewer.napari_stores import MARK
+from napari_sam_lora.session.project.image_references import FoundImage
+from napari_sam_lora.session.project.loader import Project, ProjectLabels, restore
+from napari_sam_lora.session.project.snapshot import Extras
+
+# Where an image is that could not be found, or None to leave it out; asks the user.
+Ask = Callable[[FoundImage], Path | None]
+
+
+def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras:
+    """What a viewer knows beside its session; ``model_source`` is the name or path that the model was loaded by."""
+
+    def image_path(name: str) -> Path | None:
+        source = getattr(controller.layer_of(name), "source", None)
+        path = getattr(source, "path", None)
+        return Path(path) if path else None
+
+    def layer(name: str) -> dict[str, Any]:
+        found = controller.layer_of(name)
+        return {} if found is None else _kept(found)
+
+    def settings() -> dict[str, Any]:
+        return {
+            "images": {name: _origin(controller.layer_of(name)) for name in controller.session.images},
+            "options": asdict(controller.options),
+            "model_source": model_source(),
+        }
+
+    return Extras(image_path, layer, settings)
+
+
+def lay_out(project: Project, controller: Controller, ask: Ask) -> tuple[str, ...]:
+    """Open images and labels of a project in the viewer, and bring the session back.
+
+    Returns
+    -------
+    tuple of str
+        What could not be brought back, in plain words.
+    """
+    problems: list[str] = []
+    images: dict[str, str] = {}
+    for found in project.images:
+        layer = _open_image(found, project, controller, ask)
+        if layer is None:
+            problems.append(f"The image “{found.reference.name}” is not open: open it and its objects can be edited.")
+        else:
+            images[found.reference.id] = controller.id_of(layer)
+    labels = {one.id: controller.id_of(_add_labels(one, controller)) for one in project.labels}
+    problems += restore(project, controller.session, images, labels)
+    options = project.manifest.get("settings", {}).get("options") or {}
+    if options.get("window") is not None:
+        options = options | {"window": tuple(options["window"])}
+    controller.set_options(**options)
+    target = controller.layer_of(controller.session.target)
+    if target is not None:
+        controller.choose_target(target)
+    return tuple(problems)
+
+
+def _kept(layer: Any) -> dict[str, Any]:
+    """Plain values from which a Labels layer is made again."""
+    mark = layer.metadata.get(MARK)
+    placement = mark.get("placement") if isinstance(mark, dict) else None
+    return {
+        "name": str(layer.name),
+        "scale": np.asarray(layer.scale, float).tolist(),
+        "translate": np.asarray(layer.translate, float).tolist(),
+        "rotate": np.asarray(layer.rotate, float).tolist(),
+        "shear": np.asarray(layer.shear, float).tolist(),
+        "affine": np.asarray(layer.affine.affine_matrix, float).tolist(),
+        "units": [str(unit) for unit in layer.units],
+        "axis_labels": [str(label) for label in layer.axis_labels],
+        "opacity": float(layer.opacity),
+        "visible": bool(layer.visible),
+    } | ({"metadata": {MARK: {"placement": placement}}} if placement else {})
+
+
+def _origin(layer: Any) -> dict[str, Any]:
+    """How an image came into the viewer, beside its path."""
+    source = getattr(layer, "source", None)
+    return {
+        "reader": getattr(source, "reader_plugin", None),
+        "sample": list(getattr(source, "sample", None) or ()),
+    }
+
+
+def _open_image(found: FoundImage, project: Project, controller: Controller, ask: Ask) -> Any | None:
+    """The layer of an image: one that is open already, or its file or sample opened again."""
+    wanted = found.reference
+    for layer in controller.image_layers():
+        if layer.name == wanted.name and _shape_of(controller, layer) == wanted.shape:
+            return layer
+    origin = project.manifest.get("settings", {}).get("images", {}).get(wanted.id, {})
+    path = found.path
+    if found.state in ("missing", "changed"):
+        path = ask(found)
+    sample = origin.get("sample", ())
+    try:
+        if path is not None:
+            added = controller.viewer.open(str(path), plugin=origin.get("reader"))
+        elif not wanted.path and len(sample) == 2:
+            added = controller.viewer.open_sample(*sample)
+        else:
+            return None
+    except Exception as error:  # readers of other plugins raise whatever they like
+        show_warning(f"The image “{wanted.name}” cannot be opened: {error}")
+        return None
+    fitting = [layer for layer in added if _shape_of(controller, layer) == wanted.shape]
+    return next((layer for layer in fitting if layer.name == wanted.name), fitting[0] if fitting else None)
+
+
+def _shape_of(controller: Controller, layer: Any) -> tuple[int, ...]:
+    source = controller.session.images.get(controller.id_of(layer))
+    return () if source is None else source.shape
+
+
+def _add_labels(one: ProjectLabels, controller: Controller) -> Any:
+    """A Labels layer; it gets its id from the name that it is added with, and is then called as before."""
+    kept = dict(one.layer)
+    shown = kept.pop("name", one.id)
+    kept["units"] = tuple(kept.get("units", ())) or None
+    kept["axis_labels"] = tuple(kept.get("axis_labels", ())) or None
+    layer = controller.viewer.add_labels(one.data, name=one.id, **kept)
+    layer.name = shown
+    return layer

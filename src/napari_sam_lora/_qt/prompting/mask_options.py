@@ -1,0 +1,132 @@
+"""Looking at the mask, and choosing among what the model offers."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QSpinBox, QWidget
+
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.widgets.controls import TextLabel, button, column, folded, heading, row
+
+STEPS_PER_UNIT = 10
+MOST_THRESHOLD = 5
+
+
+class MaskBox(QWidget):
+    """Candidates with their scores, and how masks are cleaned."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._state = TextLabel()
+        self._auto = button("Auto", "Let the model choose the mask", self._on_auto, checkable=True)
+        self._candidates = [
+            button(
+                f"{number + 1}",
+                "One of the model's three masks, often a part, the whole, or a group; the number is how "
+                "good the model thinks it is (Shift-K takes the next one)",
+                checkable=True,
+            )
+            for number in range(3)
+        ]
+        for made, call in zip(self._candidates, (self._on_first, self._on_second, self._on_third), strict=True):
+            made.clicked.connect(call)
+        self._threshold = QSlider(Qt.Orientation.Horizontal)
+        self._threshold.setRange(-MOST_THRESHOLD * STEPS_PER_UNIT, MOST_THRESHOLD * STEPS_PER_UNIT)
+        self._threshold.setToolTip(
+            "To the right masks become smaller, to the left larger. The middle is the model's own."
+        )
+        self._threshold.valueChanged.connect(self._on_threshold)
+        self._fill = QCheckBox("Fill holes")
+        self._fill.setToolTip("Make holes in a mask part of it")
+        self._fill.toggled.connect(self._on_fill)
+        self._smallest = QSpinBox()
+        self._smallest.setRange(0, 1_000_000)
+        self._smallest.setToolTip("Parts of a mask with fewer pixels are left out; 0 keeps all")
+        self._smallest.setKeyboardTracking(False)
+        self._smallest.setSuffix(" px")
+        self._smallest.valueChanged.connect(self._on_smallest)
+        self._contrast = QCheckBox("Use the layer's contrast limits")
+        self._contrast.setToolTip("Show the image to the model as bright as you see it. Helps with dim objects.")
+        self._contrast.toggled.connect(self._on_contrast)
+        self._lay_out()
+        controller.preview_changed.connect(self.refresh)
+        controller.preview_waits.connect(self.refresh)
+        controller.settings_changed.connect(self.refresh)
+        controller.loading_changed.connect(self.refresh)
+        controller.image_chosen.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show how things are."""
+        controller, preview, options = self._controller, self._controller.preview, self._controller.options
+        there = preview is not None and len(preview) > 0
+        self._auto.setEnabled(there)
+        self._auto.setChecked(options.candidate == "auto")
+        for number, made in enumerate(self._candidates):
+            made.setEnabled(there)
+            made.setChecked(options.candidate == number)
+            score = "" if preview is None or not there else f" · {preview.candidate_scores[-1, number]:.2f}"
+            made.setText(f"{number + 1}{score}")
+        self._state.setText(self._words())
+        for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
+            blocker = QSignalBlocker(widget)
+            widget.setChecked(value)
+            blocker.unblock()
+        image = controller.image_layer
+        self._contrast.setEnabled(image is not None and not image.rgb)
+
+    def _words(self) -> str:
+        controller, preview = self._controller, self._controller.preview
+        if controller.model_loader.loading and controller.session.model is None:
+            return f"Loading the model {controller.model_loader.loading} …"
+        if controller.previews.is_waiting:
+            return "Segmenting …"
+        if preview is None:
+            return "The mask appears here as soon as you have drawn something."
+        if not len(preview):
+            return "Draw something that lies inside the object too."
+        if len(preview) == 1:
+            return f"{int(preview.masks[0].sum())} pixels, the model is {preview.scores[0]:.0%} sure."
+        return f"{len(preview)} objects."
+
+    def _lay_out(self) -> None:
+        whole = column(self)
+        whole.addWidget(heading("2. Look at the mask"))
+        whole.addWidget(self._state)
+        whole.addWidget(row(self._auto, *self._candidates))
+        inner = QWidget()
+        lines = column(inner)
+        lines.addWidget(row(QLabel("Larger"), self._threshold, QLabel("smaller")))
+        lines.addWidget(self._fill)
+        lines.addWidget(row(QLabel("Leave out parts below"), self._smallest))
+        lines.addWidget(self._contrast)
+        whole.addWidget(folded("Adjust the mask", inner))
+
+    def _on_auto(self) -> None:
+        self._choose("auto")
+
+    def _on_first(self) -> None:
+        self._choose(0)
+
+    def _on_second(self) -> None:
+        self._choose(1)
+
+    def _on_third(self) -> None:
+        self._choose(2)
+
+    def _choose(self, candidate: object) -> None:
+        self._controller.set_options(candidate=candidate)
+        self.refresh()  # a second click on the chosen one must not uncheck it
+
+    def _on_threshold(self, steps: int) -> None:
+        self._controller.set_options(threshold=steps / STEPS_PER_UNIT)
+
+    def _on_fill(self, checked: bool) -> None:
+        self._controller.set_options(fill_holes=checked)
+
+    def _on_smallest(self, pixels: int) -> None:
+        self._controller.set_options(smallest=pixels)
+
+    def _on_contrast(self, checked: bool) -> None:
+        self._controller.previews.set_use_contrast(checked)

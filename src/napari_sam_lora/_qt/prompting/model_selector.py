@@ -1,0 +1,262 @@
+"""Choosing a model, fetching it, and where it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QProgressBar, QVBoxLayout, QWidget
+
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.viewer.preferences import RememberedSettings, preferences
+from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora.model.download import is_available
+from napari_sam_lora.model.registry import MODELS, ModelInfo
+
+OTHER_FILE = "Another file…"
+FILES_KEPT = 5
+SIZES = (1024, 768, 512, 384, 256)
+# What the bundled model was trained at; all others at 1024.
+NATIVE_SIZES = {"nano": 256}
+DEVICE_WORDS = {"cpu": "processor (CPU)", "cuda": "graphics card (CUDA)", "mps": "Apple graphics (MPS)"}
+SHORT_WORDS = {"cpu": "processor", "cuda": "graphics card", "mps": "Apple graphics"}
+
+
+class ModelBox(QWidget):
+    """Which model segments: a named one, fetched when it is first used, or a checkpoint file.
+
+    Loading another model keeps prompts and labels. Opening the box does not import torch.
+
+    Parameters
+    ----------
+    controller : Controller
+    parent : QWidget, optional
+    """
+
+    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._remembered = RememberedSettings("models")
+        self._loading = controller.model_loader.loading
+        self._failure = ""
+        chosen = preferences()
+        self.models = QComboBox()
+        self.models.setToolTip("The Segment Anything Model that turns your prompts into masks")
+        self.about = Notice()
+        self.devices = QComboBox()
+        self.devices.setToolTip(
+            "Where the model computes. Automatic takes a graphics card where there is one that can be used."
+        )
+        self.sizes = QComboBox()
+        self.sizes.setToolTip(
+            "Pixels along each side of the image as the model sees it. Smaller is much faster, and shows less detail."
+        )
+        self.use = action("Use", "Load this model; your prompts and labels stay", self._load)
+        self.bar = QProgressBar()
+        self.cancel = action("Cancel", "Stop; the model that was in use stays", self._cancel)
+        self.working = row(self.bar, self.cancel)
+        self.state = Notice()
+        self._lay_out()
+        self._fill(chosen.model)
+        self._fill_devices(chosen.device)
+        self._connect()
+        self._refresh()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for combo in (self.models, self.devices, self.sizes):
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            combo.setMinimumContentsLength(8)
+        form.addRow(self.models)
+        form.addRow(self.about)
+        form.addRow("Device", self.devices)
+        form.addRow("Input size", self.sizes)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        for widget in (self.use, self.working, self.state):
+            layout.addWidget(widget)
+
+    def _connect(self) -> None:
+        controller = self._controller
+        self.models.activated.connect(self._on_model)
+        self.devices.currentIndexChanged.connect(self._refresh)
+        self.sizes.currentIndexChanged.connect(self._refresh)
+        controller.model_changed.connect(self._on_model_changed)
+        controller.loading_changed.connect(self._on_loading)
+        controller.progressed.connect(self._on_progress)
+        controller.failed.connect(self._on_failure)
+
+    # What is chosen
+
+    @property
+    def chosen(self) -> str:
+        """Registered name, or path of a file."""
+        return str(self.models.currentData() or "")
+
+    def choose(self, name: str | Path) -> None:
+        """Show a registered model, or a checkpoint file, without loading it."""
+        if self.models.findData(str(name)) < 0:
+            self._remember_file(str(name))
+            self._fill(str(name))
+        self.models.setCurrentIndex(self.models.findData(str(name)))
+        self._fill_sizes()
+        self._refresh()
+
+    def _fill(self, chosen: str) -> None:
+        files = [path for path in self._remembered.read().get("files", []) if Path(str(path)).is_file()]
+        self.models.blockSignals(True)
+        self.models.clear()
+        for info in MODELS.values():
+            self.models.addItem(info.name, info.name)
+            self.models.setItemData(self.models.count() - 1, info.description, Qt.ItemDataRole.ToolTipRole)
+        for path in dict.fromkeys([*files, *([] if chosen in MODELS else [chosen])]):
+            self.models.addItem(Path(path).name, path)
+            self.models.setItemData(self.models.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
+        self.models.addItem(OTHER_FILE, None)
+        self.models.setCurrentIndex(max(0, self.models.findData(chosen)))
+        self.models.blockSignals(False)
+        self._shown = self.models.currentIndex()
+        self._fill_sizes()
+
+    def _fill_devices(self, chosen: str) -> None:
+        """Before a model is loaded nobody knows what there is, and "auto" is the right choice anyway."""
+        found = None if self._controller.session.model is None else _devices()
+        auto = "automatic" if found is None else f"auto: {SHORT_WORDS.get(found[0], found[0])}"
+        self.devices.blockSignals(True)
+        self.devices.clear()
+        self.devices.addItem(auto, "auto")
+        for name in dict.fromkeys([*reversed(found or ["cpu"]), *([] if chosen == "auto" else [chosen])]):
+            self.devices.addItem(_device_words(name), name)
+        self.devices.setCurrentIndex(max(0, self.devices.findData(chosen)))
+        self.devices.blockSignals(False)
+
+    def _fill_sizes(self) -> None:
+        info = MODELS.get(self.chosen)
+        native = NATIVE_SIZES.get(info.family, SIZES[0]) if info is not None else None
+        kept = self.sizes.currentData()
+        self.sizes.blockSignals(True)
+        self.sizes.clear()
+        self.sizes.addItem("as trained" if native is None else f"{native}, as trained", None)
+        for size in SIZES:
+            if size != native:
+                self.sizes.addItem(str(size), size)
+        self.sizes.setCurrentIndex(max(0, self.sizes.findData(kept)))
+        self.sizes.blockSignals(False)
+
+    def _on_model(self, index: int) -> None:
+        if self.models.itemData(index) is None:
+            self.models.setCurrentIndex(self._shown)
+            self._ask_for_file()
+        self._shown = self.models.currentIndex()
+        self._failure = ""
+        self._fill_sizes()
+        self._refresh()
+
+    def _ask_for_file(self) -> None:
+        kinds = "SAM checkpoints (*.safetensors *.pth *.pt);;All files (*)"
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a SAM checkpoint", "", kinds)
+        if path:
+            self.choose(path)
+
+    def _remember_file(self, path: str) -> None:
+        files = [one for one in self._remembered.read().get("files", []) if one != path]
+        self._remembered.update(files=[path, *files][:FILES_KEPT])
+
+    # Loading
+
+    def _load(self) -> None:
+        self._failure = ""
+        self._controller.load_model(self.chosen, self.devices.currentData(), self.sizes.currentData())
+
+    def _cancel(self) -> None:
+        self.cancel.setEnabled(False)
+        self.state.say("Stopping…")
+        self._controller.session.cancel("model")
+
+    def _on_loading(self, name: str) -> None:
+        self._loading = name
+        self.bar.setRange(0, 0)
+        self._refresh()
+
+    def _on_progress(self, key: Any, done: int, total: int) -> None:
+        if not (isinstance(key, tuple) and key and key[0] == "model" and self._loading):
+            return
+        if total <= 0 or done >= total:
+            self.bar.setRange(0, 0)
+            self.state.say(f"Loading {Path(self._loading).name}…")
+            return
+        megabytes = 2**20
+        self.bar.setRange(0, max(1, total // megabytes))
+        self.bar.setValue(done // megabytes)
+        model = self._controller.session.model
+        meanwhile = "" if model is None else f" You can go on with {model.name}."
+        self.state.say(f"Downloading {self._loading}: {done // megabytes} of {total // megabytes} MB…{meanwhile}")
+
+    def _on_failure(self, words: str) -> None:
+        if self._loading:
+            self._failure = words
+            self._refresh()
+
+    def _on_model_changed(self) -> None:
+        self._failure = ""
+        self._fill_devices(self.devices.currentData())
+        self._refresh()
+
+    # What is shown
+
+    def _refresh(self, _: int = 0) -> None:
+        info, model = MODELS.get(self.chosen), self._controller.session.model
+        self.about.say(_about(info) if info is not None else f"Checkpoint file {self.chosen}")
+        here = info is None or is_available(info)
+        self.use.setText("Use this model" if here or info is None else f"Download ({info.megabytes} MB) and use")
+        self.use.setVisible(not self._loading)
+        self.use.setEnabled(not self._is_in_use(model))
+        self.working.setVisible(bool(self._loading))
+        self.cancel.setEnabled(True)
+        if self._loading:
+            self.state.say(f"Loading {Path(self._loading).name}…")
+        elif self._failure:
+            self.state.say(self._failure)
+        elif model is None:
+            self.state.say("No model is loaded yet; the default one is loaded with the first prompt.")
+        else:
+            size = model.predictor.input_size
+            self.state.say(f"In use: {model.name} on the {_device_words(str(model.device))}, input {size} pixels.")
+
+    def _is_in_use(self, model: Any | None) -> bool:
+        if model is None or model.name != (self.chosen if self.chosen in MODELS else Path(self.chosen).name):
+            return False
+        device, size = self.devices.currentData(), self.sizes.currentData()
+        wanted = _devices()[0] if device == "auto" else device
+        native = self.sizes.currentText().split(",")[0]
+        wanted_size = size or (int(native) if native.isdigit() else model.predictor.input_size)
+        return str(model.device).split(":")[0] == wanted.split(":")[0] and model.predictor.input_size == wanted_size
+
+
+def _about(info: ModelInfo) -> str:
+    licence = info.licence.replace("-", "\u2011")  # a hyphen at which no line ends
+    if info.asset is not None:
+        return f"{info.description} Comes with this plugin; licence {licence}."
+    place = "on this computer" if is_available(info) else "not downloaded yet"
+    return f"{info.description} From {info.source}; licence {licence}; {info.megabytes} MB, {place}."
+
+
+def _devices() -> list[str]:
+    """Devices that torch has, the one that "auto" takes first. Imports torch, so call it once a model is loaded."""
+    import torch  # noqa: PLC0415
+
+    found = [f"cuda:{number}" if number else "cuda" for number in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def _device_words(name: str) -> str:
+    kind, _, number = name.partition(":")
+    words = DEVICE_WORDS.get(kind, kind)
+    return f"{words} {int(number) + 1}" if number and int(number) else words

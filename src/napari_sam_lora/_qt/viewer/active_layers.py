@@ -1,0 +1,171 @@
+"""Which image is segmented, which labels receive objects, and which plane is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_sam_lora._qt.npe2.readers import placement_metadata
+from napari_sam_lora._qt.viewer.coordinates import (
+    current_plane,
+    data_shape,
+    data_to_world,
+    plane_to_data,
+    transform_of,
+    unit_factors,
+)
+from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
+from napari_sam_lora._qt.viewer.napari_stores import fits
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.session import PlaneKey, Session
+
+TRANSFORM_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
+
+
+class ActiveLayers(QObject):
+    """The chosen image and labels of a viewer; they change by themselves when their layers go.
+
+    Signals
+    -------
+    image_chosen, target_chosen, plane_changed, image_moved : ()
+        `image_moved`: the image has another transform.
+    """
+
+    image_chosen = Signal()
+    target_chosen = Signal()
+    plane_changed = Signal()
+    image_moved = Signal()
+
+    def __init__(self, viewer: Any, session: Session, registry: LayerRegistry, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._session, self._registry = viewer, session, registry
+        self.image_layer: Any | None = None
+        self.target_layer: Any | None = None
+        self.plane: PlaneKey | None = None
+        self._wants_new = False
+        registry.images_changed.connect(self._check_image)
+        registry.labels_changed.connect(self._check_target)
+        registry.pixels_changed.connect(self.update_plane)
+        dims = viewer.dims.events
+        self._dims_events = [dims.point, dims.order, dims.ndisplay, dims.ndim]
+        for event in self._dims_events:
+            event.connect(self._on_dims)
+        self._check_image()
+
+    def choose_image(self, layer: Any | None) -> None:
+        """Segment this layer."""
+        if layer is self.image_layer:
+            return
+        if self.image_layer is not None:
+            for name in TRANSFORM_EVENTS:
+                getattr(self.image_layer.events, name).disconnect(self._on_moved)
+        self.image_layer = layer
+        if layer is not None:
+            for name in TRANSFORM_EVENTS:
+                getattr(layer.events, name).connect(self._on_moved)
+        self.plane = None if layer is None else current_plane(self._viewer, layer, self._registry.id_of(layer))
+        self.image_chosen.emit()
+        self.plane_changed.emit()
+        self._check_target()
+
+    def choose_target(self, layer: Any | None) -> None:
+        """Write objects into this layer; None for a new one."""
+        self._wants_new = layer is None
+        self._set_target(layer)
+
+    def fitting(self) -> list[Any]:
+        """Labels layers with the shape of the image."""
+        image = self.image_layer
+        return [] if image is None else [layer for layer in self._registry.labels() if fits(layer, image)]
+
+    def make_target(self) -> Any:
+        """Add an empty Labels layer for the image, and choose it."""
+        image = self.image_layer
+        if image is None:
+            raise InputError("There is no image: open one, or try File ▸ Open Sample ▸ SAM LoRA.")
+        shape = data_shape(image)
+        try:
+            data = np.zeros(shape, np.int32 if np.prod(shape, dtype=np.float64) < 2**31 else np.uint16)
+        except MemoryError as error:
+            raise InputError(
+                f"Labels for an image of {shape} do not fit in memory: crop the image, or add a labels layer of a "
+                "zarr array yourself and choose it."
+            ) from error
+        layers = self._viewer.layers
+        active = layers.selection.active
+        made = self._viewer.add_labels(
+            data, name=f"{image.name} labels", **transform_of(image), **placement_metadata(image)
+        )
+        layers.move(layers.index(made), layers.index(image) + 1)  # below the prompts
+        layers.selection.active = active
+        self.choose_target(made)
+        return made
+
+    def go_to(self, plane: PlaneKey, centre: tuple[float, ...] | None) -> None:
+        """Show a plane, with a position in data coordinates in the middle."""
+        layer, viewer = self._registry.layer_of(plane.image), self._viewer
+        if layer is None:
+            raise InputError("The layer of this object is not open any more.")
+        offset = viewer.dims.ndim - layer.ndim
+        shown = [axis + offset for axis in plane.axes]
+        viewer.dims.ndisplay = 2
+        if tuple(viewer.dims.displayed) != tuple(shown):
+            viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in shown), *shown)
+        position = plane_to_data(np.zeros((1, 2)), plane)[0]
+        if centre is not None:
+            position[list(plane.axes)] = np.asarray(centre, np.float64)[list(plane.axes)]
+        matrix, start = data_to_world(layer)
+        world = (matrix @ position + start) / unit_factors(viewer, layer)
+        for axis in plane.other_axes:
+            viewer.dims.set_point(axis + offset, float(world[axis]))
+        if centre is not None:
+            camera = getattr(viewer, "scene", viewer).camera  # where it was before napari 0.9 warns since
+            camera.center = (0.0, *(float(world[axis]) for axis in plane.axes))
+
+    def update_plane(self) -> None:
+        """Look again at which plane is shown."""
+        layer = self.image_layer
+        plane = None if layer is None else current_plane(self._viewer, layer, self._registry.id_of(layer))
+        if plane != self.plane:
+            self.plane = plane
+            self.plane_changed.emit()
+
+    def close(self) -> None:
+        """Let go of the viewer."""
+        for event in self._dims_events:
+            event.disconnect(self._on_dims)
+        if self.image_layer is not None:
+            for name in TRANSFORM_EVENTS:
+                getattr(self.image_layer.events, name).disconnect(self._on_moved)
+        self.image_layer = self.target_layer = self.plane = None
+
+    def _on_dims(self, event: Any = None) -> None:
+        self._registry.watch()
+        self.update_plane()
+
+    def _on_moved(self, event: Any = None) -> None:
+        self.image_moved.emit()
+        self.update_plane()
+
+    def _check_image(self) -> None:
+        images = self._registry.images()
+        if self.image_layer not in images:
+            active = self._viewer.layers.selection.active
+            self.choose_image(active if active in images else images[-1] if images else None)
+        else:
+            self.update_plane()
+
+    def _check_target(self) -> None:
+        fitting = self.fitting()
+        if self.target_layer is not None and self.target_layer not in fitting:
+            self._set_target(None)
+        if self.target_layer is None and fitting and not self._wants_new:
+            self._set_target(fitting[-1])
+
+    def _set_target(self, layer: Any | None) -> None:
+        self._session.target = self._registry.id_of(layer)
+        if layer is not self.target_layer:
+            self.target_layer = layer
+            self.target_chosen.emit()

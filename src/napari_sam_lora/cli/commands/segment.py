@@ -1,0 +1,259 @@
+"""Segment images, from prompts in a file or without prompts, and write label TIFFs.
+
+Without --prompts everything is segmented, plane by plane in stacks. With --propagate the objects of --prompts or
+--seeds are followed through stacks. Each image gives FOLDER/NAME.tif, with one number an object and 0 for background,
+so that the folder can be used as labels/ of a training set after corrections.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.cli.commands import propagate
+from napari_sam_lora.cli.console import Console, check_output, one_line
+from napari_sam_lora.cli.loading import base_name, open_model
+from napari_sam_lora.cli.options import add_options, options_in
+from napari_sam_lora.cli.settings import ModelSettings, PreprocessingSettings, add_section
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.datasets import name_some
+from napari_sam_lora.io.images import ImageFile, list_images, read_image, stem
+from napari_sam_lora.io.tables.prompts import PlanePrompts, PromptFile, read_prompts
+from napari_sam_lora.io.volumes import attributes_of
+from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.labels import add_masks
+from napari_sam_lora.text import pluralize
+
+if TYPE_CHECKING:
+    from napari_sam_lora.api import Model
+    from napari_sam_lora.model.automatic import EverythingConfig
+    from napari_sam_lora.stacks.tiles import TilingConfig
+
+NAME = "segment"
+HELP = "segment images, from prompts or everything, to label TIFFs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415  torch is imported when it is needed
+    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
+
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the label TIFFs go")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="boxes and points (.csv or .json)")
+    parser.add_argument("--adapter", type=Path, metavar="FILE", help="segment with this adapter")
+    parser.add_argument(
+        "--axes", metavar="TEXT", help="axes of TIFF, NIfTI and .npy files that do not say it: ZYX, CYX"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("tif", "ome.tif", "nii.gz", "nii"),
+        default="tif",
+        help="kind of the label files (default: tif); all keep pixel size, and NIfTI the place of the image",
+    )
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="replace label files that exist")
+    there.add_argument("--skip-existing", action="store_true", help="leave out images that have a label file already")
+    add_section(parser, "model", ModelSettings, skip=("start",))
+    add_section(parser, "preprocessing", PreprocessingSettings)
+    add_options(parser, "everything mode", EverythingConfig, skip=("point_grids",))
+    propagate.add_arguments(parser)
+    add_options(parser, "large planes", TilingConfig)
+    parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")
+    parser.usage = "%(prog)s IMAGES... --output FOLDER [options]"
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Run the command."""
+    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
+    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
+
+    prompts = read_prompts(options.prompts) if options.prompts else None
+    everything, followed = options_in(options, "everything mode"), propagate.checked(options)
+    if (prompts or followed) and everything:
+        other = "--propagate" if followed else "--prompts"
+        raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to {other}.")
+    tiling = TilingConfig(**options_in(options, "large planes"))
+    images = find_images(options.images)
+    if prompts:
+        images = _prompted(images, prompts, console)
+    targets = _targets(images, options.output, options.format)
+    if options.skip_existing:
+        targets = {image: target for image, target in targets.items() if not target.exists()}
+        console.say(f"{len(images) - len(targets)} of {len(images)} images have a label file already.")
+    check_output(list(targets.values()), options.overwrite)
+    if targets:
+        model, axes = _model(options, console), options.axes
+        segmenter: _Segmenter | propagate.Propagator
+        if followed:
+            segmenter = propagate.Propagator(model, followed, tiling, prompts, options.seeds, options.seed_plane, axes)
+        else:
+            segmenter = _Segmenter(model, prompts, EverythingConfig(**everything), tiling, options.smallest, axes)
+        _segment_all(segmenter, targets, console)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The images of files and folders, each once.
+
+    Raises
+    ------
+    InputError
+        If one of the paths does not exist, or a folder holds no image.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            images = list_images(path)
+            if not images:
+                raise InputError(f"The folder {path} holds no image.")
+            found |= dict.fromkeys(images)
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise InputError(f"There is no file or folder {path}.")
+    return list(found)
+
+
+def _prompted(images: list[Path], prompts: PromptFile, console: Console) -> list[Path]:
+    """The images with prompts; what is left out is told."""
+    if not prompts.images and len(images) > 1:
+        raise InputError(f"{prompts.path.name} does not say which image its prompts belong to, and there are several.")
+    kept = [image for image in images if prompts.for_image(image)]
+    if not kept:
+        raise InputError(f"{prompts.path.name} names none of the images; it has {name_some(prompts.images)}.")
+    unused = prompts.unused(images)
+    if unused:
+        console.warn(f"{prompts.path.name} names images that are not among those to segment: {name_some(unused)}.")
+    if len(kept) < len(images):
+        lone = [image.name for image in images if image not in kept]
+        console.warn(f"{len(lone)} images without prompts are left out: {name_some(lone)}.")
+    return kept
+
+
+def _targets(images: Sequence[Path], folder: Path, kind: str) -> dict[Path, Path]:
+    """The label file of each image."""
+    targets: dict[Path, Path] = {}
+    for image in images:
+        target = folder / f"{stem(image)}.{kind}"
+        rival = next((other for other, known in targets.items() if known == target), None)
+        if rival is not None:
+            raise InputError(f"{rival} and {image} would both be written to {target}; segment them to two folders.")
+        if target.exists() and any(target.samefile(other) for other in images):
+            raise InputError(f"The labels of {image} would replace the image {target}; choose another --output.")
+        targets[image] = target
+    return targets
+
+
+def _model(options: argparse.Namespace, console: Console) -> Model:
+    given, window = options_in(options, "model"), options_in(options, "preprocessing")
+    if options.adapter is None:
+        return open_model(ModelSettings(**given), PreprocessingSettings(**window).resolve(), console)
+    from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
+
+    fixed = [name for name in (*window, "input_size") if name in given or name in window]
+    if fixed:
+        raise InputError(f"--{fixed[0].replace('_', '-')} cannot be chosen with --adapter: it brings its own.")
+    adapter = Adapter.load(options.adapter)
+    settings = ModelSettings(**given | {"name": base_name(adapter, given.get("name"))})
+    model = open_model(settings, None, console)
+    model.activate(adapter)
+    return model
+
+
+class _Segmenter:
+    """Labels of one image after the other."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptFile | None,
+        everything: EverythingConfig,
+        tiling: TilingConfig,
+        smallest: int,
+        axes: str | None,
+    ) -> None:
+        self._model, self._prompts, self._everything, self._tiling = model, prompts, everything, tiling
+        self._smallest, self._axes = smallest, axes
+
+    def labels(self, path: Path, bar: Any) -> NDArray[np.int64]:
+        """The label image (..., y, x) of an image; the bar advances by one."""
+        image = read_image(path, self._axes)
+        prompts = None if self._prompts is None else self._prompts.for_image(path)
+        if prompts and max(prompts) >= image.plane_count:
+            raise InputError(
+                f"there are prompts for plane {max(prompts)}, and the planes are 0 to {image.plane_count - 1}."
+            )
+        out = np.zeros((image.plane_count, *image.plane_shape), np.int64)
+        for number, plane in enumerate(image.planes()):
+            if prompts is None:
+                out[number] = self._all(plane, image, bar, out[:number])
+            else:
+                if number in prompts:
+                    out[number] = self._prompted(plane, prompts[number])
+                bar.update(1 / image.plane_count)
+        return out.reshape(*image.stack_shape, *image.plane_shape)
+
+    def _all(self, plane: NDArray[Any], image: ImageFile, bar: Any, before: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Labels of everything in a plane, with other ids than the planes before."""
+        done = 0.0
+
+        def progress(batches: int, total: int) -> None:
+            nonlocal done
+            bar.update(batches / total / image.plane_count - done)
+            done = batches / total / image.plane_count
+
+        labels = self._model.segment_everything(
+            plane, self._everything, smallest=self._smallest, progress=progress, tiling=self._tiling
+        ).astype(np.int64)
+        bar.update(1 / image.plane_count - done)
+        return np.where(labels > 0, labels + before.max(initial=0), 0)
+
+    def _prompted(self, plane: NDArray[Any], asked: PlanePrompts) -> NDArray[np.int64]:
+        from napari_sam_lora.stacks.everything import is_tiled, segment_prompted  # noqa: PLC0415
+        from napari_sam_lora.stacks.tile_masks import ObjectPrompts  # noqa: PLC0415
+
+        asked.check_inside(plane.shape[:2])
+        if is_tiled((plane.shape[0], plane.shape[1]), self._model.predictor, self._tiling):
+            by_id = dict(zip(asked.ids, ObjectPrompts.rows(asked.prompts), strict=True))
+            found = segment_prompted(self._model.predictor, plane, by_id, self._tiling)
+            small = np.flatnonzero(np.bincount(found.ravel()) < self._smallest)
+            return np.where(np.isin(found, small), 0, found)
+        result = self._model.segment(self._model.encode(plane), asked.prompts)
+        rows = add_masks(np.zeros(plane.shape[:2], np.int64), result.masks, result.scores)
+        sizes = np.bincount(rows.ravel(), minlength=len(asked.ids) + 1)
+        ids = np.array([0, *asked.ids], np.int64)
+        ids[sizes < self._smallest] = 0
+        return ids[rows]
+
+
+def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Path, Path], console: Console) -> None:
+    """Segment and write; an image that cannot be is told, and the others go on."""
+    failed: list[str] = []
+    objects = 0
+    layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with console.bar("segmenting", len(targets), "image", bar_format=layout) as bar:
+        for number, (image, target) in enumerate(targets.items(), start=1):
+            bar.set_description(f"{image.name} ({number} of {len(targets)})", refresh=False)
+            try:
+                labels = segmenter.labels(image, bar)
+                save_labels(target, labels, attributes_of(image), overwrite=True)
+                found = len(np.unique(labels[labels > 0]))
+                objects += found
+                console.say(f"{target}: {pluralize(found, 'object')}")
+            except InputError as error:
+                text = str(error) if image.name in str(error) else f"{image.name}: {error}"
+                if len(targets) == 1:
+                    raise InputError(text) from error
+                failed.append(image.name)
+                console.complain(one_line(error, text))
+            bar.update(number - bar.n)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.")
+    if len(targets) > 1:
+        console.say(f"{pluralize(objects, 'object')} in {pluralize(len(targets), 'image')}.")

@@ -1,0 +1,77 @@
+"""Pixels of DICOM frames: decoded, rescaled, and as colours where they are colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.dicom import codecs
+from napari_sam_lora.io.dicom.headers import Frame, words
+
+
+def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
+    """Pixels of frames of one size, each file read once.
+
+    Returns
+    -------
+    array (n, y, x) or (n, y, x, 3)
+        Rescaled, of a CT to Hounsfield units; integers where slopes are integers, otherwise float32.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be decoded.
+    """
+    is_whole = all(value == int(value) for frame in frames for value in frame.rescale)
+    places: dict[Path, list[int]] = {}
+    for place, frame in enumerate(frames):
+        places.setdefault(frame.path, []).append(place)
+    planes: dict[int, NDArray[Any]] = {}
+    for path, wanted in places.items():
+        dataset, stored = _decode(path)
+        for place in wanted:
+            planes[place] = _rescale(dataset, stored[frames[place].index], frames[place].rescale, is_whole)
+    out = np.empty((len(frames), *planes[0].shape), np.result_type(*{plane.dtype for plane in planes.values()}))
+    for place in range(len(frames)):
+        out[place] = planes.pop(place)
+    return out
+
+
+def _decode(path: Path) -> tuple[Any, NDArray[Any]]:
+    """The file, and its stored values (frames, y, x) or (frames, y, x, 3)."""
+    import pydicom  # noqa: PLC0415  an optional dependency
+    from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415
+
+    codecs.register()
+    try:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            stored = apply_color_lut(stored, dataset)[..., :3]
+    except Exception as error:  # decoders raise whatever they like on a damaged file
+        raise InputError(f"{path.name} cannot be read: {words(error)}") from error
+    plane = (dataset.Rows, dataset.Columns)
+    if stored.ndim > 2 and stored.shape[-1] == 3 and stored.shape[-3:-1] == plane:
+        bits = 8 * stored.dtype.itemsize if dataset.SamplesPerPixel == 1 else int(dataset.BitsStored)
+        return dataset, (stored >> max(0, bits - 8)).astype(np.uint8).reshape(-1, *plane, 3)
+    return dataset, stored.reshape(-1, *plane)
+
+
+def _rescale(dataset: Any, stored: NDArray[Any], rescale: tuple[float, float], is_whole: bool) -> NDArray[Any]:
+    if "ModalityLUTSequence" in dataset:
+        from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
+
+        return np.asarray(apply_modality_lut(stored, dataset), np.float32)
+    slope, intercept = rescale
+    if not is_whole:
+        return (stored * slope + intercept).astype(np.float32)
+    if rescale == (1, 0):
+        return stored
+    values = stored.astype(np.int32 if stored.itemsize < 4 else np.int64) * int(slope) + int(intercept)
+    fits = np.iinfo(np.int16).min <= values.min() and values.max() <= np.iinfo(np.int16).max
+    return values.astype(np.int16) if fits else values

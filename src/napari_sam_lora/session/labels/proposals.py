@@ -1,0 +1,197 @@
+"""Changes that are shown before they are made: re-segmentation, refinement, everything mode, propagation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.labels import areas_in
+from napari_sam_lora.regions import Region
+from napari_sam_lora.session.labels.edits import Pixels, Plan, with_prompts
+from napari_sam_lora.session.labels.records import ObjectRecord, Origin, StoredPrompts
+from napari_sam_lora.session.plane_key import PlaneKey
+
+
+@dataclass(frozen=True, eq=False)
+class ProposedChange:
+    """One object in one plane, before and after.
+
+    Attributes
+    ----------
+    plane : PlaneKey
+    label : int
+        Id of the object; 0 for a new one.
+    old, new : Region
+        ``old`` is empty for a new object.
+    score : float
+        Predicted IoU of the new mask.
+    iou : float
+        Of old and new; 1 means unchanged.
+    prompts : tuple of StoredPrompts
+        What ``new`` was made from.
+    is_replayed : bool
+        In a propagation: whether ``new`` is from the prompts of this very plane.
+    """
+
+    plane: PlaneKey
+    label: int
+    old: Region
+    new: Region
+    score: float
+    iou: float
+    prompts: tuple[StoredPrompts, ...] = ()
+    is_replayed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Changes to look through, and then to give to `LabelSet.apply`, all or some.
+
+    Attributes
+    ----------
+    changes : tuple of ProposedChange
+        Unchanged objects are left out; the most different first.
+    origin : str
+        What the accepted objects will be: "re-segmented", "everything", or in these planes "propagated".
+    adapter : str
+        Name of the adapter that was active; empty for the base model.
+    left_alone : int
+        Objects that were painted or approved, or have no prompts.
+    unchanged : int
+        Objects whose mask stays the same.
+    """
+
+    changes: tuple[ProposedChange, ...]
+    origin: Origin
+    adapter: str
+    left_alone: int = 0
+    unchanged: int = 0
+
+
+def plan_apply(
+    planes: Mapping[PlaneKey, Pixels],
+    changes: Sequence[ProposedChange],
+    records: Mapping[int, ObjectRecord],
+    next_id: int,
+    proposal: Proposal,
+) -> Plan:
+    """Make some of the changes of a proposal.
+
+    Parameters
+    ----------
+    planes : mapping of PlaneKey to int64 (y, x)
+        As they are now, of all changes; keys without an image.
+    changes : sequence of ProposedChange
+        Those that were accepted.
+    records : mapping of int to ObjectRecord
+        Of the objects that are there.
+    next_id : int
+    proposal : Proposal
+    """
+    after: dict[PlaneKey, Pixels] = {}
+    changed: dict[int, ObjectRecord | None] = {}
+    left = 0
+    by_plane = defaultdict[PlaneKey, list[ProposedChange]](list)
+    for change in changes:
+        by_plane[change.plane.on("")].append(change)
+    for key, present in planes.items():
+        here, areas = by_plane[key], areas_in(present)
+        usable = [one for one in here if _is_usable(one, present, areas, records)]
+        placed, pixels = place_changes(present, usable, next_id)
+        left += len(here) - len(placed)
+        if placed:
+            after[key] = pixels
+        for label, change in placed:
+            next_id = max(next_id, label + 1)
+            known = changed.get(label) or records.get(label) or ObjectRecord(label)
+            changed[label] = _applied(known, change, proposal)
+    done = {"everything": "Added", "propagated": "Propagated"}.get(proposal.origin, "Changed")
+    said = f"{done} {len(changed)} object{'s' * (len(changed) > 1)}" if changed else "Nothing was changed"
+    note = f"; {left} were left as they are, because they have changed since or have no free pixels" if left else ""
+    return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
+
+
+def _is_usable(
+    change: ProposedChange, present: Pixels, areas: Mapping[int, int], records: Mapping[int, ObjectRecord]
+) -> bool:
+    """Whether the object is still what the proposal was made for."""
+    if not (change.new.area or change.old.area):
+        return False
+    if not change.label:
+        return True
+    record = records.get(change.label)
+    old = _cut(change.old, present)
+    y0, x0, y1, x1 = old.box
+    same = areas.get(change.label, 0) == old.area and bool((present[y0:y1, x0:x1][old.crop] == change.label).all())
+    return record is not None and not (record.approved and old.area) and same
+
+
+def _cut(region: Region, plane: NDArray[Any]) -> Region:
+    """What of a region lies in a plane (y, x)."""
+    inside = region.box[2] <= plane.shape[0] and region.box[3] <= plane.shape[1]
+    return region if inside else Region.of(region.to_mask((plane.shape[0], plane.shape[1])))
+
+
+def place_changes(
+    present: Pixels, changes: Sequence[ProposedChange], next_id: int
+) -> tuple[list[tuple[int, ProposedChange]], Pixels]:
+    """Put new masks on free pixels, the higher score in front; an object that would vanish keeps its old mask.
+
+    Parameters
+    ----------
+    present : int64 (y, x)
+        The plane as it is.
+    changes : sequence of ProposedChange
+        All in this plane.
+    next_id : int
+        For the first new object.
+
+    Returns
+    -------
+    placed : list of (int, ProposedChange)
+        What was made, each with the id of the object.
+    pixels : int64 (y, x)
+    """
+    removed = [one for one in changes if not one.new.area]
+    left = [one for one in changes if one.new.area]
+    while True:
+        pixels = np.where(np.isin(present, [one.label for one in (*left, *removed) if one.label]), 0, present)
+        free, owner = pixels == 0, np.zeros(present.shape, np.int64)  # of the change with this position, from 1
+        for place in sorted(range(len(left)), key=lambda place: left[place].score):
+            region = _cut(left[place].new, present)
+            y0, x0, y1, x1 = region.box
+            owner[y0:y1, x0:x1][region.crop & free[y0:y1, x0:x1]] = place + 1
+        seen = np.bincount(owner.ravel(), minlength=len(left) + 1)[1:] > 0
+        if seen.all():
+            break
+        left = [one for one, is_seen in zip(left, seen, strict=True) if is_seen]
+    placed = [(change.label, change) for change in removed]
+    ids = np.zeros(len(left) + 1, np.int64)
+    for place, change in enumerate(left, start=1):
+        ids[place] = change.label or next_id
+        next_id += not change.label
+        placed.append((int(ids[place]), change))
+    return placed, np.where(owner, ids[owner], pixels)
+
+
+def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:
+    key = change.plane.on("")
+    if not change.new.area:
+        origins = {plane: origin for plane, origin in record.origins.items() if plane != key}
+        prompts = {plane: stored for plane, stored in record.prompts.items() if plane != change.plane}
+        return replace(record, origins=MappingProxyType(origins), prompts=MappingProxyType(prompts))
+    record = replace(record, score=change.score, adapter=proposal.adapter)
+    if key in record.origins or (proposal.origin == "propagated" and not change.is_replayed):
+        record = replace(record, origins=MappingProxyType({**record.origins, key: "propagated"}))
+        record = replace(record, prompts=MappingProxyType({**record.prompts, change.plane: change.prompts}))
+    else:
+        record = replace(record, origin="re-segmented" if change.is_replayed else proposal.origin)
+    if change.prompts and change.plane not in record.prompts:
+        record = with_prompts(record, change.plane, change.prompts)
+    return record

@@ -1,0 +1,173 @@
+"""Where labels are kept, with undo: a protocol, and the implementation over a NumPy array."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.session.plane_key import Box, PlaneKey, check_plane
+
+_Step = list[tuple[PlaneKey, tuple[NDArray[np.intp], ...], NDArray[Any], NDArray[Any]]]
+
+
+class LabelStore(Protocol):
+    """The pixels of one label image and their history. Used on the owner's thread only.
+
+    ``plane.image`` is ignored; ids are whole numbers, 0 is background.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the label array."""
+        ...
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id that the dtype can hold."""
+        ...
+
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
+        """A copy of one plane (y, x), or of a part of it."""
+        ...
+
+    def write(
+        self,
+        plane: PlaneKey,
+        where: NDArray[np.bool_],
+        values: int | NDArray[np.integer[Any]],
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Set pixels as ONE undoable step, or as part of the running transaction.
+
+        Parameters
+        ----------
+        where : bool (y, x)
+            Of the plane, or of a part of it.
+        values : int or array (n,)
+            One for all, or one for each True pixel in C order.
+        origin : tuple of int
+            (y, x) of that part in the plane.
+        """
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes in the block are one step; if the block raises, they are taken back."""
+        ...
+
+    def undo(self) -> bool:
+        """Take back the last step; False if there is none to take back."""
+        ...
+
+    def redo(self) -> bool:
+        """Do the last step that was taken back again; False if there is none."""
+        ...
+
+    def max_label(self) -> int:
+        """The largest id in use anywhere in the array."""
+        ...
+
+
+class ArrayStore:
+    """Labels in a NumPy array, changed in place.
+
+    Parameters
+    ----------
+    data : int array
+    steps : int
+        Steps that can be undone; the oldest are forgotten first.
+    """
+
+    def __init__(self, data: NDArray[Any], steps: int = 200) -> None:
+        if data.dtype.kind not in "iu":
+            raise InputError(f"Labels are whole numbers, not {data.dtype}.")
+        self.data = data
+        self._steps: deque[_Step] = deque(maxlen=steps)
+        self._undone: list[_Step] = []
+        self._open: _Step | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the label array."""
+        return self.data.shape
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id that the dtype can hold."""
+        return int(np.iinfo(self.data.dtype).max)
+
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
+        """A copy of one plane (y, x), or of a part of it."""
+        return self._view(plane, box).astype(np.int64)
+
+    def write(
+        self,
+        plane: PlaneKey,
+        where: NDArray[np.bool_],
+        values: int | NDArray[np.integer[Any]],
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Set pixels as one undoable step, or as part of the running transaction."""
+        if np.min(values, initial=0) < 0 or np.max(values, initial=0) > self.largest_id:
+            raise InputError(f"These labels hold ids up to {self.largest_id}: convert them to int32 for more.")
+        with self.transaction():
+            rows, columns = np.nonzero(where)
+            view, pixels = self._view(plane), (rows + origin[0], columns + origin[1])
+            before = view[pixels]
+            view[pixels] = values
+            after = view[pixels]
+            if self._open is not None and not np.array_equal(before, after):
+                self._open.append((plane, pixels, before, after))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes in the block are one step; if the block raises, they are taken back."""
+        if self._open is not None:
+            yield  # part of the outer one
+            return
+        step = self._open = []
+        try:
+            yield
+        except BaseException:
+            self._put(step, before=True)
+            raise
+        else:
+            if step:
+                self._steps.append(step)
+                self._undone.clear()
+        finally:
+            self._open = None
+
+    def undo(self) -> bool:
+        """Take back the last step; False if there is none to take back."""
+        if not self._steps:
+            return False
+        self._undone.append(self._steps.pop())
+        self._put(self._undone[-1], before=True)
+        return True
+
+    def redo(self) -> bool:
+        """Do the last step that was taken back again; False if there is none."""
+        if not self._undone:
+            return False
+        self._steps.append(self._undone.pop())
+        self._put(self._steps[-1], before=False)
+        return True
+
+    def max_label(self) -> int:
+        """The largest id in use anywhere in the array."""
+        return int(self.data.max(initial=0))
+
+    def _view(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
+        check_plane(plane, self.shape)
+        view = self.data[plane.slices(box)]
+        return view.T if plane.is_transposed else view
+
+    def _put(self, step: _Step, before: bool) -> None:
+        for plane, pixels, old, new in reversed(step) if before else step:
+            self._view(plane)[pixels] = old if before else new

@@ -1,0 +1,127 @@
+"""Proposals, computed in the worker thread: stored prompts replayed, labels refined, everything mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.regions import Region
+from napari_sam_lora.session.jobs.worker import CancelToken
+from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
+from napari_sam_lora.session.labels.records import StoredPrompts
+from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
+from napari_sam_lora.session.prompting.draft import PromptItem, make_item
+from napari_sam_lora.session.prompting.engine import Engine
+
+if TYPE_CHECKING:
+    from napari_sam_lora.model.automatic import EverythingConfig
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayPlane:
+    """A plane to segment again.
+
+    Attributes
+    ----------
+    plane : PlaneKey
+    source : ImageSource
+    labels : int64 (y, x)
+        A copy.
+    targets : dict of int to tuple of StoredPrompts
+        Objects to segment again, and from what.
+    """
+
+    plane: PlaneKey
+    source: ImageSource
+    labels: NDArray[np.int64]
+    targets: dict[int, tuple[StoredPrompts, ...]]
+
+
+def replay(token: CancelToken, engine: Engine, planes: Sequence[ReplayPlane], left_alone: int) -> Proposal:
+    """Segment objects again from their prompts, plane by plane."""
+    changes: list[ProposedChange] = []
+    unchanged = 0
+    for number, one in enumerate(planes):
+        token.progress(number, len(planes))
+        for change in replay_plane(engine, one):
+            if not change.new.area:
+                left_alone += 1
+            elif change.iou == 1:
+                unchanged += 1
+            else:
+                changes.append(change)
+    token.progress(len(planes), len(planes))
+    changes.sort(key=lambda change: change.iou)
+    return Proposal(tuple(changes), "re-segmented", engine.name, left_alone, unchanged)
+
+
+def everything(
+    token: CancelToken,
+    engine: Engine,
+    source: ImageSource,
+    plane: PlaneKey,
+    labels: NDArray[np.int64],
+    config: EverythingConfig | None,
+    smallest: int,
+) -> Proposal:
+    """All objects of a plane that lie, at least by half, on unlabelled pixels; the best first."""
+    from napari_sam_lora.stacks.everything import find_everything, numbered  # noqa: PLC0415
+
+    token.check()
+    found = find_everything(engine.predictor(), source.read(plane), config, token.progress)
+    token.check()
+    kept = [one for one in found if smallest <= one.region.area <= labels.size / 2]
+    kept.sort(key=lambda one: -one.region.area)
+    instances = numbered([one.region for one in kept], (labels.shape[0], labels.shape[1]))
+    changes, covered = [], 0
+    for number, one in enumerate(kept, start=1):
+        y0, x0, y1, x1 = one.region.box
+        whole = instances[y0:y1, x0:x1] == number
+        free = whole & (labels[y0:y1, x0:x1] == 0)
+        if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(whole):
+            covered += 1
+            continue
+        moved = Region.of(free, (y0, x0))
+        changes.append(ProposedChange(plane, 0, Region.of(np.zeros_like(free)), moved, one.score, 0.0))
+    changes.sort(key=lambda change: -change.score)
+    return Proposal(tuple(changes), "everything", engine.name, covered)
+
+
+def own_prompt(mask: Mask, by: str) -> PromptItem:
+    """The box or the mask of an object as its prompt."""
+    shape = (mask.shape[0], mask.shape[1])
+    data = mask if by == "mask" else Region.of(mask).box
+    return make_item(0, "mask" if by == "mask" else "box", data, True, shape)
+
+
+def replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
+    """Segment the objects of one plane again; all of them, also those that stay the same or find no pixel."""
+    stored = [(label, prompts) for label, several in one.targets.items() for prompts in several]
+    masks: dict[int, Mask] = {label: np.zeros(one.labels.shape, np.bool_) for label in one.targets}
+    scores: dict[int, list[float]] = {label: [] for label in one.targets}
+    for options in dict.fromkeys(prompts.options for _, prompts in stored):
+        part = [(label, prompts) for label, prompts in stored if prompts.options == options]
+        found = engine.segment(one.source, one.plane, [prompts.row for _, prompts in part], options)
+        for (label, _), mask in zip(part, found, strict=True):
+            if mask is not None:
+                masks[label] |= mask.mask
+                scores[label].append(mask.score)
+    free = np.isin(one.labels, [0, *one.targets])
+    return [
+        _change(one, label, masks[label] & free, float(np.mean(scores[label])) if scores[label] else 0.0)
+        for label in one.targets
+    ]
+
+
+def _change(one: ReplayPlane, label: int, new: Mask, score: float) -> ProposedChange:
+    from napari_sam_lora.training.evaluation.metrics import mask_iou  # noqa: PLC0415
+
+    old = one.labels == label
+    iou = mask_iou(old, new)
+    return ProposedChange(one.plane, label, Region.of(old), Region.of(new), score, iou, one.targets[label])

@@ -1,0 +1,215 @@
+"""One propagation in the worker thread, a plane at a time, so that prompts are answered in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.regions import Region
+from napari_sam_lora.session.jobs.worker import CancelToken
+from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange, place_changes
+from napari_sam_lora.session.labels.records import StoredPrompts
+from napari_sam_lora.session.prompting.draft import PromptItem, make_item
+from napari_sam_lora.session.prompting.engine import Engine
+from napari_sam_lora.session.prompting.preview import MaskOptions
+from napari_sam_lora.session.prompting.replay import ReplayPlane, replay_plane
+from napari_sam_lora.session.propagation.snapshot import StackPlanes
+
+if TYPE_CHECKING:
+    from napari_sam_lora.model.predictor import Predictor
+    from napari_sam_lora.stacks.propagation.config import PropagationConfig
+    from napari_sam_lora.stacks.propagation.state import PropagatedPlane
+    from napari_sam_lora.stacks.tile_masks import ObjectPrompts
+
+_EMPTY = Region((0, 0), np.zeros((0, 0), np.bool_))
+
+
+@dataclass(frozen=True)
+class _Serving:
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class _Step:
+    changes: Sequence[ProposedChange]
+    done: int
+    total: int
+
+
+class PropagationRun:
+    """One propagation: step after step in the worker, until it ends or is stopped; then it can go on.
+
+    Attributes
+    ----------
+    future : Future of Proposal
+        Of what was done when it ended or was stopped.
+
+    Parameters
+    ----------
+    submit : callable
+        Queues a step.
+    engine : Engine
+        The model and the adapter with which it works to the end.
+    planes : StackPlanes
+    ids : sequence of int
+        Objects to follow.
+    config : PropagationConfig, optional
+    tell : callable
+        Called in the worker thread with the changes of each plane.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Callable[[CancelToken], bool]], Future[bool]],
+        engine: Engine,
+        planes: StackPlanes,
+        ids: Sequence[int],
+        config: PropagationConfig | None,
+        tell: Callable[[Proposal], None],
+    ) -> None:
+        self.future: Future[Proposal] = Future()
+        self._submit, self._engine, self._planes, self._tell = submit, engine, planes, tell
+        self._ids, self._config = tuple(ids), config
+        self._steps: Iterator[_Step] | None = None
+        self._changes: list[ProposedChange] = []
+        self._unchanged = 0
+        self._redone = dict(planes.redone)
+        self._stopping = threading.Event()
+        self._has_ended = False
+
+    def start(self) -> Future[Proposal]:
+        """Begin, or go on after it was stopped; the result is all that was done when it ended or was stopped.
+
+        Raises
+        ------
+        InputError
+            If it has come to its end, or failed.
+        """
+        if self._has_ended:
+            raise InputError("This propagation has ended: start another one.")
+        self.future = Future()
+        self._stopping.clear()
+        self._queue()
+        return self.future
+
+    def stop(self) -> None:
+        """End after the current plane."""
+        self._stopping.set()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it was stopped before its end, so that `start` lets it go on."""
+        return self.future.done() and not self._has_ended
+
+    @property
+    def closed(self) -> int:
+        """Planes within the bounds that are marked as complete."""
+        return len(self._planes.closed)
+
+    @property
+    def proposal(self) -> Proposal:
+        """What was done until now."""
+        return self._proposal(tuple(self._changes))
+
+    def _queue(self) -> None:
+        try:
+            self._submit(self._step).add_done_callback(self._after)
+        except RuntimeError:  # the session was closed
+            self._finish(complete=False)
+
+    def _step(self, token: CancelToken) -> bool:
+        """Do a plane; whether there may be another."""
+        if self._steps is None:
+            self._steps = self._all_steps()
+        one = next(self._steps, None)
+        if one is None:
+            return False
+        self._changes.extend(one.changes)
+        if one.changes:
+            self._tell(self._proposal(one.changes))
+        if one.total and not token.is_cancelled:
+            token.progress(one.done, one.total)
+        token.check()
+        return True
+
+    def _after(self, step: Future[bool]) -> None:
+        error = CancelledError() if step.cancelled() else step.exception()
+        if error is None and not step.result():
+            self._finish(complete=True)
+        elif isinstance(error, CancelledError) or (error is None and self._stopping.is_set()):
+            self._finish(complete=False)
+        elif error is None:
+            self._queue()
+        else:
+            self._has_ended = True
+            if not self.future.done():
+                self.future.set_exception(error)
+
+    def _all_steps(self) -> Iterator[_Step]:
+        from napari_sam_lora.stacks.propagation.propagate import propagate  # noqa: PLC0415
+
+        planes, before = self._planes, len(self._planes.replayed)
+        for number, index in enumerate(sorted(planes.replayed), start=1):
+            changes, planes = self._replay(planes, index)
+            yield _Step(changes, number, before)
+        labels = planes.with_objects(self._ids)
+        serving = _Serving(self._engine.predictor())
+        for one in propagate(
+            serving, planes, labels, config=self._config, ids=self._ids, finished=labels, closed=planes.closed
+        ):
+            changes = [] if one.is_seed else self._found(one)
+            yield _Step(changes, before + one.done, before + one.total if one.total else 0)
+
+    def _replay(self, planes: StackPlanes, index: int) -> tuple[list[ProposedChange], StackPlanes]:
+        """The prompts of one plane; objects go out from the new masks."""
+        labels = planes.labels(index)
+        again = replay_plane(self._engine, ReplayPlane(planes.at(index), planes.source, labels, planes.replayed[index]))
+        self._unchanged += sum(change.iou == 1 for change in again)
+        changes = [replace(change, is_replayed=True) for change in again if change.new.area and change.iou < 1]
+        placed, pixels = place_changes(labels, changes, 0)
+        return [change for _, change in placed], planes.with_labels(index, pixels)
+
+    def _found(self, one: PropagatedPlane) -> list[ProposedChange]:
+        from napari_sam_lora.stacks.propagation.overlap import overlap  # noqa: PLC0415
+
+        changes = []
+        for label, region in one.objects.items():
+            old = self._redone.pop((one.index, label), _EMPTY)
+            iou = overlap(old, region)
+            if iou == 1:
+                self._unchanged += 1
+                continue
+            prompts = _stored(one.prompts[label], one.shape)
+            score = float(one.scores[label])
+            changes.append(ProposedChange(self._planes.at(one.index), label, old, region, score, iou, (prompts,)))
+        return changes
+
+    def _finish(self, complete: bool) -> None:
+        if complete:  # what was there before and was not found again goes
+            self._has_ended = True
+            for (index, label), old in sorted(self._redone.items()):
+                self._changes.append(ProposedChange(self._planes.at(index), label, old, _EMPTY, 0.0, 0.0))
+        if not self.future.done():
+            self.future.set_result(self.proposal)
+
+    def _proposal(self, changes: Sequence[ProposedChange]) -> Proposal:
+        return Proposal(tuple(changes), "propagated", self._engine.name, unchanged=self._unchanged)
+
+
+def _stored(asked: ObjectPrompts, shape: tuple[int, int]) -> StoredPrompts:
+    """The prompts of a mask as they are kept with an object."""
+    items: list[PromptItem] = []
+    if asked.box is not None:
+        items.append(make_item(len(items), "box", asked.box, True, shape))
+    if asked.points is not None and asked.point_labels is not None:
+        for point, positive in zip(asked.points, asked.point_labels, strict=True):
+            items.append(make_item(len(items), "point", point, bool(positive), shape))
+    if asked.mask is not None:
+        items.append(PromptItem(len(items), "mask", True, np.empty((0, 2)), asked.mask))
+    return StoredPrompts(tuple(items), MaskOptions())

@@ -1,0 +1,1 @@
+"""Follow objects through a stack, plane by plane."""

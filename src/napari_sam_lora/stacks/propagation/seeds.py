@@ -1,0 +1,102 @@
+"""The planes from which objects are followed: labels, or prompts that are segmented first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.labels import check_labels
+from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.propagation.overlap import regions_of
+from napari_sam_lora.stacks.tile_masks import ObjectPrompts
+
+# Labels (y, x); prompts, whose objects are 1, 2, and so on; or prompts by id.
+Seed = ArrayLike | Prompts | Mapping[int, ObjectPrompts]
+
+
+class Seeds:
+    """Seeds by plane, read when they are needed.
+
+    Parameters
+    ----------
+    given : mapping of int to Seed
+    shape : tuple of int
+        (y, x) of the planes.
+    bounds : tuple of int
+        First and last plane; seeds elsewhere are not used.
+    ids : collection of int, optional
+        Only these objects; others of label planes keep their pixels.
+
+    Raises
+    ------
+    InputError
+        If no plane lies within the bounds.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[int, Seed],
+        shape: tuple[int, int],
+        bounds: tuple[int, int],
+        ids: Collection[int] | None = None,
+    ) -> None:
+        self.planes = sorted(index for index in given if bounds[0] <= index <= bounds[1])
+        if not self.planes:
+            raise InputError(f"None of the given planes lies between {bounds[0]} and {bounds[1]}.")
+        self._given, self._shape = given, shape
+        self._ids = None if ids is None else frozenset(ids)
+
+    def asked(self, index: int) -> dict[int, ObjectPrompts] | None:
+        """Prompts of a plane by id; None if its objects are given as labels."""
+        seed = self._given[index]
+        if isinstance(seed, Prompts):
+            seed = dict(enumerate(ObjectPrompts.rows(seed), start=1))
+        if not isinstance(seed, Mapping):
+            return None
+        return {label: one for label, one in seed.items() if self._is_wanted(label)}
+
+    def regions(self, index: int) -> dict[int, Region]:
+        """Objects of a plane that was given as labels."""
+        return {label: region for label, region in regions_of(self._labels(index)).items() if self._is_wanted(label)}
+
+    def free(self, index: int) -> NDArray[np.bool_]:
+        """Pixels (y, x) of any plane that no given label has."""
+        if index not in self._given or self._is_prompts(index):
+            return np.ones(self._shape, np.bool_)
+        return self._labels(index) == 0
+
+    def _labels(self, index: int) -> NDArray[np.int64]:
+        try:
+            return check_labels(self._given[index], self._shape)  # type: ignore[arg-type]
+        except InputError as error:
+            raise InputError(f"Plane {index}: {error}") from error
+
+    def _is_prompts(self, index: int) -> bool:
+        return isinstance(self._given[index], (Prompts, Mapping))
+
+    def _is_wanted(self, label: int) -> bool:
+        return self._ids is None or label in self._ids
+
+
+def seeds_by_plane(seeds: Seed | Mapping[int, Seed], plane: int | None, count: int) -> Mapping[int, Seed]:
+    """Seeds of one plane, or of several, as a mapping.
+
+    Raises
+    ------
+    InputError
+        If it is not said which plane they are of, there are none, or the stack has no such plane.
+    """
+    if plane is None and not isinstance(seeds, Mapping):
+        raise InputError("Say which plane the labels or prompts belong to: plane=…")
+    by_plane: Any = seeds if plane is None else {plane: seeds}
+    if not by_plane:
+        raise InputError("There is nothing to propagate: give labels or prompts of at least one plane.")
+    wrong = [index for index in by_plane if not 0 <= index < count]
+    if wrong:
+        raise InputError(f"There is no plane {wrong[0]}: the planes are 0 to {count - 1}.")
+    return by_plane

@@ -1,0 +1,113 @@
+"""What a propagation yields, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.propagation.occupancy import Occupancy
+from napari_sam_lora.stacks.propagation.step import EndReason
+from napari_sam_lora.stacks.tile_masks import ObjectPrompts
+
+
+class HasPredictor(Protocol):
+    """A model, such as `napari_sam_lora.Model`."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """What it segments with now."""
+        ...
+
+
+class Stack(Protocol):
+    """Planes that are read one by one: an array, a dask or zarr array, or a list of planes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PropagationState:
+    """Where a propagation stands, to go on from there later.
+
+    Attributes
+    ----------
+    sweep : str
+        "seeds", "up" or "down".
+    index : int
+        The plane done last.
+    objects : mapping of int to Region
+        Those that go on, as they are in that plane.
+    seeded : mapping
+        Objects that were segmented from prompts, by plane.
+    taken : Occupancy
+        Pixels of planes that are visited once more.
+    contrasts : mapping of int to float
+        How objects stand out where they were given.
+    """
+
+    sweep: Literal["seeds", "up", "down"]
+    index: int
+    objects: Mapping[int, Region]
+    seeded: Mapping[int, Mapping[int, Region]]
+    occupancy: Occupancy
+    contrasts: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PropagatedPlane:
+    """What was found in one plane.
+
+    A plane between key planes of different objects may come twice, with other objects.
+
+    Attributes
+    ----------
+    index : int
+        Of the plane.
+    shape : tuple of int
+        (y, x).
+    objects : mapping of int to Region
+        Masks by id; they overlap neither each other nor what is finished.
+    scores : mapping of int to float
+        Predicted IoU; none for objects that were given as labels.
+    ended : mapping of int to str
+        Objects that are not in this plane any more, and why: "score", "overlap", "growth", "shrinkage", "size",
+        "contrast" (see `PropagationConfig`) or "closed".
+    prompts : mapping of int to ObjectPrompts
+        What each mask was made from.
+    is_seed : bool
+        Whether these objects were given, not propagated.
+    done, total : int
+        Planes done, and planes to do if no object ends early.
+    state : PropagationState
+    """
+
+    index: int
+    shape: tuple[int, int]
+    objects: Mapping[int, Region]
+    scores: Mapping[int, float]
+    ended: Mapping[int, EndReason]
+    prompts: Mapping[int, ObjectPrompts]
+    is_seed: bool
+    done: int
+    total: int
+    state: PropagationState = field(repr=False)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The objects as a label image (y, x)."""
+        labels = np.zeros(self.shape, np.int64)
+        self.write(labels)
+        return labels
+
+    def write(self, labels: NDArray[Any]) -> None:
+        """Write the objects into a plane (y, x), in place."""
+        for label, region in self.objects.items():
+            region.write(labels, label)

@@ -1,0 +1,151 @@
+"""How well a model segments labelled objects from a user's prompts, object by object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_sam_lora.labels import click_at_centre
+from napari_sam_lora.model.predictor import Predictor, Result
+from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.training.data.samples import ObjectRef, Plane
+from napari_sam_lora.training.data.simulated_user import with_click
+from napari_sam_lora.training.memory import ChunkSizes
+
+MAX_CLICKS = 6
+GOOD_IOU = 0.8
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """Figures of one object.
+
+    Attributes
+    ----------
+    plane, label : int
+        Which object: the number of its pair, and its id there.
+    box_iou, box_dice : float
+        Of the mask for its exact box.
+    click_iou : float
+        Of the mask for one click at its centre, as the model itself chooses it among the candidates.
+    corrected_iou : float
+        Of the mask after the last of `MAX_CLICKS` clicks, each on the middle of the largest error.
+    clicks_to_good : int
+        Clicks until IoU 0.8; one more than `MAX_CLICKS` if never.
+    class_id : int, optional
+        Its class, where labels are classes.
+    """
+
+    plane: int
+    label: int
+    box_iou: float
+    box_dice: float
+    click_iou: float
+    corrected_iou: float
+    clicks_to_good: int
+    class_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Means over objects; NaN where there are none.
+
+    Attributes
+    ----------
+    box_iou, box_dice, click_iou, corrected_iou, clicks_to_good : float
+        See `ObjectScore`.
+    count : int
+        Number of objects.
+    """
+
+    box_iou: float
+    box_dice: float
+    click_iou: float
+    corrected_iou: float
+    clicks_to_good: float
+    count: int
+
+
+def summarise(scores: Sequence[ObjectScore]) -> Figures:
+    """Mean figures of some objects."""
+    means = {
+        field.name: float(np.mean([getattr(score, field.name) for score in scores])) if scores else np.nan
+        for field in fields(Figures)
+        if field.name != "count"
+    }
+    return Figures(**means, count=len(scores))
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; 1 if both are empty."""
+    union = int(np.count_nonzero(a | b))
+    return np.count_nonzero(a & b) / union if union else 1.0
+
+
+def score_objects(
+    predictor: Predictor,
+    planes: Sequence[Plane],
+    objects: Iterable[ObjectRef],
+    max_clicks: int = MAX_CLICKS,
+    chunk_sizes: ChunkSizes | None = None,
+) -> list[ObjectScore]:
+    """Prompt for each object, as a user would, and compare with its label at the resolution of the plane.
+
+    Nothing is random: boxes are exact, the first click is the pixel farthest from the object's outline.
+
+    Parameters
+    ----------
+    portions : ChunkSizes, optional
+        How many objects are judged at once; where memory runs out, fewer are.
+    """
+    chunk_sizes = chunk_sizes or ChunkSizes()
+    by_plane: dict[int, list[int]] = {}
+    for ref in objects:
+        by_plane.setdefault(ref.plane, []).append(ref.label)
+    scores = []
+    for index, labels in by_plane.items():
+        score = partial(_score_some, predictor, planes[index], max_clicks)
+        scores += chunk_sizes.collect(labels, score)
+    return scores
+
+
+def _score_some(predictor: Predictor, plane: Plane, max_clicks: int, labels: Sequence[int]) -> list[ObjectScore]:
+    embedding = predictor.encode_prepared(plane.prepared)
+    known = {found.label: found for found in plane.objects}
+    wanted = [plane.labels == label for label in labels]
+    by_box = predictor.segment(embedding, Prompts(boxes=[known[label].box for label in labels]))
+    box_iou = [mask_iou(got, want) for got, want in zip(by_box.masks, wanted, strict=True)]
+    prompts = Prompts(points=[[click_at_centre(want)] for want in wanted])
+    clicks = [max_clicks + 1] * len(labels)
+    first: list[float] = []
+    iou: list[float] = []
+    for number in range(1, max_clicks + 1):
+        result = predictor.segment(embedding, prompts)
+        iou = [mask_iou(got, want) for got, want in zip(result.masks, wanted, strict=True)]
+        first = first or iou
+        clicks = [min(before, number) if now >= GOOD_IOU else before for before, now in zip(clicks, iou, strict=True)]
+        if number < max_clicks:
+            prompts = _correct(prompts, result, wanted)
+    return [
+        ObjectScore(plane.image, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
+        for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
+    ]
+
+
+def _correct(prompts: Prompts, result: Result, wanted: list[NDArray[np.bool_]]) -> Prompts:
+    """Add to each object a click at the middle of its largest error, in its interior."""
+    clicks = []
+    for got, want in zip(result.masks, wanted, strict=True):
+        wrong, count = ndi.label(got != want)
+        if not count:
+            y, x = click_at_centre(want)
+        else:
+            largest = 1 + int(np.bincount(wrong.ravel())[1:].argmax())
+            y, x = click_at_centre(wrong == largest)
+        clicks.append(((float(y), float(x)), int(want[y, x])))
+    return with_click(prompts, clicks, result.logits)

@@ -1,0 +1,44 @@
+"""Where a run begins: at the base model, or at an adapter that has learned already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.lora.adapter import Adapter
+from napari_sam_lora.lora.inject import MODES
+from napari_sam_lora.model.checkpoints import LoadedModel
+from napari_sam_lora.training.config import TrainConfig
+
+
+def resume_settings(
+    start: Adapter | None, loaded: LoadedModel, config: TrainConfig, held_out: Sequence[str]
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Settings with the layers of an adapter to go on from, and what is held out with what it was not trained on.
+
+    What the adapter was judged by stays held out, or it would be judged by what it knows.
+
+    Raises
+    ------
+    AdapterError
+        If the adapter belongs to another base model.
+    """
+    if start is None:
+        return config, tuple(held_out)
+    info, lora = start.info, start.info.lora
+    if info.base_hash != loaded.weights_hash:
+        raise AdapterError(
+            f"This adapter was trained on {info.base_name}, with other weights than the loaded {loaded.name}. "
+            f"Load {info.base_name} to train it further."
+        )
+    layers = replace(
+        config,
+        mode=next((mode for mode in MODES if mode == info.mode), config.mode),
+        rank=lora.rank,
+        alpha=lora.alpha,
+        blocks=lora.blocks,
+        targets=lora.targets,
+        tune_decoder=lora.tune_decoder,
+    )
+    return layers, tuple(dict.fromkeys([*held_out, *info.training.get("held_out", ())]))

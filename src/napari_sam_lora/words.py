@@ -1,8 +1,0 @@
-"""Words for people."""
-
-from __future__ import annotations
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things in words: "1 object", "2 objects"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,104 @@
+"""A training set beside its settings: whole, or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.datasets import read_dataset
+from napari_sam_lora.lora.adapter import Adapter
+from napari_sam_lora.session import ArraySource, CancelToken, PlaneKey, TrainingPlane
+from napari_sam_lora.session.jobs.worker import JobCancelledError
+from napari_sam_lora.session.training_export import START, TABLE, write_planes, write_settings
+
+from ..tuning import made_adapter
+
+IMAGES = np.random.default_rng(0).integers(0, 900, (3, 12, 16), np.uint16)
+LABELS = np.eye(12, 16, dtype=np.int64)
+
+
+class _Disk(ArraySource):
+    """Becomes full at a plane."""
+
+    def read(self, plane: PlaneKey) -> NDArray[Any]:
+        if plane.index == (1,):
+            raise OSError("no space left")
+        return super().read(plane)
+
+
+def _planes(source: ArraySource) -> list[TrainingPlane]:
+    return [TrainingPlane(PlaneKey.of("em", 3, (z,)), source, LABELS * z, {}, False) for z in range(3)]
+
+
+def _cancelled_after(planes: int) -> CancelToken:
+    token = CancelToken(lambda done, _: token.cancel() if done == planes else None)
+    return token
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """All that is there, hidden things too; of a folder its names."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_planes_are_written_into_a_new_or_empty_folder(has_folder: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "planes"
+    if has_folder:
+        folder.mkdir(parents=True)
+    table = write_planes(CancelToken(), folder, _planes(ArraySource(IMAGES)), start=made_adapter())
+    assert table == folder / TABLE
+    samples = read_dataset(table).samples
+    for z, sample in enumerate(samples):
+        np.testing.assert_array_equal(sample.image, IMAGES[z])
+        np.testing.assert_array_equal(sample.labels, LABELS * z)
+    assert len(samples) == 3
+    assert Adapter.load(folder / START).key == made_adapter().key
+    assert os.listdir(folder.parent) == ["planes"]
+    (tmp_path / "usual").mkdir()
+    assert folder.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("cancelled_after", [0, 2, 3])
+def test_a_save_that_is_cancelled_changes_nothing(cancelled_after: int, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("of before")
+    (tmp_path / "run_data").mkdir()
+    before = _content(tmp_path)
+    token = _cancelled_after(cancelled_after)
+    planes = _planes(ArraySource(IMAGES))
+    with pytest.raises(JobCancelledError):
+        write_settings(token, path=tmp_path / "run.yaml", values={}, model=None, planes=planes)
+    assert _content(tmp_path) == before
+
+
+def test_a_save_that_fails_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("of before")
+    before = _content(tmp_path)
+    with pytest.raises(OSError, match="no space left"):
+        write_settings(CancelToken(), path=tmp_path / "run.yaml", values={}, model=None, planes=_planes(_Disk(IMAGES)))
+    assert _content(tmp_path) == before
+
+
+def test_files_that_are_in_the_way_stay(tmp_path: Path) -> None:
+    (tmp_path / "run_data").mkdir()
+    (tmp_path / "run_data" / "mine.txt").write_text("mine")
+    before = _content(tmp_path)
+    with pytest.raises(InputError, match="holds files already"):
+        write_settings(
+            CancelToken(), path=tmp_path / "run.yaml", values={}, model=None, planes=_planes(ArraySource(IMAGES))
+        )
+    assert _content(tmp_path) == before
+
+
+def test_settings_alone_need_no_folder(tmp_path: Path) -> None:
+    write_settings(CancelToken(), path=tmp_path / "run.yaml", values={"steps": 7}, model=None)
+    assert os.listdir(tmp_path) == ["run.yaml"]
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["training"] == {"steps": 7}

@@ -1,0 +1,297 @@
+"""Commits and edits of a label image: nothing finished is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.regions import Region
+from napari_sam_lora.session import (
+    ArrayStore,
+    CommitPolicy,
+    LabelSet,
+    ObjectClass,
+    PlaneKey,
+    Proposal,
+    ProposedChange,
+)
+
+from ..helpers import make_preview, rectangle
+
+SHAPE = (20, 30)
+PLANE = PlaneKey.of("image", 2)
+CELL, DEBRIS = ObjectClass(1, "cell", (1, 0, 0)), ObjectClass(2, "debris", (0, 1, 0))
+
+
+@pytest.fixture
+def labels() -> LabelSet:
+    return LabelSet(ArrayStore(np.zeros(SHAPE, np.int32)), [CELL, DEBRIS])
+
+
+def _pixels(labels: LabelSet) -> NDArray[np.int64]:
+    return labels.store.read(PLANE)
+
+
+def _commit(labels: LabelSet, *boxes: tuple[int, int, int, int], policy: CommitPolicy | None = None):  # type: ignore[no-untyped-def]
+    return labels.commit(make_preview(np.stack([rectangle(SHAPE, *box) for box in boxes])), policy)
+
+
+def test_a_commit_makes_an_object_with_the_next_id_and_keeps_its_prompts(labels: LabelSet) -> None:
+    result = _commit(labels, (2, 3, 6, 8))
+    assert (result.ids, result.pixels, result.kept_out) == ((1,), 20, 0)
+    assert np.array_equal(_pixels(labels), rectangle(SHAPE, 2, 3, 6, 8))
+    (record,) = labels.records()
+    assert (record.id, record.origin, record.approved) == (1, "prompted", False)
+    assert record.score == pytest.approx(0.9)
+    assert [stored.row[0].kind for stored in record.prompts[PLANE]] == ["mask"]
+    assert _commit(labels, (10, 3, 12, 8)).ids == (2,)
+
+
+def test_finished_objects_keep_their_pixels(labels: LabelSet) -> None:
+    _commit(labels, (2, 3, 6, 8))
+    result = _commit(labels, (4, 3, 10, 8))
+    assert (result.ids, result.pixels, result.kept_out) == ((2,), 20, 10)
+    assert "10 pixels stay" in result.message
+    assert (_pixels(labels) == 1).sum() == 20
+
+
+def test_objects_are_overwritten_only_when_asked_to(labels: LabelSet) -> None:
+    _commit(labels, (2, 3, 6, 8))
+    result = _commit(labels, (4, 3, 10, 8), policy=CommitPolicy(overwrite=True))
+    assert (result.pixels, result.kept_out) == (30, 0)
+    assert (_pixels(labels) == 1).sum() == 10
+
+
+def test_a_model_is_never_surer_than_sure(labels: LabelSet) -> None:
+    labels.commit(make_preview(rectangle(SHAPE, 0, 0, 4, 4)[None], scores=(1.03,)))
+    (record,) = labels.records()
+    assert record.score == 1.0
+
+
+def test_overlapping_masks_of_a_batch_go_to_the_better_one(labels: LabelSet) -> None:
+    masks = np.stack([rectangle(SHAPE, 0, 0, 4, 4), rectangle(SHAPE, 2, 0, 6, 4)])
+    labels.commit(make_preview(masks, scores=(0.5, 0.8)))
+    assert [(_pixels(labels) == label).sum() for label in (1, 2)] == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("box", "words"), [((0, 0, 0, 0), "mask is empty"), ((3, 4, 5, 6), "belong to finished objects")]
+)
+def test_a_commit_without_free_pixels_changes_nothing_and_says_why(
+    labels: LabelSet, box: tuple[int, int, int, int], words: str
+) -> None:
+    _commit(labels, (2, 3, 6, 8))
+    before, number = _pixels(labels), labels.last_done
+    result = _commit(labels, box)
+    assert (result.ids, result.pixels) == ((), 0)
+    assert words in result.message
+    assert np.array_equal(_pixels(labels), before)
+    assert labels.last_done == number
+
+
+def test_an_empty_mask_takes_no_id_in_a_batch(labels: LabelSet) -> None:
+    assert _commit(labels, (0, 0, 2, 2), (0, 0, 0, 0), (5, 5, 7, 7)).ids == (1, 2)
+    assert np.unique(_pixels(labels)).tolist() == [0, 1, 2]
+
+
+def test_a_mask_becomes_another_part_of_an_object(labels: LabelSet) -> None:
+    _commit(labels, (2, 3, 6, 8), (10, 3, 12, 8))
+    result = _commit(labels, (5, 3, 11, 8), policy=CommitPolicy("part", 1))
+    assert (result.ids, result.pixels, result.kept_out) == ((1,), 20, 5)
+    assert (_pixels(labels) == 2).sum() == 10
+    assert len(labels.record(1).prompts[PLANE]) == 2
+    again = _commit(labels, (5, 3, 9, 8), policy=CommitPolicy("part", 1))
+    assert "already" in again.message
+
+
+def test_an_object_is_replaced_with_its_prompts_in_that_plane(labels: LabelSet) -> None:
+    _commit(labels, (2, 3, 6, 8), (10, 3, 12, 8))
+    result = _commit(labels, (4, 3, 11, 8), policy=CommitPolicy("replace", 1))
+    assert (result.ids, result.kept_out) == ((1,), 5)
+    assert np.array_equal(_pixels(labels) == 1, rectangle(SHAPE, 4, 3, 10, 8))
+    assert len(labels.record(1).prompts[PLANE]) == 1
+    nothing = _commit(labels, (10, 3, 11, 8), policy=CommitPolicy("replace", 1))
+    assert nothing.ids == ()
+    assert (_pixels(labels) == 1).any()
+
+
+def test_a_semantic_class_is_written_with_its_own_value(labels: LabelSet) -> None:
+    policy = CommitPolicy("class", class_id=2)
+    _commit(labels, (2, 3, 6, 8), policy=policy)
+    result = _commit(labels, (4, 3, 10, 8), (15, 3, 16, 8), policy=policy)
+    assert (result.ids, result.pixels) == ((2,), 25)
+    assert [(record.id, record.class_id) for record in labels.records()] == [(2, 2)]
+    assert len(labels.record(2).prompts[PLANE]) == 3
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [CommitPolicy("part", 5), CommitPolicy("replace", 5), CommitPolicy("class", class_id=9), CommitPolicy("class")],
+)
+def test_an_object_or_class_that_is_not_there_is_refused(labels: LabelSet, policy: CommitPolicy) -> None:
+    with pytest.raises(InputError, match="There is no"):
+        _commit(labels, (2, 3, 6, 8), policy=policy)
+    assert not _pixels(labels).any()
+
+
+def test_labels_of_another_size_are_refused(labels: LabelSet) -> None:
+    with pytest.raises(InputError, match="planes of"):
+        labels.commit(make_preview(np.ones((1, 5, 5), np.bool_)))
+
+
+def test_ids_that_do_not_fit_the_labels_are_refused_and_nothing_is_written() -> None:
+    data = np.zeros(SHAPE, np.uint8)
+    data[19] = 255
+    labels = LabelSet(ArrayStore(data))
+    with pytest.raises(InputError, match="255"):
+        _commit(labels, (2, 3, 6, 8))
+    assert np.unique(data).tolist() == [0, 255]
+    assert labels.last_done is None
+
+
+def test_labels_from_elsewhere_are_painted_objects(labels: LabelSet) -> None:
+    data = np.zeros(SHAPE, np.int32)
+    data[3:5, 3:9] = 4
+    record = LabelSet(ArrayStore(data)).record(4)
+    assert (record.origin, dict(record.prompts)) == ("painted", {})
+
+
+def test_area_centroid_and_box_are_those_of_the_pixels(labels: LabelSet) -> None:
+    _commit(labels, (2, 3, 6, 8))
+    stats = labels.stats(1)
+    assert (stats.area, stats.centroid, stats.box) == (20, (3.5, 5.0), (slice(2, 6), slice(3, 8)))
+    _commit(labels, (6, 3, 8, 8), policy=CommitPolicy("part", 1))
+    assert labels.stats(1).area == 30
+    with pytest.raises(InputError, match="no object 7"):
+        labels.stats(7)
+
+
+def test_deleting_merging_and_splitting(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 4, 4), (0, 10, 2, 12), (10, 10, 12, 12))
+    assert labels.merge([3, 1]).ids == (3,)
+    assert sorted(record.id for record in labels.records()) == [2, 3]
+    assert labels.stats(3).area == 20
+    assert len(labels.record(3).prompts[PLANE]) == 2
+    result = labels.split(3)
+    assert result.ids == (3, 4)
+    assert (labels.stats(3).area, labels.stats(4).area) == (16, 4)
+    assert "one piece" in labels.split(3).message
+    labels.delete([2, 4])
+    assert [record.id for record in labels.records()] == [3]
+    for call in (lambda: labels.delete([2]), lambda: labels.merge([3, 2]), lambda: labels.split(2)):
+        with pytest.raises(InputError, match="no object 2"):
+            call()
+    with pytest.raises(InputError, match="No object is chosen"):
+        labels.delete([])
+    with pytest.raises(InputError, match="at least two"):
+        labels.merge([3, 3])
+
+
+def test_parts_that_touch_at_a_corner_stay_together(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 2, 2))
+    _commit(labels, (2, 2, 4, 4), policy=CommitPolicy("part", 1))
+    assert labels.split(1).ids == ()
+
+
+def test_classes_and_approval(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 4, 4), (0, 10, 2, 12))
+    labels.set_class([1, 2], 2)
+    labels.approve([2])
+    assert [(one.class_id, one.approved) for one in labels.records()] == [(2, False), (2, True)]
+    labels.set_classes([CELL])
+    assert [one.class_id for one in labels.records()] == [0, 0]
+    with pytest.raises(InputError, match=r"1 \(cell\)"):
+        labels.set_class([1], 2)
+    with pytest.raises(InputError, match="id of its own"):
+        labels.set_classes([CELL, CELL])
+    labels.undo()
+    assert [one.class_id for one in labels.records()] == [2, 2]
+    assert labels.classes == (CELL, DEBRIS)
+
+
+def test_planes_are_marked_complete(labels: LabelSet) -> None:
+    labels.mark_complete(PLANE)
+    assert labels.complete_planes == {PLANE.on("")}
+    labels.undo()
+    assert not labels.complete_planes
+
+
+def _proposal(labels: LabelSet, *new: tuple[int, tuple[int, int, int, int]]) -> Proposal:
+    pixels = _pixels(labels)
+    changes = [
+        ProposedChange(
+            PLANE,
+            label,
+            Region.of(pixels == label if label else np.zeros(SHAPE, np.bool_)),
+            Region.of(rectangle(SHAPE, *box)),
+            0.7 + 0.01 * number,
+            0.5,
+        )
+        for number, (label, box) in enumerate(new)
+    ]
+    return Proposal(tuple(changes), "re-segmented", "adapter")
+
+
+def test_accepted_changes_are_one_step_and_the_rest_stays(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 4, 4), (0, 10, 4, 14))
+    before = _pixels(labels)
+    proposal = _proposal(labels, (1, (1, 0, 6, 4)), (2, (0, 12, 4, 20)), (0, (10, 10, 12, 12)))
+    result = labels.apply(proposal, accept=[0, 2])
+    assert result.ids == (1, 3)
+    assert np.array_equal(_pixels(labels) == 1, rectangle(SHAPE, 1, 0, 6, 4))
+    assert np.array_equal(_pixels(labels) == 2, before == 2)
+    assert [one.origin for one in labels.records()] == ["re-segmented", "prompted", "re-segmented"]
+    assert labels.record(1).adapter == "adapter"
+    assert list(labels.record(1).prompts) == [PLANE]
+    labels.undo()
+    assert np.array_equal(_pixels(labels), before)
+
+
+def test_a_change_never_takes_pixels_of_others_and_never_makes_an_object_vanish(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 4, 4), (0, 10, 4, 14), (10, 0, 14, 4))
+    proposal = _proposal(labels, (1, (10, 0, 14, 4)), (2, (0, 10, 12, 14)))
+    result = labels.apply(proposal)
+    assert result.ids == (2,)
+    assert "left as they are" in result.message
+    assert labels.stats(1).area == 16
+    assert labels.stats(3).area == 16
+    assert labels.stats(2).area == 48
+
+
+def test_objects_changed_or_approved_since_the_proposal_stay(labels: LabelSet) -> None:
+    _commit(labels, (0, 0, 4, 4), (0, 10, 4, 14), (10, 0, 14, 4))
+    proposal = _proposal(labels, (1, (0, 0, 6, 4)), (2, (0, 10, 6, 14)), (3, (10, 0, 16, 4)))
+    labels.watch(PLANE)
+    labels.store.write(PLANE, rectangle(SHAPE, 4, 0, 5, 1), 1)
+    labels.note_painted(PLANE)
+    labels.approve([2])
+    labels.delete([3])
+    before = _pixels(labels)
+    assert labels.apply(proposal).ids == ()
+    assert np.array_equal(_pixels(labels), before)
+
+
+def test_an_object_prompted_across_a_plane_is_not_an_outline_in_it() -> None:
+    labels = LabelSet(ArrayStore(np.zeros((6, 20, 30), np.int32)))
+    flat, side = PlaneKey.of("image", 3, (2,)), PlaneKey.of("image", 3, (5,), (0, 2))
+    labels.commit(make_preview(rectangle((20, 30), 10, 10, 14, 14)[None], flat))
+    labels.commit(make_preview(rectangle((6, 30), 1, 2, 5, 9)[None], side))
+    assert labels.stats(2).area == 28
+    assert labels.stats(2).box == (slice(1, 5), slice(5, 6), slice(2, 9))
+    assert [plane.index for plane in labels.labelled_planes("image")] == [(1,), (2,), (3,), (4,), (5,)]
+    assert np.unique(labels.drawn_in(flat)).tolist() == [0, 1]
+    assert np.unique(labels.drawn_in(side)).tolist() == [0, 2]
+    assert not labels.drawn_in(flat.neighbour(1)).any()
+
+
+def test_an_object_over_planes_is_split_where_it_is_not_connected() -> None:
+    data = np.zeros((5, 8, 8), np.int32)
+    data[0:2, 1:4, 1:4] = 3
+    data[3:5, 5, 5] = 3
+    labels = LabelSet(ArrayStore(data))
+    assert labels.stats(3).plane_index == (0,)
+    assert labels.split(3).ids == (3, 4)
+    assert (data == 4).sum() == 2
+    assert (data[:2] == 3).sum() == 18

@@ -1,0 +1,112 @@
+"""Proposals: stored prompts replayed, labels refined, everything mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Adapter, EverythingConfig, Model
+from napari_sam_lora.labels import find_objects
+from napari_sam_lora.session import ArraySource, ArrayStore, JobCancelledError, PlaneKey, Session
+
+from ..helpers import SOON, rectangle
+
+PLANE = PlaneKey.of("nuclei", 2)
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _label_some(session: Session, truth: NDArray[Any], count: int = 4) -> None:
+    session.batch = True
+    for found in find_objects(truth)[:count]:
+        session.add_prompt(PLANE, "box", found.box)
+    session.commit(session.preview(PLANE).result(SOON))
+    session.batch = False
+
+
+def test_stored_prompts_are_replayed_with_the_adapter(session: Session, adapter: Adapter, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    cells = session.labels["cells"]
+    same = session.resegment().result(SOON)
+    assert (same.changes, same.unchanged, same.left_alone) == ((), 4, 0)
+    cells.approve([2])
+    cells.watch(PLANE)
+    y, x = np.argwhere(cells.store.read(PLANE) == 3)[0]
+    cells.store.write(PLANE, rectangle((256, 256), y, x, y + 1, x + 1), 0)
+    cells.note_painted(PLANE)
+    before = cells.store.read(PLANE)
+
+    session.adapters.add(adapter, "a")
+    session.activate("a")
+    proposal = session.resegment(planes=[PLANE]).result(SOON)
+    assert {change.label for change in proposal.changes} <= {1, 4}
+    assert proposal.changes
+    assert proposal.left_alone == 2
+    assert [change.iou for change in proposal.changes] == sorted(change.iou for change in proposal.changes)
+    result = cells.apply(proposal)
+    after = cells.store.read(PLANE)
+    assert set(result.ids) <= {1, 4}
+    for label in (2, 3):
+        assert np.array_equal(after == label, before == label)
+    assert cells.record(result.ids[0]).origin == "re-segmented"
+    session.undo()
+    assert np.array_equal(cells.store.read(PLANE), before)
+
+
+def test_prompts_of_an_image_that_is_gone_are_left_alone(session: Session, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    session.remove_image("nuclei")
+    proposal = session.resegment().result(SOON)
+    assert (proposal.changes, proposal.left_alone) == ((), 4)
+    assert len(session.labels["cells"].records()) == 4
+
+
+@pytest.mark.parametrize("by", ["box", "mask"])
+def test_labels_without_prompts_are_refined(small: Model, nuclei: Pair, by: Any) -> None:
+    session = Session(small)
+    session.add_image("nuclei", ArraySource(nuclei[0]))
+    rough = np.zeros((256, 256), np.int32)
+    found = find_objects(nuclei[1], smallest=100)[:3]
+    for one in found:
+        y0, x0, y1, x1 = one.box
+        rough[y0:y1, x0:x1] = one.label
+    cells = session.add_labels("cells", ArrayStore(rough))
+    cells.approve([found[2].label])
+    proposal = session.refine([PLANE], by=by).result(SOON)
+    assert {change.label for change in proposal.changes} == {one.label for one in found[:2]}
+    cells.apply(proposal)
+    record = cells.record(found[0].label)
+    assert record.origin == "re-segmented"
+    assert [item.kind for stored in record.prompts[PLANE] for item in stored.row] == [by]
+    assert session.close(SOON)
+
+
+def test_everything_proposes_objects_beside_the_finished_ones(session: Session, nuclei: Pair) -> None:
+    _label_some(session, nuclei[1])
+    before = session.labels["cells"].store.read(PLANE)
+    config = EverythingConfig(points_per_side=12, pred_iou_thresh=0.3, stability_score_thresh=0.3)
+    proposal = session.everything(PLANE, config=config, smallest=30).result(SOON)
+    assert len(proposal.changes) > 3
+    for change in proposal.changes:
+        assert not (change.new.to_mask((256, 256)) & (before > 0)).any()
+        assert change.new.area >= 30
+    result = session.labels["cells"].apply(proposal)
+    after = session.labels["cells"].store.read(PLANE)
+    assert np.array_equal(after[before > 0], before[before > 0])
+    assert len(result.ids) == len(proposal.changes)
+    assert session.labels["cells"].record(result.ids[0]).origin == "everything"
+
+
+def test_everything_is_cancelled(session: Session) -> None:
+    seen: list[int] = []
+
+    def cancel(key: object, done: int, total: int) -> None:
+        seen.append(done)
+        session.cancel("everything")
+
+    session.progressed.connect(cancel)
+    future = session.everything(PLANE, config=EverythingConfig(points_per_side=16, points_per_batch=16))
+    assert isinstance(future.exception(SOON), JobCancelledError)
+    assert seen == [1]

@@ -1,0 +1,167 @@
+"""Prompts while they are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.session import Draft, PromptItem
+from napari_sam_lora.session.prompting.draft import group_rows, scribble_points
+
+SHAPE = (40, 50)
+
+
+@pytest.fixture
+def draft() -> Draft:
+    return Draft(SHAPE)
+
+
+def _square(y: int, x: int, size: int = 6) -> Any:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[y : y + size, x : x + size] = True
+    return mask
+
+
+def test_several_kinds_of_one_object_become_one_row(draft: Draft) -> None:
+    draft.add("box", [5, 6, 20, 30])
+    draft.add("point", [10, 12])
+    draft.add("point", [3, 3], positive=False)
+    (group,) = group_rows(draft.rows().values(), SHAPE)
+    assert group.rows == (0,)
+    assert group.prompts.boxes is not None
+    assert group.prompts.boxes.tolist() == [[5, 6, 20, 30]]
+    assert group.prompts.points is not None
+    assert group.prompts.points[0].tolist() == [[10, 12], [3, 3]]
+    assert group.prompts.point_labels is not None
+    assert group.prompts.point_labels[0].tolist() == [1, 0]
+    assert group.prompts.masks is None
+
+
+def test_objects_with_and_without_a_mask_are_grouped_apart_and_keep_their_rows(draft: Draft) -> None:
+    draft.add("point", [10, 12], obj=0)
+    draft.add("mask", _square(4, 4), obj=1)
+    draft.add("box", [1, 1, 9, 9], obj=2)
+    plain, masked = group_rows(draft.rows().values(), SHAPE)
+    assert (plain.rows, masked.rows) == ((0, 2), (1,))
+    assert (plain.prompts.has_box(0), plain.prompts.has_box(1)) == (False, True)
+    assert masked.prompts.masks is not None
+    assert np.array_equal(masked.prompts.masks[0], _square(4, 4))
+    assert masked.prompts.boxes is not None
+    assert masked.prompts.boxes[0].tolist() == [4, 4, 10, 10]
+
+
+def test_a_negative_mask_is_cut_out_of_the_positive_ones(draft: Draft) -> None:
+    draft.add("mask", _square(4, 6, 2), positive=False)
+    draft.add("mask", _square(4, 4))
+    draft.add("lasso", [[20, 20], [20, 29], [29, 29], [29, 20]])
+    (group,) = group_rows(draft.rows().values(), SHAPE)
+    assert group.prompts.masks is not None
+    mask = group.prompts.masks[0]
+    assert mask[:12, :12].sum() == 36 - 4
+    assert mask[21:29, 21:29].all()
+    assert not mask[4, 6]
+
+
+def test_two_boxes_of_an_object_are_the_box_around_both(draft: Draft) -> None:
+    draft.add("box", [5, 6, 10, 12])
+    draft.add("box", [8, 2, 20, 9])
+    (group,) = group_rows(draft.rows().values(), SHAPE)
+    assert group.prompts.boxes is not None
+    assert group.prompts.boxes.tolist() == [[5, 2, 20, 12]]
+
+
+def test_an_object_without_a_positive_prompt_is_left_out(draft: Draft) -> None:
+    draft.add("point", [3, 3], positive=False, obj=0)
+    draft.add("mask", _square(3, 3), positive=False, obj=1)
+    assert group_rows(draft.rows().values(), SHAPE) == []
+    draft.add("point", [9, 9], obj=2)
+    assert [group.rows for group in group_rows(draft.rows().values(), SHAPE)] == [(2,)]
+
+
+def test_a_scribble_becomes_points_along_it(draft: Draft) -> None:
+    draft.add("scribble", [[10, 2], [10, 42]])
+    (group,) = group_rows(draft.rows().values(), SHAPE)
+    assert group.prompts.points is not None
+    points = group.prompts.points[0]
+    assert points[:, 0].tolist() == [10] * 4
+    assert np.allclose(points[:, 1], [2, 2 + 40 / 3, 2 + 80 / 3, 42])
+
+
+@pytest.mark.parametrize(("path", "count"), [([[5, 5]], 1), ([[5, 5], [6, 6]], 1), ([[0, 0], [0, 500]], 8)])
+def test_a_scribble_gives_few_points(path: list[list[int]], count: int) -> None:
+    assert len(scribble_points(np.array(path))) == count
+
+
+def test_a_repeated_place_in_a_scribble_does_no_harm() -> None:
+    points = scribble_points(np.array([[0, 0], [0, 0], [0, 12], [0, 12], [0, 24]]))
+    assert points.tolist() == [[0, 0], [0, 12], [0, 24]]
+
+
+def test_a_box_can_be_drawn_from_any_corner_and_over_the_edge(draft: Draft) -> None:
+    draft.add("box", [20, 60, -5, 30])
+    ((item,),) = draft.rows().values()
+    assert item.coordinates.tolist() == [[0, 30], [20, 50]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        ("point", [45, 3], "outside"),
+        ("point", [[1, 1], [2, 2]], "point"),
+        ("point", [np.nan, 3], "finite"),
+        ("box", [5, 5, 5, 9], "no area"),
+        ("box", [100, 100, 120, 120], "no area"),
+        ("lasso", [[1, 1], [5, 5]], "three corners"),
+        ("lasso", [[100, 100], [120, 100], [120, 120]], "no pixel"),
+        ("scribble", [[100, 100], [120, 100]], "outside"),
+        ("scribble", [], "scribble"),
+        ("mask", np.zeros(SHAPE, np.bool_), "no pixel"),
+        ("mask", np.ones((3, 3), np.bool_), "as large as the plane"),
+        ("mask", np.ones(SHAPE), "bool"),
+        ("star", [3, 3], "one of"),
+    ],
+)
+def test_what_cannot_be_a_prompt_is_refused_and_changes_nothing(draft: Draft, kind: Any, data: Any, words: str) -> None:
+    kept = draft.add("point", [3, 3])
+    with pytest.raises(InputError, match=words):
+        draft.add(kind, data)
+    assert [item.id for row in draft.rows().values() for item in row] == [kept]
+
+
+def test_a_box_is_never_negative(draft: Draft) -> None:
+    with pytest.raises(InputError, match="negative"):
+        draft.add("box", [1, 1, 5, 5], positive=False)
+    box = draft.add("box", [1, 1, 5, 5])
+    with pytest.raises(InputError, match="negative"):
+        draft.flip(box)
+
+
+def test_items_are_moved_flipped_removed_and_cleared(draft: Draft) -> None:
+    first, second = draft.add("point", [3, 3]), draft.add("point", [4, 4], obj=1)
+    before = draft.rows()
+    draft.move(first, [5, 6])
+    draft.flip(first)
+    ((item,), (other,)) = draft.rows().values()
+    assert (item.id, item.positive, item.coordinates.tolist()) == (first, False, [[5, 6]])
+    assert before[0][0].coordinates.tolist() == [[3, 3]]  # a snapshot stays as it was
+    assert other.id == second
+    draft.remove(second)
+    draft.remove(second)
+    assert list(draft.rows()) == [0]
+    with pytest.raises(InputError, match="no prompt"):
+        draft.move(second, [1, 1])
+    draft.clear()
+    assert len(draft) == 0
+
+
+def test_stored_items_come_back_as_a_new_object_with_new_ids(draft: Draft) -> None:
+    draft.add("point", [3, 3])
+    stored = draft.rows()[0]
+    assert draft.put_back(stored) == 1
+    (back,) = draft.rows()[1]
+    assert isinstance(back, PromptItem)
+    assert back.id != stored[0].id
+    assert np.array_equal(back.coordinates, stored[0].coordinates)
