@@ -95,8 +95,8 @@ def learn(window: Window, effort: str, prefix: str) -> None:
     _, tuning = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels", tabify=True)
     assert isinstance(tuning, FinetunePanel)
     tuning.parentWidget().raise_()
-    tuning.finetuning.measure()
-    window.wait(lambda: tuning.finetuning.speed is not None)
+    tuning.finetuning_controller.measure()
+    window.wait(lambda: tuning.finetuning_controller.speed is not None)
     tuning.form.presets[effort].click()
     tuning.table.checked.setChecked(True)
     window.save(f"{prefix}_2_labels")
@@ -135,12 +135,12 @@ def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
     """A run, photographed in the middle and at its end."""
     begun = time.perf_counter()
     tuning.run.start.click()
-    half = tuning.finetuning.config().steps // 2
-    window.wait(lambda: (step := tuning.finetuning.latest.step) is not None and step.step >= half)
+    half = tuning.finetuning_controller.config().steps // 2
+    window.wait(lambda: (step := tuning.finetuning_controller.latest.step) is not None and step.step >= half)
     scroll(window, tuning)
     window.save(f"{prefix}_3_run")
-    window.wait(lambda: tuning.finetuning.latest.is_final)
-    event = tuning.finetuning.latest
+    window.wait(lambda: tuning.finetuning_controller.latest.is_final)
+    event = tuning.finetuning_controller.latest
     print(f"{event.state} after {time.perf_counter() - begun:.1f} s, in use: {event.activated}. {event.message}")
     window.wait(lambda: len(tuning.verdict.examples.buttons) > 0)
     scroll(window, tuning)
