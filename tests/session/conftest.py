@@ -1,4 +1,4 @@
-"""A small model, and sessions that are closed."""
+"""Fixtures: a small model, an adapter, and a session that is closed after the test."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .helpers import SOON
 
 @pytest.fixture(scope="session")
 def small() -> Model:
-    """The bundled model at a small input size."""
+    """Load the bundled model at a small input size."""
     return load_model("sam_nano", device="cpu", input_size=128)
 
 
 @pytest.fixture(scope="session")
 def adapter(small: Model) -> Adapter:
-    """One that changes what the model says."""
+    """Make an adapter that changes the masks of the model."""
     config = LoRAConfig((4, 5), rank=2)
     generator = torch.Generator().manual_seed(0)
     tensors = {
@@ -39,7 +39,7 @@ def adapter(small: Model) -> Adapter:
 
 @pytest.fixture
 def session(small: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> Iterator[Session]:
-    """With a real image "nuclei", and empty labels "cells"."""
+    """Open a session with a real image "nuclei" and empty labels "cells"."""
     made = Session(small)
     made.add_image("nuclei", ArraySource(nuclei[0]))
     made.add_labels("cells", ArrayStore(np.zeros(nuclei[0].shape, np.int32)))

@@ -1,4 +1,4 @@
-"""What several tests of the session use."""
+"""Helpers for tests of the session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOON = 60.0
 
 
 def rectangle(shape: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> NDArray[np.bool_]:
-    """A mask (y, x)."""
+    """Make a rectangular mask (y, x)."""
     mask = np.zeros(shape, np.bool_)
     mask[y0:y1, x0:x1] = True
     return mask
@@ -21,7 +21,7 @@ def rectangle(shape: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> NDA
 def make_preview(
     masks: NDArray[np.bool_], plane: PlaneKey | None = None, scores: tuple[float, ...] | None = None
 ) -> Preview:
-    """As if each mask (n, y, x) had been prompted with its own region."""
+    """Make a preview as if each mask (n, y, x) had been prompted with its own region."""
     rows: list[tuple[PromptItem, ...]] = []
     for number, mask in enumerate(masks):
         rows.append((make_item(number, "mask", mask, True, mask.shape),) if mask.any() else ())

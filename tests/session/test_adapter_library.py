@@ -1,4 +1,4 @@
-"""The list of adapters."""
+"""The library of adapters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from error_codes import raises
 from safetensors.torch import save_file
 
 from napari_sam_lora import Adapter, Model
@@ -19,7 +20,7 @@ def library(request: pytest.FixtureRequest, tmp_path: Path) -> AdapterLibrary:
     return AdapterLibrary(None if request.param == "memory" else tmp_path / "adapters")
 
 
-def test_an_added_adapter_is_listed_with_what_is_known_of_it(library: AdapterLibrary, adapter: Adapter) -> None:
+def test_an_added_adapter_is_listed_with_its_description(library: AdapterLibrary, adapter: Adapter) -> None:
     metrics = {
         "verdict": "better",
         "reason": "On 9 held-out objects.",
@@ -42,9 +43,9 @@ def test_an_adapter_that_was_not_measured_has_no_gain(library: AdapterLibrary, a
     assert library.entry("a").gain is None
 
 
-def test_a_taken_name_gets_a_number_and_renaming_to_it_is_refused(library: AdapterLibrary, adapter: Adapter) -> None:
+def test_a_name_in_use_gets_a_number_and_renaming_to_it_is_refused(library: AdapterLibrary, adapter: Adapter) -> None:
     assert [library.add(adapter, name) for name in ("a", "a", "A")] == ["a", "a 2", "A 3"]
-    with pytest.raises(AdapterError, match="already"):
+    with raises(AdapterError, "adapter-name-in-use"):
         library.rename("a 2", "a")
     library.rename("a 2", "b")
     assert {entry.name for entry in library.entries()} == {"a", "b", "A 3"}
@@ -52,7 +53,7 @@ def test_a_taken_name_gets_a_number_and_renaming_to_it_is_refused(library: Adapt
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".hidden", " a", "a" * 100, "con\n"])
 def test_a_name_that_is_no_file_name_is_refused(library: AdapterLibrary, adapter: Adapter, name: str) -> None:
-    with pytest.raises(AdapterError, match="cannot be"):
+    with raises(AdapterError, "adapter-name-invalid"):
         library.add(adapter, name)
     assert library.entries() == ()
 
@@ -61,7 +62,7 @@ def test_an_adapter_that_is_gone_is_named(library: AdapterLibrary, adapter: Adap
     library.add(adapter, "a")
     library.remove("a")
     for call in (library.get, library.entry, library.remove):
-        with pytest.raises(AdapterError, match="'a'"):
+        with raises(AdapterError, "adapter-not-found", match="'a'"):
             call("a")
 
 
@@ -106,9 +107,9 @@ def test_an_adapter_of_sam_lora_is_imported(library: AdapterLibrary, small: Mode
 def test_another_file_is_refused(library: AdapterLibrary, small: Model, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(AdapterError, match=r"x\.safetensors"):
+    with raises(AdapterError, "adapter-file-unreadable", match=r"x\.safetensors"):
         library.import_file(path, small.loaded)
-    with pytest.raises(AdapterError):
+    with raises(AdapterError, "adapter-file-unreadable", match=r"missing\.safetensors"):
         library.import_file(tmp_path / "missing.safetensors", small.loaded)
 
 

@@ -1,4 +1,4 @@
-"""Three hundred things that a user might do, in any order: no exception, and no label lost."""
+"""Three hundred random user actions: no exception, and no label lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ VIEWS = ((1, 2), (0, 2), (2, 1))
 
 @dataclass
 class State:
-    """What must come back when the next edit is undone."""
+    """State that undoing the next edit must restore."""
 
     pixels: NDArray[np.int32]
     records: tuple[ObjectRecord, ...]
 
 
 class Monkey:
-    """Does random things and keeps its own books of what every undo and redo must restore."""
+    """Does random things and remembers the states that every undo and redo must restore."""
 
     def __init__(self, session: Session, adapter: Adapter, seed: int) -> None:
         self.session, self.rng = session, np.random.default_rng(seed)
@@ -49,7 +49,7 @@ class Monkey:
         assert self.cells.records() == state.records
 
     def note(self) -> None:
-        """An edit may have happened; if so, what was undone is gone."""
+        """Remember the state if an edit has happened; what was undone cannot be redone then."""
         number = self.cells.last_done
         if len(self.states) == 1 or number != self.number:
             state = self.look()
@@ -187,7 +187,7 @@ def test_three_hundred_operations(small: Model, adapter: Adapter, seed: int) -> 
         try:
             edit()
             done += 1
-        except SamLoraError:  # refused, with a reason
+        except SamLoraError:  # refused with a reason
             monkey.check(monkey.states[-1])
         monkey.note()
     assert done > 200

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model, StackPosition, TrainConfig
@@ -26,7 +27,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @pytest.fixture
 def labelled(session: Session, nuclei: Pair) -> Session:
-    """With real labels, of which object 1 was prompted."""
+    """Add real labels, of which object 1 was prompted."""
     truth = nuclei[1].astype(np.int32)
     cells = session.add_labels("cells", ArrayStore(np.where(truth == 1, 0, truth)))
     cells.commit(make_preview((truth == 1)[None], PLANE))
@@ -71,7 +72,7 @@ def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
         StackPosition("stack", (0, 1)),
         StackPosition("stack", (1, 3)),
     ]
-    with pytest.raises(InputError, match="must fit"):
+    with raises(InputError, "labels-do-not-fit"):
         session.training_planes([("other", "cells")])
 
 
@@ -175,7 +176,7 @@ def test_pausing_waits_and_resuming_goes_on(labelled: Session) -> None:
     job = labelled.start_training(FAST)
     assert paused.wait(SOON)
     assert not job.wait(0.05).is_final
-    with pytest.raises(TrainingError, match="going on"):
+    with raises(TrainingError, "training-in-progress"):
         labelled.start_training(FAST)
     job.resume()
     assert job.wait(SOON).state == "ended"
@@ -214,7 +215,7 @@ def test_prompting_and_painting_meanwhile_do_not_change_the_run(labelled: Sessio
     assert labelled.adapters.get("meanwhile").key == labelled.adapters.get("alone").key
 
 
-def test_an_image_that_fails_to_be_read_ends_the_run_in_plain_words(labelled: Session) -> None:
+def test_an_image_that_fails_to_be_read_ends_the_run_with_a_message(labelled: Session) -> None:
     class Broken(ArraySource):
         def read(self, plane: PlaneKey) -> NDArray[Any]:
             raise OSError("the disk is gone")
@@ -233,8 +234,8 @@ def test_a_deleted_image_does_not_end_the_run(labelled: Session) -> None:
     assert job.wait(SOON).state == "ended"
 
 
-def test_nothing_to_train_on_is_said_before_anything_starts(session: Session) -> None:
-    with pytest.raises(TrainingError, match="label a few objects"):
+def test_a_run_without_labels_is_refused_before_anything_starts(session: Session) -> None:
+    with raises(TrainingError, "no-labelled-planes"):
         session.start_training(FAST)
     assert session.training is None
     session.stop()

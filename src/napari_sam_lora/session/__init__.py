@@ -1,4 +1,7 @@
-"""Everything that one viewer knows, in plain Python: no Qt, no napari; torch is imported when first needed."""
+"""Session of one viewer in plain Python: images, labels, prompts, adapters and training.
+
+Nothing here imports Qt or napari; torch is imported when it is first needed.
+"""
 
 from __future__ import annotations
 

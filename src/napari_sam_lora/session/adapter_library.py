@@ -1,4 +1,4 @@
-"""The adapters that a session can use."""
+"""Library of the adapters that a session can use."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """An adapter as it is listed.
+    """Description of an adapter in the list.
 
     Attributes
     ----------
     name : str
         Unique in its library.
     base_name, base_hash : str
-        The model that it belongs to.
+        Base model that it belongs to.
     created : str
         ISO 8601 time.
     megabytes : float
     objects, images : int
-        What it was trained on; 0 if unknown.
+        Objects and images that it was trained on; 0 if unknown.
     gain : float or None
         Mean gain in IoU on held-out objects, over boxes and first clicks; None if it was not measured.
     verdict : str
         "better", "not better", "too few", or empty.
     reason : str
-        The verdict in plain words.
+        Reason of the verdict, for the user.
     note : str
-        The user's.
+        Note of the user.
     """
 
     name: str
@@ -67,8 +67,8 @@ class AdapterLibrary:
     Parameters
     ----------
     folder : Path, optional
-        Adapters in it are listed, damaged files are left out (`problems` names them). Its files, and with them torch,
-        are read when the list is first asked for. By default adapters are kept in memory only.
+        Its adapters are listed; damaged files are left out and named in `problems`. The files are read, and torch is
+        imported, when the list is first needed. By default adapters are kept in memory only.
     """
 
     changed = Signal()
@@ -76,42 +76,45 @@ class AdapterLibrary:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.problems: tuple[str, ...] = ()
-        self._held: dict[str, Adapter] = {}
+        self._adapters: dict[str, Adapter] = {}
         self._lock = RLock()
         self._is_read = folder is None or not any(folder.glob("*.safetensors"))
 
     @property
     def is_read(self) -> bool:
-        """Whether the folder was read. Until then looking at the list takes time and imports torch."""
+        """Whether the folder was read already. If not, the next use of the list takes time and imports torch."""
         return self._is_read
 
     def entries(self) -> tuple[AdapterEntry, ...]:
-        """All adapters, the newest first."""
+        """List all adapters, the newest first."""
         with self._lock:
             self._read_folder()
-            listed = [_describe(name, adapter) for name, adapter in self._held.items()]
+            listed = [_describe(name, adapter) for name, adapter in self._adapters.items()]
         return tuple(sorted(listed, key=lambda entry: entry.created, reverse=True))
 
     def entry(self, name: str) -> AdapterEntry:
-        """One of them.
+        """Describe one adapter.
 
         Raises
         ------
         AdapterError
-            If there is none of that name; so do all methods that take a name.
+            If no adapter has this name; all methods that take a name raise it.
         """
         return _describe(name, self.get(name))
 
     def get(self, name: str) -> Adapter:
-        """The adapter itself; the same object until it is changed."""
+        """Return the adapter itself; the same object until it is changed."""
         with self._lock:
             self._read_folder()
-            if name not in self._held:
-                raise AdapterError(f"There is no adapter {name!r}; it may have been deleted.")
-            return self._held[name]
+            if name not in self._adapters:
+                raise AdapterError(
+                    f"There is no adapter {name!r}: it may have been deleted. Choose another one.",
+                    code="adapter-not-found",
+                )
+            return self._adapters[name]
 
     def add(self, adapter: Adapter, name: str, note: str = "") -> str:
-        """Keep an adapter; returns the name, with a number appended if it was taken."""
+        """Add an adapter; return its name, with a number appended if the name was in use."""
         with self._lock:
             self._read_folder()
             free = self._free_name(_check_name(name))
@@ -125,25 +128,27 @@ class AdapterLibrary:
             self.get(name)
             if self.folder is not None:
                 self._path(name).unlink(missing_ok=True)
-            del self._held[name]
+            del self._adapters[name]
         emit_safely(self.changed)
 
     def rename(self, name: str, new_name: str) -> None:
-        """Rename an adapter and its file; a name that is taken is refused."""
+        """Rename an adapter and its file; raise an AdapterError if the new name is in use."""
         with self._lock:
             adapter = self.get(name)
             if new_name == name:
                 return
             if _check_name(new_name) != self._free_name(new_name):
-                raise AdapterError(f"There is an adapter {new_name!r} already; choose another name.")
+                raise AdapterError(
+                    f"There is already an adapter {new_name!r}: choose another name.", code="adapter-name-in-use"
+                )
             if self.folder is not None:
                 self._path(name).rename(self._path(new_name))
-            self._held[new_name] = adapter
-            del self._held[name]
+            self._adapters[new_name] = adapter
+            del self._adapters[name]
         emit_safely(self.changed)
 
     def set_note(self, name: str, note: str) -> None:
-        """Change the note, which is kept in the file."""
+        """Change the note, which is stored in the adapter file."""
         with self._lock:
             self._store(name, _with_note(self.get(name), note))
         emit_safely(self.changed)
@@ -151,55 +156,58 @@ class AdapterLibrary:
     def import_file(
         self, path: Path, loaded: LoadedModel, blocks: Sequence[int] | None = None, alpha: float | None = None
     ) -> str:
-        """Add an adapter file: ours, or that of another project for the loaded base model; returns its name.
+        """Add an adapter file of this package, or of another project for the loaded base model; return its name.
 
         Parameters
         ----------
         blocks, alpha : optional
-            What some files of other projects do not say; see `import_adapter`.
+            Settings that some files of other projects lack; see `import_adapter`.
 
         Raises
         ------
         AdapterError
-            If it is neither.
+            If the file is neither, or damaged.
         """
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
         from napari_sam_lora.lora.interop import import_adapter  # noqa: PLC0415
 
-        ours = False
+        is_own = False
         if path.suffix == ".safetensors":
             try:
                 with safe_open(path, framework="pt") as file:
-                    ours = "adapter" in (file.metadata() or {})
+                    is_own = "adapter" in (file.metadata() or {})
             except (SafetensorError, OSError) as error:
-                raise AdapterError(f"{path.name} cannot be read as a .safetensors file: {error}") from error
-        adapter = Adapter.load(path) if ours else import_adapter(path, loaded, blocks, alpha)
+                raise AdapterError(
+                    f"{path.name} cannot be read as a .safetensors file: {error}", code="adapter-file-unreadable"
+                ) from error
+        adapter = Adapter.load(path) if is_own else import_adapter(path, loaded, blocks, alpha)
         return self.add(adapter, re.sub(r"[^\w .()+-]", "_", path.stem).strip(" .") or "adapter")
 
     def export(self, name: str, path: Path) -> Path:
-        """Write an adapter to a .safetensors file, and its card beside it; a card in the way is kept aside."""
+        """Write an adapter to a .safetensors file, and its card beside it; an existing card is renamed first."""
         from napari_sam_lora.io.adapter_card import write_card  # noqa: PLC0415
-        from napari_sam_lora.io.output import kept_aside  # noqa: PLC0415
+        from napari_sam_lora.io.existing_files import keep_previous  # noqa: PLC0415
 
         adapter = self.get(name)
         saved = adapter.save(path)
         card = saved.with_suffix(".md")
-        with kept_aside([card]):
+        with keep_previous([card]):
             write_card(card, adapter, saved.stem)
         return saved
 
     def _read_folder(self) -> None:
+        """Load the adapters of the folder, once."""
         if self._is_read or self.folder is None:
             return
         from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
         problems = []
         for path in sorted(self.folder.glob("*.safetensors")):
-            if not path.name.startswith("."):  # a file that was being written when the program ended
+            if not path.name.startswith("."):  # left over from a write that was interrupted
                 try:
-                    self._held[path.stem] = Adapter.load(path)
+                    self._adapters[path.stem] = Adapter.load(path)
                 except AdapterError as error:
                     problems.append(str(error))
         self.problems = tuple(problems)
@@ -208,26 +216,31 @@ class AdapterLibrary:
     def _store(self, name: str, adapter: Adapter) -> None:
         if self.folder is not None:
             adapter.save(self._path(name))
-        self._held[name] = adapter
+        self._adapters[name] = adapter
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None
         return self.folder / f"{name}.safetensors"
 
     def _free_name(self, name: str) -> str:
-        taken = {held.casefold() for held in self._held}
+        """Append a number to a name until no adapter and no file has it."""
+        used = {other.casefold() for other in self._adapters}
         if self.folder is not None:  # damaged files too must not be overwritten
-            taken |= {path.stem.casefold() for path in self.folder.glob("*.safetensors")}
+            used |= {path.stem.casefold() for path in self.folder.glob("*.safetensors")}
         free, number = name, 1
-        while free.casefold() in taken:
+        while free.casefold() in used:
             number += 1
             free = f"{name} {number}"
         return free
 
 
 def _check_name(name: str) -> str:
+    """Return the name, or raise an AdapterError if it cannot be a file name everywhere."""
     if not re.fullmatch(r"\w[\w .()+-]{0,79}", name) or name != name.strip(" ."):
-        raise AdapterError(f"{name!r} cannot be an adapter's name: use letters, digits, spaces and . ( ) + - _")
+        raise AdapterError(
+            f"{name!r} cannot be the name of an adapter: use letters, digits, spaces and . ( ) + - _",
+            code="adapter-name-invalid",
+        )
     return name
 
 

@@ -1,4 +1,4 @@
-"""The images, label images and drafts of a session, and the way from prompts to labels."""
+"""Images, label images and prompts of a session, and the way from prompts to labels."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class ContentSession(ModelSession):
-    """Images, labels, prompts and their history; the base of `Session`, where its events are described.
+    """Session with images, labels, prompts and undo; a base of `Session`, where the events are described.
 
     Attributes
     ----------
     target : str
-        Id of the label image that is written to and segmented again by default; empty for none.
+        Id of the label image that is written to and segmented by default; empty for none.
     batch : bool
         Whether each new positive prompt is its own object.
     """
@@ -56,35 +56,35 @@ class ContentSession(ModelSession):
 
     @property
     def held_out(self) -> frozenset[str]:
-        """What trainings so far have held out, and `hold_out` was given."""
+        """Units held out by training runs so far and by `hold_out`."""
         return self._held_out
 
     def hold_out(self, held_out: Iterable[str]) -> None:
-        """Hold these out in later trainings: `FineTuneReport.held_out` of earlier ones, such as of a project."""
+        """Hold out these units in later runs too, such as `FineTuneReport.held_out` of earlier runs of a project."""
         self._held_out |= set(held_out)
 
     # Images and labels
 
     @property
     def images(self) -> Mapping[str, ImageSource]:
-        """By id."""
+        """Images by id."""
         return MappingProxyType(self._images)
 
     @property
     def labels(self) -> Mapping[str, LabelSet]:
-        """By id."""
+        """Label images by id."""
         return MappingProxyType(self._labels)
 
     @property
     def drafts(self) -> Mapping[PlaneKey, Draft]:
-        """The prompts being drawn, by plane."""
+        """Prompts that are being drawn, by plane."""
         return MappingProxyType(self._drafts)
 
     def add_image(self, image: str, source: ImageSource) -> None:
-        """Add an image under an id that does not change when a layer is renamed; replaces one with the same id.
+        """Add an image under an id, which stays the same when a layer is renamed.
 
-        Call it again, with a new source, when the pixels of an image have changed. Prompts being drawn are kept
-        where they still fit.
+        An image with the same id is replaced: call this again with a new source when pixels have changed. Prompts that
+        are being drawn are kept where they still fit.
         """
         self._images[image] = source
         for plane, draft in list(self._drafts.items()):
@@ -93,20 +93,20 @@ class ContentSession(ModelSession):
         self.images_changed.emit()
 
     def remove_image(self, image: str) -> None:
-        """Forget an image and the prompts being drawn on it; prompts stored with objects stay."""
+        """Remove an image and the prompts being drawn on it; prompts stored with objects stay."""
         self._images.pop(image, None)
         self._drafts = {plane: draft for plane, draft in self._drafts.items() if plane.image != image}
         self.images_changed.emit()
 
     def add_labels(self, labels: str, store: LabelStore, classes: Iterable[ObjectClass] = ()) -> LabelSet:
-        """Add a label image under an id; it becomes the `target`. Replaces one with the same id."""
+        """Add a label image under an id, or replace the one with this id; it becomes the `target`."""
         added = self._labels[labels] = LabelSet(store, classes, self._edits.__next__)
         self.target = labels
         self.labels_changed.emit()
         return added
 
     def remove_labels(self, labels: str) -> None:
-        """Forget a label image and its history; if it is the target, the one added last becomes it."""
+        """Remove a label image and its history; if it is the target, the one added last becomes the target."""
         self._labels.pop(labels, None)
         if self.target == labels:
             self.target = next(reversed(self._labels), "")
@@ -115,7 +115,7 @@ class ContentSession(ModelSession):
     # Prompts
 
     def draft(self, plane: PlaneKey) -> Draft:
-        """The prompts being drawn in a plane. Change them through the session, which tells others."""
+        """Return the prompts being drawn in a plane. Change them through the session, which emits `draft_changed`."""
         source = self._need_image(plane.image)
         check_plane(plane, source.shape)
         return self._drafts.setdefault(plane, Draft(plane.shape(source.shape)))
@@ -123,13 +123,13 @@ class ContentSession(ModelSession):
     def add_prompt(
         self, plane: PlaneKey, kind: PromptKind, data: ArrayLike, *, positive: bool = True, obj: int | None = None
     ) -> int:
-        """Add a prompt; returns its id. See `Draft.add`.
+        """Add a prompt and return its id. See `Draft.add`.
 
         Parameters
         ----------
         obj : int, optional
-            Which object of the draft. By default the last one; in batch mode (`batch`) each positive prompt begins a
-            new one.
+            Object of the draft. By default the last one; in batch mode (`batch`) each positive prompt starts a new
+            object.
         """
         draft = self.draft(plane)
         if obj is None:
@@ -140,17 +140,17 @@ class ContentSession(ModelSession):
         return item
 
     def move_prompt(self, plane: PlaneKey, item: int, data: ArrayLike) -> None:
-        """See `Draft.move`."""
+        """Replace the data of a prompt; see `Draft.move`."""
         self.draft(plane).move(item, data)
         self.draft_changed.emit(plane)
 
     def flip_prompt(self, plane: PlaneKey, item: int) -> None:
-        """See `Draft.flip`."""
+        """Turn a positive prompt negative, or back; see `Draft.flip`."""
         self.draft(plane).flip(item)
         self.draft_changed.emit(plane)
 
     def remove_prompt(self, plane: PlaneKey, item: int) -> None:
-        """See `Draft.remove`."""
+        """Remove a prompt; see `Draft.remove`."""
         self.draft(plane).remove(item)
         self.draft_changed.emit(plane)
 
@@ -167,7 +167,7 @@ class ContentSession(ModelSession):
         Returns
         -------
         PlaneKey
-            The plane that was given, or the first that has prompts of the object.
+            The plane of the argument, or the first plane that has prompts of the object.
 
         Raises
         ------
@@ -177,7 +177,10 @@ class ContentSession(ModelSession):
         stored = self._need_labels(labels).record(label).prompts
         plane = plane or min(stored, default=None)
         if plane is None or plane not in stored:
-            raise InputError(f"Object {label} has no prompts here: it was painted, or prompted in another plane.")
+            raise InputError(
+                f"Object {label} has no prompts here: it was painted, or prompted in another plane.",
+                code="no-stored-prompts",
+            )
         draft = self.draft(plane)
         for prompts in stored[plane]:
             draft.put_back(prompts.row)
@@ -187,7 +190,7 @@ class ContentSession(ModelSession):
     # Masks
 
     def preview(self, plane: PlaneKey, options: MaskOptions | None = None) -> Future[Preview]:
-        """Masks of the draft as it is now, with the active adapter. A newer call supersedes one that waits.
+        """Segment the present draft with the active adapter. A newer call replaces one that waits.
 
         Without any prompt the result has no objects.
         """
@@ -197,9 +200,9 @@ class ContentSession(ModelSession):
         return self._submit(Priority.PROMPT, ("preview",), job, source, plane, rows, options or MaskOptions())
 
     def commit(self, preview: Preview, policy: CommitPolicy | None = None, labels: str | None = None) -> EditResult:
-        """Write a preview into a label image (by default `target`), and clear the prompts that it came from.
+        """Write a preview into a label image (by default `target`), and clear the prompts that it was made from.
 
-        If nothing was written, the prompts stay. See `LabelSet.commit`.
+        If nothing could be written, the prompts stay. See `LabelSet.commit`.
         """
         result = self._need_labels(labels).commit(preview, policy)
         draft = self._drafts.get(preview.plane)
@@ -212,9 +215,9 @@ class ContentSession(ModelSession):
         return result
 
     def embed(self, planes: Sequence[PlaneKey]) -> None:
-        """Encode planes in the background, in this order; replaces what was asked for before and is still waiting.
+        """Encode planes in the background, in this order; planes of an earlier call that still wait are dropped.
 
-        Planes that are not in the image are left out; without a model nothing happens.
+        Planes that are not in the image are left out. Without a model nothing happens.
         """
         self.cancel("embed")
         if self.model is None:
@@ -228,22 +231,24 @@ class ContentSession(ModelSession):
     # History over all label images
 
     def undo(self) -> str | None:
-        """Take back the last edit in any label image; its name, or None if there is nothing to take back."""
+        """Undo the last edit of any label image; return its name, or None if there is nothing to undo."""
         numbered = [(number, one) for one in self._labels.values() if (number := one.last_done) is not None]
         return max(numbered, key=lambda pair: pair[0])[1].undo() if numbered else None
 
     def redo(self) -> str | None:
-        """Do again what was taken back last."""
+        """Redo the edit that was undone last; return its name, or None if there is none."""
         numbered = [(number, one) for one in self._labels.values() if (number := one.last_undone) is not None]
         return min(numbered, key=lambda pair: pair[0])[1].redo() if numbered else None
 
     def _need_image(self, image: str) -> ImageSource:
+        """Return an image by id, or raise an InputError."""
         if image not in self._images:
-            raise InputError("This image is not open any more: choose one that is.")
+            raise InputError("This image is no longer open: choose another one.", code="image-not-found")
         return self._images[image]
 
     def _need_labels(self, labels: str | None) -> LabelSet:
+        """Return a label image by id, by default the target, or raise an InputError."""
         chosen = self.target if labels is None else labels
         if chosen not in self._labels:
-            raise InputError("There is no label image to work on: choose or make one first.")
+            raise InputError("There is no label image to work on: choose or create one first.", code="no-label-image")
         return self._labels[chosen]

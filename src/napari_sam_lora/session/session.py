@@ -1,4 +1,4 @@
-"""Everything that one viewer knows, without a viewer."""
+"""The session: images, labels, prompts, adapters and training of one viewer, without the viewer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from psygnal import Signal
 
-from napari_sam_lora.errors import InputError, TrainingError
+from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.session.jobs.worker import Priority, emit_safely
 from napari_sam_lora.session.labels.label_set import LabelSet
 from napari_sam_lora.session.labels.proposals import Proposal
 from napari_sam_lora.session.labels.records import StoredPrompts
-from napari_sam_lora.session.plane_key import PlaneKey
+from napari_sam_lora.session.plane_key import PlaneKey, labels_do_not_fit
 from napari_sam_lora.session.prompting.preview import MaskOptions
 from napari_sam_lora.session.prompting.replay import ReplayPlane, everything, own_prompt, replay
 from napari_sam_lora.session.stack_session import StackSession
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 class Session(StackSession):
     """Images, prompts, labels, adapters and training of one viewer.
 
-    Call every method on one thread, the owner's; none of them waits for torch. What takes long returns a Future,
-    whose callbacks (``add_done_callback``) run in the worker thread. `StackSession`, `ContentSession` and
-    `ModelSession` are parts of this class, apart only to be read more easily.
+    Call every method on the thread that made the session (the owner's thread). None of them waits for torch: long work
+    returns a Future, whose callbacks (``add_done_callback``) run in the worker thread.
 
-    A script::
+    This class adds work on whole planes and training to its bases: `ModelSession` has the model, the adapters and the
+    worker thread, `ContentSession` the images, labels and prompts, and `StackSession` propagation.
+
+    Example::
 
         session = Session(load_model("sam_nano"))
         session.add_image("nuclei", ArraySource(image))
@@ -52,35 +54,35 @@ class Session(StackSession):
     Events on the owner's thread
     ----------------------------
     images_changed, labels_changed : ()
-        The lists of images or of label images. What happens inside a label image is `LabelSet.objects_changed`.
+        An image or label image was added or removed. `LabelSet.objects_changed` tells of changes inside one.
     draft_changed : (PlaneKey)
-        Prompts of this plane.
+        Prompts of this plane have changed.
 
     Events that may come from a worker thread
     -----------------------------------------
     Connect a GUI through a queue, such as a Qt signal.
 
     model_changed : ()
-        Another model is loaded.
+        Another model was loaded.
     active_changed : (str)
         Name of the active adapter; empty for the base model.
     busy_changed : (bool)
-        Whether the worker has something to do.
+        Whether the worker has jobs.
     progressed : (key, done, total)
-        Of the running job; key[0] is "model", "preview", "everything", "resegment" or "embed".
+        Progress of the running job; key[0] is "model", "preview", "everything", "resegment", "embed" or "propagate".
     failed : (str)
-        A job ended with an error: the plain words for a person. The Future has the exception.
+        A job failed; the message for the user. The Future has the exception.
     training_changed : (TrainingEvent)
-        Of the run that is going on; see `TrainingJob.changed`.
+        State of the training run; see `TrainingJob.changed`.
 
     Parameters
     ----------
     model : Model, optional
-        Give one, or call `load_model`.
+        Model to use; by default none until `load_model` is called.
     adapters_folder : Path, optional
         Where adapters are kept; in memory by default.
     threads : int, optional
-        Threads that torch may use for an operation, in each of the two workers.
+        Threads that torch may use for one operation, in the worker and in the training thread.
     """
 
     training_changed = Signal(object)
@@ -94,9 +96,10 @@ class Session(StackSession):
     # Whole planes
 
     def resegment(self, labels: str | None = None, planes: Sequence[PlaneKey] | None = None) -> Future[Proposal]:
-        """Replay the stored prompts of some planes, or of all, with the active adapter; changes nothing by itself.
+        """Segment objects again from their stored prompts with the active adapter, in some planes or in all.
 
-        Painted and approved objects are left alone. Prompts on images that are no longer open are not replayed.
+        The result is a proposal; nothing is changed yet. Painted and approved objects are left alone, and prompts on
+        images that are no longer open are not used.
         """
         chosen = self._need_labels(labels)
         targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]] = {}
@@ -118,12 +121,12 @@ class Session(StackSession):
         ids: Sequence[int] | None = None,
         by: Literal["box", "mask"] = "box",
     ) -> Future[Proposal]:
-        """Segment objects again with their own box or mask as the prompt; changes nothing by itself.
+        """Segment objects again with their own box or mask as the prompt; only a proposal, nothing is changed yet.
 
         Parameters
         ----------
         ids : sequence of int, optional
-            By default the objects without prompts that are not approved.
+            Objects to refine; by default those without prompts that are not approved.
         """
         chosen = self._need_labels(labels)
         if ids is None:
@@ -143,16 +146,17 @@ class Session(StackSession):
         config: EverythingConfig | None = None,
         smallest: int = 0,
     ) -> Future[Proposal]:
-        """Propose all objects of a plane that lie on unlabelled pixels; changes nothing by itself."""
+        """Propose all objects of a plane that lie on unlabelled pixels; nothing is changed yet."""
         source, pixels = self._need_image(plane.image), self._need_labels(labels).store.read(plane)
         if pixels.shape != plane.shape(source.shape):
-            raise InputError(f"The labels have planes of {pixels.shape}, the image of {plane.shape(source.shape)}.")
+            raise labels_do_not_fit(pixels.shape, plane.shape(source.shape))
         key = ("everything",)
         return self._submit(Priority.NORMAL, key, everything, self._engine(), source, plane, pixels, config, smallest)
 
     def _replay(
         self, labels: LabelSet, targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]], left_alone: int
     ) -> Future[Proposal]:
+        """Queue the segmentation of stored prompts, by plane and object; skip images that do not fit."""
         planes = []
         for plane, wanted in sorted(targets.items()):
             source = self._images.get(plane.image)
@@ -160,10 +164,10 @@ class Session(StackSession):
                 left_alone += len(wanted)
                 continue
             pixels = labels.store.read(plane)
-            there = set(np.unique(pixels).tolist())
-            here = {label: stored for label, stored in wanted.items() if label in there}
-            if here:
-                planes.append(ReplayPlane(plane, source, pixels, here))
+            ids = set(np.unique(pixels).tolist())
+            present = {label: stored for label, stored in wanted.items() if label in ids}
+            if present:
+                planes.append(ReplayPlane(plane, source, pixels, present))
         return self._submit(Priority.NORMAL, ("resegment",), replay, self._engine(), planes, left_alone)
 
     # Training
@@ -171,19 +175,19 @@ class Session(StackSession):
     def training_planes(
         self, include: Sequence[tuple[str, str]] | None = None, only_checked: bool = False
     ) -> tuple[TrainingPlane, ...]:
-        """Copies of what would be trained on.
+        """Copy the labelled planes that a run would train on.
 
         Parameters
         ----------
         include : sequence of (image, labels), optional
             Ids of pairs of the same shape; by default every label image with the first image of its shape.
         only_checked : bool
-            Leave out objects that are as a model left them: neither painted nor approved.
+            Leave out objects that nobody has checked: neither painted nor approved.
 
         Raises
         ------
         InputError
-            If a pair is not of the same shape.
+            If an image and its labels differ in shape.
         """
         pairs = self._default_pairs() if include is None else include
         return tuple(plane for image, labels in pairs for plane in self._snapshot(image, labels, only_checked))
@@ -196,76 +200,91 @@ class Session(StackSession):
         start: str = "",
         only_checked: bool = False,
     ) -> TrainingJob:
-        """Fine-tune from the base model on a snapshot, in a thread of its own.
+        """Fine-tune the base model on a snapshot of the labels, in a thread of its own.
 
-        Prompting, painting and committing go on meanwhile with the model as it is. At the end the adapter is added
-        to `adapters` under this name, and activated only if it is better than the base model. What one run held
-        out, later runs of the session hold out too. Given the name of an adapter as ``start``, training goes on from
-        that one instead of the base model.
+        Prompting and painting go on with the present model meanwhile. At the end the adapter is added to `adapters`
+        under this name, and is activated only if it is better than the base model. Later runs of the session hold out
+        what this run held out.
+
+        Parameters
+        ----------
+        config : TrainConfig, optional
+        include, only_checked : optional
+            See `training_planes`.
+        name : str
+            Name for the new adapter; a number is appended if it is in use.
+        start : str
+            Adapter from which training continues; by default it starts from the base model.
 
         Raises
         ------
         TrainingError
-            If there is nothing to train on, or a run going on already.
+            If nothing is labelled, or another run has not ended yet.
         InputError
             If no model is loaded.
         """
         model = self._need_model()
         if self._training is not None and not self._training.event.is_final:
-            raise TrainingError("A training is going on already: stop or discard it first.")
+            raise TrainingError(
+                "A training run is already in progress: stop or discard it first.", code="training-in-progress"
+            )
         planes = self.training_planes(include, only_checked)
         if not planes:
-            raise TrainingError("There is nothing to learn from: label a few objects first.")
+            raise TrainingError("There is nothing to learn from: label a few objects first.", code="no-labelled-planes")
 
         def keep(adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
             return self._keep(name, adapter, report)
 
-        begun = self.adapters.get(start) if start else None
-        job = self._training = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._trainer, begun)
+        start_adapter = self.adapters.get(start) if start else None
+        job = self._training = TrainingJob(
+            model, planes, config, sorted(self._held_out), keep, self._trainer, start_adapter
+        )
         job.changed.connect(lambda event: emit_safely(self.training_changed, event))
         job.start()
         return job
 
     @property
     def training(self) -> TrainingJob | None:
-        """The run that is going on, or the last one."""
+        """Present training run, or the last one; None before the first."""
         return self._training
 
     def stop(self) -> None:
-        """Stop training and keep what was learned; see `TrainingJob.stop`. No error if there is none."""
+        """Stop training and keep what was learned; see `TrainingJob.stop`. Does nothing without a run."""
         if self._training is not None:
             self._training.stop()
 
     def discard(self) -> None:
-        """Stop training and keep nothing."""
+        """Stop training and keep nothing. Does nothing without a run."""
         if self._training is not None:
             self._training.discard()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Discard training, cancel all work and end all threads; True if they ended in time. Twice does no harm.
+        """Discard training, cancel all work and end all threads; return whether they ended in time.
 
-        Threads that need longer end by themselves, and a program that ends before waits for them.
+        Threads that need longer end by themselves, and the program waits for them when it exits. Closing twice does no
+        harm.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds for each thread; by default as long as it takes.
+            Seconds to wait for each thread; by default as long as it takes.
         """
         self.discard()
         return self._end_threads(timeout)
 
     def _keep(self, name: str, adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
-        """In the training thread."""
+        """Add an adapter to the library and activate it if it is better; called in the training thread."""
         kept = self.adapters.add(adapter, name)
         self._held_out |= set(report.held_out)
         model = self._model
-        better = report.verdict == "better"
-        if better and model is not None and model.loaded.weights_hash == adapter.info.base_hash:
+        is_better = report.verdict == "better"
+        if is_better and model is not None and model.loaded.weights_hash == adapter.info.base_hash:
             self._set_active((kept, self.adapters.get(kept)))
             return kept, True
         return kept, False
 
     def _default_pairs(self) -> list[tuple[str, str]]:
+        """Pair each label image with the first image of the same shape."""
         pairs = []
         for labels, chosen in self._labels.items():
             image = next((name for name, one in self._images.items() if one.shape == chosen.store.shape), None)
@@ -274,16 +293,17 @@ class Session(StackSession):
         return pairs
 
     def _snapshot(self, image: str, labels: str, only_checked: bool) -> list[TrainingPlane]:
+        """Copy the labelled planes of an image with the prompts of their objects."""
         source, chosen = self._need_image(image), self._need_labels(labels)
         if source.shape != chosen.store.shape:
-            raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
+            raise labels_do_not_fit(chosen.store.shape, source.shape)
         records = chosen.records()
         planes = []
         for plane in chosen.labelled_planes(image):
             drawn = chosen.drawn_in(plane)
             drawn[np.isin(drawn, [one.id for one in records if only_checked and not one.is_checked_in(plane)])] = 0
             if drawn.any():
-                given = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
+                prompts = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
                 complete = plane.on("") in chosen.complete_planes
-                planes.append(TrainingPlane(plane, source, drawn, given, complete))
+                planes.append(TrainingPlane(plane, source, drawn, prompts, complete))
         return planes

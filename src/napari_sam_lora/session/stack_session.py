@@ -1,4 +1,4 @@
-"""Objects followed through a stack, previewed before anything is changed."""
+"""Propagation of objects through a stack, as a proposal before anything is changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_sam_lora.labels import areas_in
 from napari_sam_lora.session.content_session import ContentSession
 from napari_sam_lora.session.jobs.worker import CancelToken, Priority, emit_safely
 from napari_sam_lora.session.labels.proposals import Proposal
-from napari_sam_lora.session.plane_key import PlaneKey, check_plane
+from napari_sam_lora.session.plane_key import PlaneKey, check_plane, labels_do_not_fit
 from napari_sam_lora.session.propagation.run import PropagationRun
 from napari_sam_lora.session.propagation.snapshot import snapshot_planes
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class StackSession(ContentSession):
-    """The part of `Session` that works through stacks.
+    """Session that propagates objects through stacks; the base of `Session`, where most events are described.
 
     Events that may come from a worker thread
     -----------------------------------------
     propagated : (Proposal)
-        The changes of one plane of the propagation that is going on; ``progressed`` has the key ("propagate", …).
+        Changes of one plane of the running propagation; ``progressed`` has the key ("propagate", …).
     """
 
     propagated = Signal(object)
@@ -51,28 +51,29 @@ class StackSession(ContentSession):
         redo: bool = False,
         replay: bool = False,
     ) -> Future[Proposal]:
-        """Follow objects from the planes they are in through the stack; changes nothing by itself.
+        """Follow objects through the stack from the planes that they are in; nothing is changed yet.
 
-        Every plane in which an object is already is a key plane of it. Pixels of other objects are not taken, and
-        planes marked as complete not changed. ``cancel("propagate")`` ends it, and the result is what was done until
-        then: give it to `LabelSet.apply`, or let `propagation` go on.
+        Every plane that already has an object is a key plane of it. Pixels of other objects are not overwritten, and
+        planes marked as complete are not changed. After ``cancel("propagate")`` the result holds what was done until
+        then: give it to `LabelSet.apply`, or continue with ``propagation.start()``.
 
         Parameters
         ----------
         plane : PlaneKey
             A plane of the stack.
         ids : sequence of int, optional
-            Which objects; by default those of the plane.
+            Objects to follow; by default those of the plane.
         config : PropagationConfig, optional
         labels : str, optional
             Id of the label image; by default `target`.
         axis : int
-            Position in ``plane.index`` of the axis to go along.
+            Position in ``plane.index`` of the axis to propagate along.
         redo : bool
-            Whether masks that an earlier propagation made are made anew, within the bounds and in the direction that
-            is gone; what is drawn, corrected or approved, and what was prompted, is kept.
+            Whether masks of an earlier propagation are replaced, within the bounds and in the direction of this one.
+            Masks that were drawn, prompted, corrected or approved are kept.
         replay : bool
-            Whether the prompts of key planes are replayed first, where nobody has corrected or approved the mask.
+            Whether key planes are first segmented again from their prompts, where nobody has corrected or approved the
+            mask.
 
         Raises
         ------
@@ -82,15 +83,20 @@ class StackSession(ContentSession):
         source, chosen = self._need_image(plane.image), self._need_labels(labels)
         check_plane(plane, source.shape)
         if source.shape != chosen.store.shape:
-            raise InputError(f"The labels are {chosen.store.shape}, the image is {source.shape}; they must fit.")
+            raise labels_do_not_fit(chosen.store.shape, source.shape)
         if not plane.index:
-            raise InputError("This image is a single plane: there is nothing to propagate through.")
+            raise InputError("This image is a single plane: there is nothing to propagate through.", code="not-a-stack")
         if not -len(plane.index) <= axis < len(plane.index):
-            raise InputError(f"There is no axis {axis} to go along: beside a plane the image has {len(plane.index)}.")
+            raise InputError(
+                f"There is no axis {axis} to propagate along: the image has {len(plane.index)} beside the plane.",
+                code="axis-out-of-range",
+            )
         if ids is None:
             ids = list(areas_in(chosen.store.read(plane)))
         if not ids:
-            raise InputError("There is no object in this plane: add one first, then propagate it.")
+            raise InputError(
+                "There is no object in this plane: add one first, then propagate it.", code="no-object-in-plane"
+            )
         engine = self._engine()
         planes = snapshot_planes(chosen, source, plane, axis % len(plane.index), ids, config, redo, replay)
         number = next(self._edits)
@@ -107,28 +113,28 @@ class StackSession(ContentSession):
     def resegment_stack(
         self, plane: PlaneKey, config: PropagationConfig | None = None, *, labels: str | None = None, axis: int = -1
     ) -> Future[Proposal]:
-        """Segment a stack again with the active adapter: prompts are replayed, and objects propagated anew from them.
+        """Segment a stack again with the active adapter: replay the prompts, then propagate the objects from them.
 
-        What is drawn, corrected or approved stays, and so do planes marked as complete.
+        Masks that were drawn, corrected or approved stay, and so do planes marked as complete.
 
         Raises
         ------
         InputError
-            As `propagate` does; also if every object is approved.
+            In the cases of `propagate`, and if every object is approved.
         """
         records = self._need_labels(labels).records()
         ids = [record.id for record in records if not record.approved]
         if records and not ids:
-            raise InputError("All objects are approved: there is nothing to segment again.")
+            raise InputError("All objects are approved: there is nothing to segment again.", code="all-approved")
         return self.propagate(plane, ids, config, labels=labels, axis=axis, redo=True, replay=True)
 
     @property
     def propagation(self) -> PropagationRun | None:
-        """The propagation that is going on, or the last one."""
+        """Present propagation, or the last one; None before the first."""
         return self._propagation
 
     def cancel(self, kind: str) -> None:
-        """Cancel the waiting or running work of a kind: "propagate" too, which keeps what was done."""
+        """Cancel the waiting or running work of a kind; a cancelled "propagate" keeps what was done."""
         if kind == "propagate" and self._propagation is not None:
             self._propagation.stop()
         super().cancel(kind)

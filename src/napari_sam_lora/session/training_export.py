@@ -1,4 +1,4 @@
-"""Training settings as the YAML file of ``napari-sam-lora train``, and the training set beside it."""
+"""Export of training settings as a YAML file for ``napari-sam-lora train``, with the training set beside it."""
 
 from __future__ import annotations
 
@@ -43,31 +43,33 @@ def write_settings(
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
 ) -> Path:
-    """Write the file, and if planes are given all that a run needs of them into a folder beside it.
+    """Write the settings file and, if there are planes, the training set into a folder beside it.
 
-    If that is cancelled or fails, everything is as it was.
+    If this is cancelled or fails, no file is changed.
 
     Parameters
     ----------
     path : Path
-        Ends in .yaml or .yml.
+        Settings file; ends in .yaml or .yml.
     values : dict
         Training settings that differ from the defaults.
     model : Model, optional
-        Named in the file, with its input size and intensity window.
+        Model whose name, input size and intensity window are written.
     planes : sequence of TrainingPlane
     held_out : sequence of str
-        What earlier runs held out.
+        Units that earlier runs held out.
     start : Adapter, optional
-        That the run goes on from.
+        Adapter from which the run continues.
 
     Raises
     ------
     InputError
-        If the folder for the images holds something already, or the name has another ending.
+        If the folder for the training set is not empty, or the file name has another ending.
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise InputError(f"A settings file ends in .yaml, unlike {path.name}.")
+        raise InputError(
+            f"The name of a settings file ends in .yaml, unlike {path.name}: rename it.", code="settings-not-yaml"
+        )
     content: dict[str, Any] = {}
     if model is not None:
         encoder = model.loaded.sam.image_encoder
@@ -96,16 +98,28 @@ def write_planes(
     with_prompts: bool = True,
     start: Adapter | None = None,
 ) -> Path:
-    """Write images, labels and prompts, and a table of them in the order in which they are trained on.
+    """Write images, labels and prompts, and a table that lists them in the order of training.
 
-    Every pixel and type stays as it is. Returns the table, see `read_dataset`. The folder appears when all is in it:
-    a save that is cancelled or fails leaves nothing behind.
+    Pixels and their types are not changed. The folder appears when it is complete: an export that is cancelled or fails
+    leaves nothing behind.
+
+    Returns
+    -------
+    Path
+        The table, for `read_dataset`.
+
+    Raises
+    ------
+    InputError
+        If the folder is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"The folder {folder} holds files already: choose another name, or empty it.")
+        raise InputError(
+            f"The folder {folder} already contains files: choose another name, or empty it.", code="folder-not-empty"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-        filled = Path(beside) / folder.name  # one more, for the outer one is nobody else's to read
+        filled = Path(beside) / folder.name  # nested, because only its owner may read a temporary folder
         filled.mkdir()
         _fill(token, filled, planes, with_prompts)
         if start is not None:
@@ -118,16 +132,17 @@ def write_planes(
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], str]:
-    """Training settings of a YAML file, and the name of its model; empty if it names none."""
-    from napari_sam_lora.cli.settings import read_config  # noqa: PLC0415  imports torch
+    """Read the training settings of a YAML file, and the name of its model (empty without one)."""
     from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+    from napari_sam_lora.training.settings import read_config  # noqa: PLC0415
 
-    found = read_config(path)
-    TrainConfig(**found["training"])
-    return found["training"], str(found["model"].get("name") or "")
+    config = read_config(path)
+    TrainConfig(**config["training"])  # checks the values
+    return config["training"], str(config["model"].get("name") or "")
 
 
 def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], with_prompts: bool) -> None:
+    """Write all files of a training set into an empty folder."""
     rows = []
     for number, plane in enumerate(planes):
         token.progress(number, len(planes))
@@ -135,13 +150,13 @@ def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], wit
         row = {"image": f"images/{name}.npy", "labels": f"labels/{name}.tif"}
         _write_image(folder / row["image"], plane.source.read(plane.plane))
         write_labels(folder / row["labels"], plane.labels)
-        given = user_prompts(plane) if with_prompts else {}
-        if given:
+        prompts = user_prompts(plane) if with_prompts else {}
+        if prompts:
             row["prompts"] = f"prompts/{name}{ENDING}"
             (folder / "prompts").mkdir(exist_ok=True)
-            write_user_prompts(folder / row["prompts"], given)
+            write_user_prompts(folder / row["prompts"], prompts)
         if plane.position is not None:
-            row |= _place(plane.position)
+            row |= _position_columns(plane.position)
         rows.append(row)
     with atomic_path(folder / TABLE) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -151,13 +166,13 @@ def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], wit
 
 
 def _write_image(path: Path, pixels: NDArray[Any]) -> None:
-    # Not TIFF: the split into trained and held-out images depends on the type, which not all of them keep.
+    # NPY, not TIFF: TIFF does not keep all pixel types, and the split into trained and held-out images depends on them.
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
 
 
-def _place(position: StackPosition) -> dict[str, str]:
+def _position_columns(position: StackPosition) -> dict[str, str]:
     return {
         "stack": position.stack,
         "plane": " ".join(map(str, position.index)),

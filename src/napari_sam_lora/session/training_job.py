@@ -1,4 +1,4 @@
-"""Fine-tuning in a thread of its own, on a snapshot of what was labelled."""
+"""Fine-tuning in a thread of its own, on a snapshot of the labels."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ TrainingState = Literal["preparing", "running", "paused", "stopping", "ended", "
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlane:
-    """A labelled plane of a training set; labels and prompts are copies.
+    """Labelled plane of a training set; labels and prompts are copies.
 
     Attributes
     ----------
     plane : PlaneKey
     source : ImageSource
-        Its pixels are read when the run begins, in the training thread.
+        Source of the pixels, which are read in the training thread when the run begins.
     labels : int64 (y, x)
     prompts : dict of int to tuple of StoredPrompts
-        What the user gave for each object of the plane, where there is something.
+        The user's prompts of each object of the plane; objects without prompts are left out.
     complete : bool
-        Whether the plane was marked as complete. Training needs no mark, since what is not labelled is never a mistake;
+        Whether the plane was marked as complete. Training does not need this, because unlabelled pixels are ignored;
         `evaluate_everything` is for complete planes only.
     """
 
@@ -56,14 +56,14 @@ class TrainingPlane:
 
     @property
     def position(self) -> StackPosition | None:
-        """Where it lies in its stack; None for a single plane. All label images of an image share its stack."""
+        """Position in the stack; None for a single plane. All label images of an image share its stack."""
         key = self.plane
         return StackPosition(key.image, key.index, key.axes) if key.index else None
 
 
 @dataclass(frozen=True)
 class TrainingEvent:
-    """How a run stands.
+    """State of a training run at one moment.
 
     Attributes
     ----------
@@ -72,13 +72,13 @@ class TrainingEvent:
     message : str
         One sentence for a person.
     step : StepReport or None
-        The last step.
+        Last step.
     report : FineTuneReport or None
-        With "ended".
+        Report of the run, if it has "ended".
     adapter : str
-        With "ended": the name in the library.
+        Name of the adapter in the library, if the run has "ended".
     activated : bool
-        With "ended": whether the adapter was activated, which it is only if it is better.
+        Whether the adapter was activated, if the run has "ended"; only a better one is.
     """
 
     state: TrainingState
@@ -95,31 +95,31 @@ class TrainingEvent:
 
 
 class TrainingJob:
-    """A run in a thread for training. All methods may be called from any thread and return at once, `wait` excepted.
+    """Training run in a thread of its own. All methods except `wait` return at once and may be called from any thread.
 
     Events (emitted from the training thread)
     -----------------------------------------
     changed : (TrainingEvent)
-        After every step and at every change of state; limit the rate where you draw. The last one is final, and exactly
-        one is.
+        After every step and at every change of state; limit the rate if you draw it. Exactly one event is final, the
+        last.
 
     Made by `Session.start_training`, which starts it.
 
     Parameters
     ----------
     model : Model
-        Not changed.
+        Model to fine-tune; it is not changed.
     planes : sequence of TrainingPlane
     config : TrainConfig, optional
     held_out : sequence of str
-        What earlier runs held out.
+        Units that earlier runs held out.
     keep : callable
-        Called in the training thread with the adapter and its report; returns the name that it was kept under and
+        Called in the training thread with the adapter and its report; stores the adapter and returns its name and
         whether it was activated.
     thread : TorchThread
-        Where it runs.
+        Thread in which it runs.
     start : Adapter, optional
-        Go on from it.
+        Adapter from which training continues; by default it starts from the base model.
     """
 
     changed = Signal(object)
@@ -137,42 +137,42 @@ class TrainingJob:
         self._model, self._planes, self._config = model, tuple(planes), config
         self._held_out, self._keep, self._thread = tuple(held_out), keep, thread
         self._start = start
-        self._asked = threading.Condition()
+        self._requested = threading.Condition()
         self._paused = self._stopped = self._discarded = False
         self._event = TrainingEvent("preparing", "Reading the images and encoding them.")
         self._future: Future[None] | None = None
 
     def start(self) -> None:
-        """Begin; once only."""
+        """Start the run; a second call does nothing."""
         if self._future is None:
             self._future = self._thread.submit("training", lambda _: self._run())
             self._future.add_done_callback(self._on_done)
 
     @property
     def event(self) -> TrainingEvent:
-        """The latest event."""
+        """Latest event."""
         return self._event
 
     @property
     def planes(self) -> tuple[TrainingPlane, ...]:
-        """What is trained on; `ObjectScore.plane` counts them."""
+        """Planes of the training set; `ObjectScore.plane` is a position in this tuple."""
         return self._planes
 
     def pause(self) -> None:
-        """Wait after the present step until `resume`."""
-        self._ask(paused=True)
+        """Pause after the present step until `resume`."""
+        self._request(paused=True)
 
     def resume(self) -> None:
-        """Go on."""
-        self._ask(paused=False)
+        """Continue a paused run."""
+        self._request(paused=False)
 
     def stop(self) -> None:
-        """End after the present step and keep what was learned; it is judged as after a complete run."""
-        self._ask(stopped=True)
+        """End after the present step and keep what was learned; it is evaluated like a complete run."""
+        self._request(stopped=True)
 
     def discard(self) -> None:
         """End after the present step and keep nothing."""
-        self._ask(discarded=True)
+        self._request(discarded=True)
 
     def wait(self, timeout: float | None = None) -> TrainingEvent:
         """Wait for the end and return the latest event. Do not call it on a GUI thread."""
@@ -180,25 +180,27 @@ class TrainingJob:
             wait([self._future], timeout)
         return self._event
 
-    def _ask(self, paused: bool = False, stopped: bool = False, discarded: bool = False) -> None:
-        with self._asked:
+    def _request(self, paused: bool = False, stopped: bool = False, discarded: bool = False) -> None:
+        """Ask the run to pause, to go on, or to end."""
+        with self._requested:
             self._paused = paused
             self._stopped |= stopped
             self._discarded |= discarded
-            self._asked.notify_all()
+            self._requested.notify_all()
 
     def _on_done(self, future: Future[None]) -> None:
         if future.cancelled():  # the thread was closed before the run began
-            self._say("discarded", "The training was discarded; nothing was changed.")
+            self._report("discarded", "The training was discarded; nothing was changed.")
 
     def _run(self) -> None:
+        """Train, and report every way in which a run can end."""
         try:
-            self._say("preparing", self._event.message)
+            self._report("preparing", self._event.message)
             self._train()
         except _DiscardedError:
-            self._say("discarded", "The training was discarded; nothing was changed.")
-        except Exception as error:  # told to the user in every case; the thread must end with a final event
-            self._say("failed", user_message(error))
+            self._report("discarded", "The training was discarded; nothing was changed.")
+        except Exception as error:  # every run must end with a final event
+            self._report("failed", user_message(error))
 
     def _train(self) -> None:
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
@@ -209,45 +211,47 @@ class TrainingJob:
         try:
             step: StepReport | None = None
             for step in run:
-                self._say("running", f"Step {step.step} of {step.steps}.", step)
+                self._report("running", f"Step {step.step} of {step.steps}.", step)
                 self._wait_while_paused(step)
                 if self._stopped:
                     run.stop()
                     break
             self._check()
-            self._say("stopping", "Comparing with the base model on objects that were held out.", step)
+            self._report("stopping", "Comparing with the base model on objects that were held out.", step)
             adapter, report = run.result()
             self._check()
         except BaseException:
-            run.discard()  # frees its memory at once
+            run.discard()  # frees memory at once
             raise
         name, activated = self._keep(adapter, report)
-        self._say("ended", report.reason, step, report, name, activated)
+        self._report("ended", report.reason, step, report, name, activated)
 
     def _pairs(
         self, config: TrainConfig
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
+        """Yield image, labels, prompts and stack position of each plane."""
         for plane in self._planes:
             self._check()
             # Prompts belong to single objects, which the ids of a semantic label image are not.
-            given = user_prompts(plane) if config.labels == "instances" else {}
-            yield plane.source.read(plane.plane), plane.labels, given, plane.position
+            prompts = user_prompts(plane) if config.labels == "instances" else {}
+            yield plane.source.read(plane.plane), plane.labels, prompts, plane.position
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()
         if self._paused and not self._stopped:
-            self._say("paused", f"Paused after step {step.step} of {step.steps}.", step)
-            release_pools()  # for what is computed meanwhile
-            with self._asked:
-                self._asked.wait_for(lambda: not self._paused or self._stopped or self._discarded)
+            self._report("paused", f"Paused after step {step.step} of {step.steps}.", step)
+            release_pools()  # so that other threads compute at full speed meanwhile
+            with self._requested:
+                self._requested.wait_for(lambda: not self._paused or self._stopped or self._discarded)
             self._check()
-            self._say("running", f"Step {step.step} of {step.steps}.", step)
+            self._report("running", f"Step {step.step} of {step.steps}.", step)
 
     def _check(self) -> None:
+        """Raise if the run was discarded."""
         if self._discarded:
-            raise _DiscardedError
+            raise _DiscardedError(code="discarded")
 
-    def _say(
+    def _report(
         self,
         state: TrainingState,
         message: str,
@@ -256,19 +260,20 @@ class TrainingJob:
         adapter: str = "",
         activated: bool = False,
     ) -> None:
+        """Emit a new event, with the last step if there is no newer one."""
         self._event = TrainingEvent(state, message, step or self._event.step, report, adapter, activated)
         emit_safely(self.changed, self._event)
 
 
 def user_prompts(plane: TrainingPlane) -> dict[int, Prompts]:
-    """The prompts of each object of a plane, those of all its parts together, as one row."""
-    given = {}
+    """Merge the prompts of each object of a plane, over all its commits, into one row of prompts."""
+    prompts = {}
     for label in np.intersect1d(plane.labels, list(plane.prompts)):
         row = tuple(item for stored in plane.prompts[int(label)] for item in stored.row)
         for group in group_rows([row], (plane.labels.shape[0], plane.labels.shape[1])):
-            given[int(label)] = group.prompts
-    return given
+            prompts[int(label)] = group.prompts
+    return prompts
 
 
 class _DiscardedError(TrainingError):
-    """Ends a run from within."""
+    """Ends a run that was discarded."""

@@ -1,4 +1,4 @@
-"""The thread that does a session's torch work."""
+"""The worker thread of a session."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken, JobCancelledError, Priority, TorchThread
 from napari_sam_lora.session.jobs.openmp import release_pools
-from napari_sam_lora.session.jobs.user_messages import user_message
+from napari_sam_lora.session.jobs.user_messages import OUT_OF_MEMORY, user_message
 
 SOON = 10.0
 
 
 class Gate:
-    """A job that says when it has begun and ends when it is let go."""
+    """A job that sets `begun` when it starts and ends when `go` is set."""
 
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
@@ -148,20 +148,20 @@ def test_a_listener_that_fails_does_not_end_the_thread(thread: TorchThread) -> N
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "expected"),
     [
         (InputError("Draw a box."), "Draw a box."),
-        (MemoryError(), "not enough memory"),
+        (MemoryError(), OUT_OF_MEMORY),
         (
             OSError(28, "No space left on device", "/a/b.tif"),
-            "Could not read or write /a/b.tif: No space left on device.",
+            "/a/b.tif: No space left on device.",
         ),
-        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to"), OUT_OF_MEMORY),
         (KeyError("x"), "KeyError"),
     ],
 )
-def test_errors_are_told_in_plain_words(error: Exception, words: str) -> None:
-    assert words in user_message(error)
+def test_a_message_names_what_failed(error: Exception, expected: str) -> None:
+    assert expected in user_message(error)
 
 
 def test_a_newer_job_replaces_the_waiting_one_of_its_key_only(thread: TorchThread) -> None:
@@ -227,7 +227,7 @@ def test_progress_is_reported_and_cancelling_ends_the_job(thread: TorchThread) -
     assert seen == [("work", 0, 100), ("work", 1, 100), ("work", 2, 100)]
 
 
-def test_busy_is_said_once_at_the_beginning_and_once_at_the_end(thread: TorchThread) -> None:
+def test_busy_is_emitted_once_at_the_beginning_and_once_at_the_end(thread: TorchThread) -> None:
     said: list[bool] = []
     ended = threading.Event()
 

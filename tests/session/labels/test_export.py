@@ -1,4 +1,4 @@
-"""What a session knows of objects goes with them into files."""
+"""Records of objects are exported with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
+from error_codes import raises
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.tables.prompts import read_prompts
@@ -22,7 +22,7 @@ SHAPE = (3, 20, 30)
 
 
 def _labels() -> LabelSet:
-    """Two objects in plane 2: one from a box and clicks, the other from a scribble."""
+    """Make two objects in plane 2: one from a box and clicks, the other from a scribble."""
     labels = LabelSet(ArrayStore(np.zeros(SHAPE, np.int32)), [ObjectClass(4, "nucleus", (1, 0, 0))])
     plane = (20, 30)
     rows = (
@@ -51,9 +51,9 @@ def _labels() -> LabelSet:
     return labels
 
 
-def test_the_table_tells_class_score_adapter_and_prompts(tmp_path: Path) -> None:
+def test_the_table_has_class_score_adapter_and_prompts(tmp_path: Path) -> None:
     labels = _labels()
-    (path,) = save_labels(tmp_path / "a.csv", labels.store.data, known=object_infos(labels))  # type: ignore[attr-defined]
+    (path,) = save_labels(tmp_path / "a.csv", labels.store.data, infos=object_infos(labels))  # type: ignore[attr-defined]
     first, second = csv.DictReader(path.open(encoding="utf-8"))
     assert (first["class"], first["score"], first["adapter"], first["origin"]) == (
         "nucleus",
@@ -73,5 +73,5 @@ def test_prompts_are_written_for_the_command_line(tmp_path: Path) -> None:
     assert list(planes) == [2]
     assert planes[2].ids == (1,)
     assert planes[2].prompts.point_count(0) == 2
-    with pytest.raises(InputError, match="no prompts"):
+    with raises(InputError, "no-stored-prompts"):
         export_prompts(tmp_path / "none.json", LabelSet(ArrayStore(np.zeros(SHAPE, np.int32))))

@@ -214,7 +214,7 @@ def _stack() -> LabelSet:
     return stack
 
 
-def test_what_was_taken_back_where_nobody_looks_is_told_with_the_plane_that_shows_it() -> None:
+def test_an_undo_in_a_plane_that_is_not_shown_is_reported_with_a_plane_that_shows_it() -> None:
     stack, steps = _stack(), list[Step]()
     stack.stepped.connect(steps.append)
     stack.undo()
@@ -235,7 +235,7 @@ def test_a_plane_of_another_view_shows_what_it_goes_through() -> None:
     assert steps[0].where_to_look(beside) == PlaneKey.of("", 3, (2,))
 
 
-def test_the_stores_own_undo_is_told_too() -> None:
+def test_the_stores_own_undo_is_reported_too() -> None:
     stack, steps = _stack(), list[Step]()
     stack.stepped.connect(steps.append)
     stack.store.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
@@ -53,7 +54,8 @@ def test_finished_objects_keep_their_pixels(labels: LabelSet) -> None:
     _commit(labels, (2, 3, 6, 8))
     result = _commit(labels, (4, 3, 10, 8))
     assert (result.ids, result.pixels, result.kept_out) == ((2,), 20, 10)
-    assert "10 pixels stay" in result.message
+    assert result.code == "added"
+    assert "10 pixels" in result.message
     assert (_pixels(labels) == 1).sum() == 20
 
 
@@ -76,17 +78,16 @@ def test_overlapping_masks_of_a_batch_go_to_the_better_one(labels: LabelSet) -> 
     assert [(_pixels(labels) == label).sum() for label in (1, 2)] == [8, 16]
 
 
-@pytest.mark.parametrize(
-    ("box", "words"), [((0, 0, 0, 0), "mask is empty"), ((3, 4, 5, 6), "belong to finished objects")]
-)
+@pytest.mark.parametrize(("box", "code"), [((0, 0, 0, 0), "empty-mask"), ((3, 4, 5, 6), "no-free-pixels")])
 def test_a_commit_without_free_pixels_changes_nothing_and_says_why(
-    labels: LabelSet, box: tuple[int, int, int, int], words: str
+    labels: LabelSet, box: tuple[int, int, int, int], code: str
 ) -> None:
     _commit(labels, (2, 3, 6, 8))
     before, number = _pixels(labels), labels.last_done
     result = _commit(labels, box)
     assert (result.ids, result.pixels) == ((), 0)
-    assert words in result.message
+    assert result.code == code
+    assert result.message
     assert np.array_equal(_pixels(labels), before)
     assert labels.last_done == number
 
@@ -103,7 +104,7 @@ def test_a_mask_becomes_another_part_of_an_object(labels: LabelSet) -> None:
     assert (_pixels(labels) == 2).sum() == 10
     assert len(labels.record(1).prompts[PLANE]) == 2
     again = _commit(labels, (5, 3, 9, 8), policy=CommitPolicy("part", 1))
-    assert "already" in again.message
+    assert again.code == "already-in-object"
 
 
 def test_an_object_is_replaced_with_its_prompts_in_that_plane(labels: LabelSet) -> None:
@@ -127,17 +128,22 @@ def test_a_semantic_class_is_written_with_its_own_value(labels: LabelSet) -> Non
 
 
 @pytest.mark.parametrize(
-    "policy",
-    [CommitPolicy("part", 5), CommitPolicy("replace", 5), CommitPolicy("class", class_id=9), CommitPolicy("class")],
+    ("policy", "code"),
+    [
+        (CommitPolicy("part", 5), "object-not-found"),
+        (CommitPolicy("replace", 5), "object-not-found"),
+        (CommitPolicy("class", class_id=9), "class-not-found"),
+        (CommitPolicy("class"), "class-not-found"),
+    ],
 )
-def test_an_object_or_class_that_is_not_there_is_refused(labels: LabelSet, policy: CommitPolicy) -> None:
-    with pytest.raises(InputError, match="There is no"):
+def test_an_object_or_class_that_is_not_there_is_refused(labels: LabelSet, policy: CommitPolicy, code: str) -> None:
+    with raises(InputError, code):
         _commit(labels, (2, 3, 6, 8), policy=policy)
     assert not _pixels(labels).any()
 
 
 def test_labels_of_another_size_are_refused(labels: LabelSet) -> None:
-    with pytest.raises(InputError, match="planes of"):
+    with raises(InputError, "labels-do-not-fit"):
         labels.commit(make_preview(np.ones((1, 5, 5), np.bool_)))
 
 
@@ -145,7 +151,7 @@ def test_ids_that_do_not_fit_the_labels_are_refused_and_nothing_is_written() -> 
     data = np.zeros(SHAPE, np.uint8)
     data[19] = 255
     labels = LabelSet(ArrayStore(data))
-    with pytest.raises(InputError, match="255"):
+    with raises(InputError, "id-out-of-range", match="255"):
         _commit(labels, (2, 3, 6, 8))
     assert np.unique(data).tolist() == [0, 255]
     assert labels.last_done is None
@@ -164,7 +170,7 @@ def test_area_centroid_and_box_are_those_of_the_pixels(labels: LabelSet) -> None
     assert (stats.area, stats.centroid, stats.box) == (20, (3.5, 5.0), (slice(2, 6), slice(3, 8)))
     _commit(labels, (6, 3, 8, 8), policy=CommitPolicy("part", 1))
     assert labels.stats(1).area == 30
-    with pytest.raises(InputError, match="no object 7"):
+    with raises(InputError, "object-not-found", match="7"):
         labels.stats(7)
 
 
@@ -177,15 +183,15 @@ def test_deleting_merging_and_splitting(labels: LabelSet) -> None:
     result = labels.split(3)
     assert result.ids == (3, 4)
     assert (labels.stats(3).area, labels.stats(4).area) == (16, 4)
-    assert "one piece" in labels.split(3).message
+    assert labels.split(3).code == "already-connected"
     labels.delete([2, 4])
     assert [record.id for record in labels.records()] == [3]
     for call in (lambda: labels.delete([2]), lambda: labels.merge([3, 2]), lambda: labels.split(2)):
-        with pytest.raises(InputError, match="no object 2"):
+        with raises(InputError, "object-not-found", match="2"):
             call()
-    with pytest.raises(InputError, match="No object is chosen"):
+    with raises(InputError, "no-object-selected"):
         labels.delete([])
-    with pytest.raises(InputError, match="at least two"):
+    with raises(InputError, "too-few-objects"):
         labels.merge([3, 3])
 
 
@@ -202,9 +208,9 @@ def test_classes_and_approval(labels: LabelSet) -> None:
     assert [(one.class_id, one.approved) for one in labels.records()] == [(2, False), (2, True)]
     labels.set_classes([CELL])
     assert [one.class_id for one in labels.records()] == [0, 0]
-    with pytest.raises(InputError, match=r"1 \(cell\)"):
+    with raises(InputError, "class-not-found", match=r"1 \(cell\)"):
         labels.set_class([1], 2)
-    with pytest.raises(InputError, match="id of its own"):
+    with raises(InputError, "invalid-class-ids"):
         labels.set_classes([CELL, CELL])
     labels.undo()
     assert [one.class_id for one in labels.records()] == [2, 2]
@@ -254,7 +260,7 @@ def test_a_change_never_takes_pixels_of_others_and_never_makes_an_object_vanish(
     proposal = _proposal(labels, (1, (10, 0, 14, 4)), (2, (0, 10, 12, 14)))
     result = labels.apply(proposal)
     assert result.ids == (2,)
-    assert "left as they are" in result.message
+    assert (result.code, result.skipped) == ("changed", 1)
     assert labels.stats(1).area == 16
     assert labels.stats(3).area == 16
     assert labels.stats(2).area == 48
@@ -269,7 +275,8 @@ def test_objects_changed_or_approved_since_the_proposal_stay(labels: LabelSet) -
     labels.approve([2])
     labels.delete([3])
     before = _pixels(labels)
-    assert labels.apply(proposal).ids == ()
+    result = labels.apply(proposal)
+    assert (result.ids, result.code, result.skipped) == ((), "unchanged", 3)
     assert np.array_equal(_pixels(labels), before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
@@ -75,7 +76,7 @@ def test_a_transaction_that_fails_leaves_nothing(store: ArrayStore) -> None:
 
 
 def test_an_id_that_does_not_fit_is_refused_before_anything_is_written(store: ArrayStore) -> None:
-    with pytest.raises(InputError, match=r"255.*int32"):
+    with raises(InputError, "id-out-of-range", match=r"255.*int32"):
         store.write(PLANE, _rows(0, 1), 256)
     assert not store.data.any()
 
@@ -86,7 +87,7 @@ def test_what_is_read_is_a_copy(store: ArrayStore) -> None:
 
 
 def test_only_whole_numbers_are_labels() -> None:
-    with pytest.raises(InputError, match="whole numbers"):
+    with raises(InputError, "labels-not-integer"):
         ArrayStore(np.zeros((3, 3)))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model
@@ -33,7 +34,7 @@ SHAPE = (4, 40, 50)
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    """With a stack and empty labels, without a model."""
+    """Open a session with a stack and empty labels, without a model."""
     made = _session()
     yield made
     assert made.close(SOON)
@@ -201,7 +202,7 @@ def test_a_burst_of_edits_is_saved_together(session: Session, tmp_path: Path) ->
     again.close(SOON)
 
 
-def test_a_project_is_gone_on_with(session: Session, saver: ProjectSaver) -> None:
+def test_a_project_is_continued(session: Session, saver: ProjectSaver) -> None:
     _commit(session, 2, 3, 12, 20)
     assert saver.close(SOON)
     again = _reopened(saver.folder)
@@ -216,22 +217,22 @@ def test_a_project_is_gone_on_with(session: Session, saver: ProjectSaver) -> Non
 
 def test_a_folder_of_other_things_and_another_project_are_refused(session: Session, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="other things"):
+    with raises(InputError, "folder-not-empty"):
         ProjectSaver(session, tmp_path)
     saver = ProjectSaver(session, tmp_path / "p")
     assert saver.close(SOON)
     empty = _session(labels=False)
-    with pytest.raises(InputError, match="other labels"):
+    with raises(InputError, "other-project", match="cells/1"):
         ProjectSaver(empty, tmp_path / "p")
     assert open_project(tmp_path / "p").labels[0].id == "cells/1"
     empty.close(SOON)
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
+def test_a_full_disk_is_reported_and_nothing_is_lost_when_there_is_room_again(
     session: Session, saver: ProjectSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    saver.failed.connect(told.append)
+    messages: list[str] = []
+    saver.failed.connect(messages.append)
     _commit(session, 2, 3, 12, 20)
     assert saver.flush(SOON)
     with monkeypatch.context() as full:
@@ -242,7 +243,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
         full.setattr("napari_sam_lora.files.os.replace", fail)
         _commit(session, 20, 3, 30, 20, plane=PLANE.neighbour(1))
         assert not saver.flush(SOON)
-        assert "No space" in told[-1]
+        assert "No space" in messages[-1]
         assert open_project(saver.folder).labels[0].data[2].max() == 0
     _commit(session, 32, 3, 36, 20)
     assert saver.flush(SOON)
@@ -262,14 +263,14 @@ def test_images_are_kept_by_reference_and_found_where_they_are_now(session: Sess
     other.mkdir()
     moved = image.rename(other / image.name)
     assert open_project(tmp_path / "p").images[0].state == "missing"
-    assert "not where it was" in open_project(tmp_path / "p").questions[0]
+    assert str(image) in open_project(tmp_path / "p").questions[0]
     found = open_project(tmp_path / "p", also=[other]).images[0]
     assert (found.state, found.path) == ("moved", moved)
 
     tifffile.imwrite(moved, np.ones(SHAPE, np.uint8))
     found = open_project(tmp_path / "p", also=[other]).images[0]
     assert found.state == "changed"
-    assert "changed since" in found.question
+    assert str(moved) in found.question
 
 
 def test_a_project_and_its_images_can_be_moved_together(session: Session, tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_label_image_that_was_removed_is_not_brought_back(session: Session, sa
     assert {one.id for one in open_project(saver.folder).labels} == {"cells/1"}
 
 
-def test_a_damaged_plane_is_told_and_the_others_are_there(session: Session, saver: ProjectSaver) -> None:
+def test_a_damaged_plane_is_reported_and_the_others_are_there(session: Session, saver: ProjectSaver) -> None:
     _commit(session, 2, 3, 12, 20)
     _commit(session, 2, 3, 12, 20, plane=PLANE.neighbour(1))
     assert saver.flush(SOON)
@@ -335,18 +336,26 @@ def test_a_damaged_plane_is_told_and_the_others_are_there(session: Session, save
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": "x"}', '{"format": "napari-sam-lora project", "version": 9}']
+    ("content", "code"),
+    [
+        ("", "manifest-unreadable"),
+        ("{", "manifest-unreadable"),
+        ("[]", "not-a-manifest"),
+        ('{"format": "x"}', "not-a-manifest"),
+        ('{"format": "napari-sam-lora project", "version": 9}', "unknown-manifest-version"),
+        ('{"format": "napari-sam-lora project", "version": 1}', "manifest-incomplete"),
+    ],
 )
-def test_what_is_no_project_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(InputError, match="not a project"):
+def test_what_is_no_project_is_refused(tmp_path: Path, content: str, code: str) -> None:
+    with raises(InputError, "manifest-not-found"):
         open_project(tmp_path)
     (tmp_path / "project.json").write_text(content)
-    with pytest.raises(InputError, match=r"project\.json"):
+    with raises(InputError, code, match=r"project\.json"):
         open_project(tmp_path)
 
 
 def _in_a_child(work: Callable[[int], None]) -> tuple[int, int]:
-    """Run something in a process of its own; returns its number and the end of a pipe that it writes to."""
+    """Run something in a process of its own; return its number and the end of a pipe that it writes to."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -377,17 +386,17 @@ def test_a_program_killed_at_any_moment_loses_no_label_that_was_saved(tmp_path: 
                 os.write(pipe, bytes([count % 256]))
 
         child, pipe = _in_a_child(work)
-        told = os.read(pipe, 1)
+        acknowledged = os.read(pipe, 1)
         time.sleep(float(rng.uniform(0, 0.03)))
         os.kill(child, signal.SIGKILL)
         while part := os.read(pipe, 4096):
-            told += part
+            acknowledged += part
         os.waitpid(child, 0)
         os.close(pipe)
         project = open_project(folder)
         assert project.problems == ()
         there = set(np.unique(project.labels[0].data)) - {0}
-        assert set(range(1, len(told) + 1)) <= there
+        assert set(range(1, len(acknowledged) + 1)) <= there
         assert {one["id"] for one in project.labels[0].objects["objects"]} == there
 
 
@@ -404,6 +413,7 @@ def test_a_session_that_ended_before_its_time_is_offered_and_one_that_was_closed
     folder.with_suffix(".owner").write_text('{"pid": 1, "started": 1.0}')  # another process has its number now
     (offered,) = recovery.unfinished()
     assert offered.folder == folder
+    assert not offered.closed
     assert "cells/1" in offered.question
     assert "my stack" in offered.question
     again = _reopened(offered.folder)

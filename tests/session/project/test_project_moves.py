@@ -1,4 +1,4 @@
-"""What a project takes along and what it writes anew, and opening it where other things have its names."""
+"""Contents of a project that move with it, and opening it where its names are in use."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_how_a_layer_was_shown_outlives_the_layer(tmp_path: Path) -> None:
     assert session.close(SOON)
 
 
-def test_trainings_of_a_session_can_be_handed_to_its_project(tmp_path: Path) -> None:
+def test_training_runs_of_a_session_can_be_handed_to_its_project(tmp_path: Path) -> None:
     session = _session()
     first = ProjectSaver(session, tmp_path / "own", delay=0)
     session.training_changed.emit(TrainingEvent(state="failed", message="no memory"))
@@ -85,7 +85,9 @@ def test_trainings_of_a_session_can_be_handed_to_its_project(tmp_path: Path) -> 
     assert session.close(SOON)
 
 
-def test_an_adapter_whose_name_is_taken_is_found_by_its_content(small: Model, adapter: Adapter, tmp_path: Path) -> None:
+def test_an_adapter_whose_name_is_in_use_is_found_by_its_content(
+    small: Model, adapter: Adapter, tmp_path: Path
+) -> None:
     session = _session(small)
     session.activate(session.adapters.add(adapter, "round 1"))
     preview = make_preview(rectangle(SHAPE, 2, 3, 12, 20)[None], PlaneKey.of("image", 2))

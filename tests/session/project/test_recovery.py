@@ -1,4 +1,4 @@
-"""Sessions that ended without having become a project."""
+"""Recovery of sessions that ended before they were saved as a project."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_session_that_was_closed_is_offered_as_such(tmp_path: Path) -> None:
     recovery.leave(folder)
     (offered,) = recovery.unfinished()
     assert offered.folder == folder
-    assert "was closed" in offered.question
+    assert offered.closed
     assert "cells" in offered.question
 
 
@@ -57,7 +57,7 @@ def test_a_session_that_was_closed_without_labels_leaves_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_session_that_is_gone_on_with_is_not_offered(tmp_path: Path) -> None:
+def test_a_session_that_is_continued_is_not_offered(tmp_path: Path) -> None:
     recovery = Recovery(tmp_path)
     folder = recovery.begin()
     _work(folder, "cells")

@@ -1,4 +1,4 @@
-"""Prompts while they are drawn."""
+"""Drafts: prompts while they are drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import Draft, PromptItem
@@ -40,7 +41,7 @@ def test_several_kinds_of_one_object_become_one_row(draft: Draft) -> None:
     assert group.prompts.masks is None
 
 
-def test_objects_with_and_without_a_mask_are_grouped_apart_and_keep_their_rows(draft: Draft) -> None:
+def test_objects_with_and_without_a_mask_are_separate_groups_and_keep_their_rows(draft: Draft) -> None:
     draft.add("point", [10, 12], obj=0)
     draft.add("mask", _square(4, 4), obj=1)
     draft.add("box", [1, 1, 9, 9], obj=2)
@@ -107,35 +108,35 @@ def test_a_box_can_be_drawn_from_any_corner_and_over_the_edge(draft: Draft) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "words"),
+    ("kind", "data", "code"),
     [
-        ("point", [45, 3], "outside"),
-        ("point", [[1, 1], [2, 2]], "point"),
-        ("point", [np.nan, 3], "finite"),
-        ("box", [5, 5, 5, 9], "no area"),
-        ("box", [100, 100, 120, 120], "no area"),
-        ("lasso", [[1, 1], [5, 5]], "three corners"),
-        ("lasso", [[100, 100], [120, 100], [120, 120]], "no pixel"),
-        ("scribble", [[100, 100], [120, 100]], "outside"),
-        ("scribble", [], "scribble"),
-        ("mask", np.zeros(SHAPE, np.bool_), "no pixel"),
-        ("mask", np.ones((3, 3), np.bool_), "as large as the plane"),
-        ("mask", np.ones(SHAPE), "bool"),
-        ("star", [3, 3], "one of"),
+        ("point", [45, 3], "point-outside-plane"),
+        ("point", [[1, 1], [2, 2]], "coordinates-do-not-fit"),
+        ("point", [np.nan, 3], "coordinates-not-finite"),
+        ("box", [5, 5, 5, 9], "empty-box"),
+        ("box", [100, 100, 120, 120], "empty-box"),
+        ("lasso", [[1, 1], [5, 5]], "lasso-too-short"),
+        ("lasso", [[100, 100], [120, 100], [120, 120]], "empty-mask"),
+        ("scribble", [[100, 100], [120, 100]], "scribble-outside-plane"),
+        ("scribble", [], "coordinates-do-not-fit"),
+        ("mask", np.zeros(SHAPE, np.bool_), "empty-mask"),
+        ("mask", np.ones((3, 3), np.bool_), "mask-does-not-fit"),
+        ("mask", np.ones(SHAPE), "mask-does-not-fit"),
+        ("star", [3, 3], "unknown-prompt-kind"),
     ],
 )
-def test_what_cannot_be_a_prompt_is_refused_and_changes_nothing(draft: Draft, kind: Any, data: Any, words: str) -> None:
+def test_what_cannot_be_a_prompt_is_refused_and_changes_nothing(draft: Draft, kind: Any, data: Any, code: str) -> None:
     kept = draft.add("point", [3, 3])
-    with pytest.raises(InputError, match=words):
+    with raises(InputError, code):
         draft.add(kind, data)
     assert [item.id for row in draft.rows().values() for item in row] == [kept]
 
 
 def test_a_box_is_never_negative(draft: Draft) -> None:
-    with pytest.raises(InputError, match="negative"):
+    with raises(InputError, "negative-box"):
         draft.add("box", [1, 1, 5, 5], positive=False)
     box = draft.add("box", [1, 1, 5, 5])
-    with pytest.raises(InputError, match="negative"):
+    with raises(InputError, "negative-box"):
         draft.flip(box)
 
 
@@ -151,7 +152,7 @@ def test_items_are_moved_flipped_removed_and_cleared(draft: Draft) -> None:
     draft.remove(second)
     draft.remove(second)
     assert list(draft.rows()) == [0]
-    with pytest.raises(InputError, match="no prompt"):
+    with raises(InputError, "prompt-not-found"):
         draft.move(second, [1, 1])
     draft.clear()
     assert len(draft) == 0

@@ -1,4 +1,4 @@
-"""Prompts in large planes: only the tiles around them are shown to the model."""
+"""Prompts in large planes: only tiles around them are encoded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CORNER = (500, 300)
 
 @pytest.fixture
 def large(small: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> Iterator[Session]:
-    """The nuclei somewhere in a large plane."""
+    """Open a large plane with the nuclei somewhere in it."""
     image = np.full(SHAPE, int(np.median(nuclei[0])), np.uint8)
     image[500:756, 300:556] = nuclei[0]
     made = Session(small)

@@ -1,4 +1,4 @@
-"""What a preview makes of what the model says."""
+"""Scores of previews and objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANE = PlaneKey.of("nuclei", 2)
 
 @pytest.fixture
 def boastful() -> Model:
-    """A model that predicts an IoU of more than 1."""
+    """Load a model that predicts an IoU of more than 1."""
     model = load_model("sam_nano", device="cpu", input_size=128)
     with torch.no_grad():
         model.loaded.sam.mask_decoder.iou_prediction_head.layers[-1].bias += 1

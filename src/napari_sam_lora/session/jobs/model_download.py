@@ -1,4 +1,4 @@
-"""Fetching the files of named models beside all other work."""
+"""Download of model files in a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,62 +16,63 @@ KEY = ("model",)
 
 
 class ModelDownloader(JobThread):
-    """Fetches files in a thread of its own, so that prompts need not wait for a download.
+    """Downloads model files in a thread of its own, so that prompts need not wait for a download.
 
-    It reports progress under the key `KEY`, in bytes.
+    Progress is reported under the key `KEY`, in bytes.
     """
 
     def __init__(self) -> None:
         super().__init__("napari-sam-lora download")
-        self._awaited: Future[object] = Future()
+        self._result: Future[object] = Future()
 
     def fetch(self, info: ModelInfo, then: Callable[[Callable[[], None]], Future[T]]) -> Future[T]:
-        """Fetch the file of a model, or verify the one that is there, and then do something with it.
+        """Download the file of a model, or verify the one in the cache, and then call a function.
 
         A newer call replaces an older one, whose future is cancelled at once.
 
         Parameters
         ----------
         then : callable
-            Called in the fetching thread when the file is there. It begins what is to be done and returns the future
-            of that, whose result becomes the result of this one. What it begins must call the function that it gets
-            first, which raises `JobCancelledError` if nobody waits any more.
+            Called in the download thread when the file is there. It queues the next job and returns its future, whose
+            result becomes the result of the future returned here. Its argument is a check that the next job must call
+            first; it raises `JobCancelledError` if this load was cancelled meanwhile.
         """
         self.stop()
         result: Future[T] = Future()
-        self._awaited = result  # type: ignore[assignment] # only cancelled through this name
+        self._result = result  # type: ignore[assignment] # only cancelled through this name
 
         def check() -> None:
             if result.cancelled():
-                raise JobCancelledError("Nobody waits for this model any more.")
+                raise JobCancelledError("Loading this model was cancelled.")
 
-        def go_on(fetched: Future[Path]) -> None:
-            error = None if fetched.cancelled() else fetched.exception()
-            if error is not None or fetched.cancelled() or result.cancelled():
-                _settle(result, fetched)
+        def on_downloaded(download: Future[Path]) -> None:
+            error = None if download.cancelled() else download.exception()
+            if error is not None or download.cancelled() or result.cancelled():
+                _copy_outcome(download, result)
                 return
             try:
-                then(check).add_done_callback(lambda done: _settle(result, done))
+                then(check).add_done_callback(lambda done: _copy_outcome(done, result))
             except RuntimeError:  # the session was closed
                 result.cancel()
 
-        self.submit(KEY, _fetch, info).add_done_callback(go_on)
+        self.submit(KEY, _download, info).add_done_callback(on_downloaded)
         return result
 
     def stop(self) -> None:
-        """Fetch nothing more. A connection that gives no answer may take a while to end, but nobody waits for it."""
-        self._awaited.cancel()
+        """Cancel the download. A connection without an answer may take a while to end, but nothing waits for it."""
+        self._result.cancel()
         self.cancel(KEY)
 
 
-def _fetch(token: CancelToken, info: ModelInfo) -> Path:
+def _download(token: CancelToken, info: ModelInfo) -> Path:
+    """Download or verify the file of a model; return its path."""
     from napari_sam_lora.model.download import model_path  # noqa: PLC0415
 
     return model_path(info, token.progress)
 
 
-def _settle(result: Future[T], done: Future[T] | Future[Path]) -> None:
-    """Give a future the outcome of another one, unless it was cancelled before."""
+def _copy_outcome(done: Future[T] | Future[Path], result: Future[T]) -> None:
+    """Give ``result`` the outcome of a future that is done, unless it was cancelled before."""
     error = CancelledError() if done.cancelled() else done.exception()
     if isinstance(error, CancelledError):
         result.cancel()
@@ -80,4 +81,4 @@ def _settle(result: Future[T], done: Future[T] | Future[Path]) -> None:
         if error is not None:
             result.set_exception(error)
         else:
-            result.set_result(done.result())  # type: ignore[arg-type] # only a file that was not fetched has another
+            result.set_result(done.result())  # type: ignore[arg-type] # a download is copied only when it failed

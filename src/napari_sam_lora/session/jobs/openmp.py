@@ -1,39 +1,12 @@
-"""Threads that compute: their stacks, their OpenMP threads, and ending with the program."""
+"""End idle OpenMP threads, which slow down the other threads of the process."""
 
 from __future__ import annotations
 
-import atexit
 import ctypes
-import threading
-from collections.abc import Callable
 from functools import cache
 
-# Some platforms give threads 512 KiB; torch wants at least 8 MiB.
-STACK_BYTES = 16 * 2**20
 # Of OpenMP 5.0, section 3.2.44: keep what belongs to each thread.
 _PAUSE_SOFT = 1
-# Native code that still runs when the interpreter goes can take the process down with it.
-EXIT_SECONDS = 120.0
-
-
-def wait_at_exit(thread: threading.Thread | None) -> None:
-    """Let the program, when it ends, wait for a thread that was asked to end and needs a while for it."""
-    if thread is not None and thread.is_alive():
-        atexit.register(thread.join, EXIT_SECONDS)
-
-
-def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread with a stack that is large enough for torch.
-
-    A daemon does not keep the interpreter alive when a viewer was closed in the middle of a long operation.
-    """
-    before = threading.stack_size(STACK_BYTES)
-    try:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-    finally:
-        threading.stack_size(before)
-    return thread
 
 
 def release_pools() -> bool:
@@ -51,17 +24,18 @@ def release_pools() -> bool:
 
 
 def _libgomps() -> list[ctypes.CDLL]:
-    """All copies of libgomp in this process: torch and other packages bring one each."""
+    """Find all copies of libgomp in this process: torch and other packages bring one each."""
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             paths = {line.rstrip("\n").split(maxsplit=5)[5] for line in maps if "/libgomp" in line}
     except OSError:  # not Linux
         return []
-    return [library for library in map(_opened, sorted(paths)) if library is not None]
+    return [library for library in map(_load_library, sorted(paths)) if library is not None]
 
 
 @cache
-def _opened(path: str) -> ctypes.CDLL | None:
+def _load_library(path: str) -> ctypes.CDLL | None:
+    """Load a copy of libgomp; return None if it cannot end its threads."""
     try:
         library = ctypes.CDLL(path)
         return library if library.omp_pause_resource and library.omp_get_initial_device else None

@@ -1,16 +1,18 @@
-"""What a person is told about an error."""
+"""Messages to the user about errors of any kind."""
 
 from __future__ import annotations
 
 from napari_sam_lora.errors import SamLoraError
 
+OUT_OF_MEMORY = "There was not enough memory: close other programs, or choose a smaller model or input size."
+
 
 def user_message(error: BaseException) -> str:
-    """What to tell a person about an error."""
+    """Return a message about an error for the user."""
     if isinstance(error, SamLoraError):
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "There was not enough memory: close other programs, or choose a smaller model or input size."
+        return OUT_OF_MEMORY
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "a file"
         return f"Could not read or write {place}: {error.strerror}. Your labels and prompts are as they were."

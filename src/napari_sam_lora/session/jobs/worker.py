@@ -1,4 +1,4 @@
-"""Long-lived threads that do a session's work: one for all that needs torch, and others."""
+"""Worker threads of a session: queued jobs with priorities, cancellation and progress."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from napari_sam_lora.native_libraries import import_triton_with_own_symbols
-from napari_sam_lora.session.jobs.openmp import release_pools, start_thread, wait_at_exit
+from napari_sam_lora.session.jobs.openmp import release_pools
+from napari_sam_lora.session.jobs.threads import start_thread, wait_at_exit
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An idle thread ends, or its OpenMP threads do: GNU's library lets all of them sleep between operations while there are
-# more than cores. New ones cost less than a millisecond.
+# An idle thread ends itself or its OpenMP threads: GNU's library puts threads to sleep between operations as long as
+# there are more of them than cores. Starting new ones costs less than a millisecond.
 IDLE_SECONDS = 0.25
 
 
@@ -29,7 +30,7 @@ class JobCancelledError(CancelledError):
 
 
 class Priority(IntEnum):
-    """Which queued job runs first; equal ones run in the order in which they came."""
+    """Priority of a queued job; equal ones run in the order in which they were submitted."""
 
     PROMPT = 0
     NORMAL = 1
@@ -37,9 +38,14 @@ class Priority(IntEnum):
 
 
 class CancelToken:
-    """Lets a job be interrupted and report its progress; the job is called with it first.
+    """Interrupts a job and reports its progress; it is the first argument of the job.
 
-    ``token.progress`` has the signature of a progress callback of the core and can be passed on as one.
+    ``token.progress`` has the signature of the core's progress callbacks and can be passed on as one.
+
+    Parameters
+    ----------
+    report : callable, optional
+        Called with (done, total).
     """
 
     def __init__(self, report: Callable[[int, int], None] | None = None) -> None:
@@ -47,7 +53,7 @@ class CancelToken:
         self._report = report
 
     def cancel(self) -> None:
-        """Ask the job to end at its next check. From any thread."""
+        """Ask the job to end at its next check; may be called from any thread."""
         self._event.set()
 
     @property
@@ -69,6 +75,8 @@ class CancelToken:
 
 @dataclass(eq=False)
 class _Job:
+    """Queued job; jobs sort by priority, then by number."""
+
     key: Hashable
     priority: Priority
     number: int
@@ -88,12 +96,12 @@ class JobThread:
     busy_changed : (bool)
         Whether a job is running or waiting.
     progressed : (key, done, total)
-        From the running job's ``token.progress``.
+        Progress that the running job gave to ``token.progress``.
 
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     """
 
     busy_changed = Signal(bool)
@@ -115,7 +123,7 @@ class JobThread:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Future[T]:
-        """`submit_with` at normal priority."""
+        """Queue a job at normal priority; see `submit_with`."""
         return self.submit_with(Priority.NORMAL, key, function, *args, **kwargs)
 
     def submit_with(
@@ -128,8 +136,8 @@ class JobThread:
     ) -> Future[T]:
         """Queue ``function(token, *args, **kwargs)``.
 
-        A waiting job with the same key is cancelled (its future too); a running one has its token cancelled, and its
-        future raises `JobCancelledError` if the job looks at the token, or gives its result if it does not.
+        A waiting job with the same key is cancelled, and so is its future. A running job with the same key has its
+        token cancelled: its future raises `JobCancelledError` if the job checks the token, and gives the result if not.
 
         Raises
         ------
@@ -138,12 +146,12 @@ class JobThread:
         """
         future: Future[T] = Future()
         token = CancelToken(lambda done, total: emit_safely(self.progressed, key, done, total))
-        dropped = self._take(lambda job: job.key == key)
+        dropped = self._remove(lambda job: job.key == key)
         with self._changed:
             if self._closed:
                 raise RuntimeError("This session was closed; open a new one.")
             self._count += 1
-            job = _Job(key, priority, self._count, future, lambda given: function(given, *args, **kwargs), token)
+            job = _Job(key, priority, self._count, future, lambda token: function(token, *args, **kwargs), token)
             heapq.heappush(self._waiting, job)
             if self._thread is None:
                 self._thread = start_thread(self._run, self._name)
@@ -156,8 +164,8 @@ class JobThread:
         self.cancel_if(lambda other: other == key)
 
     def cancel_if(self, wanted: Callable[[Hashable], bool]) -> None:
-        """Cancel the waiting jobs whose key is wanted, and ask the running one to end if its key is."""
-        _cancel_all(self._take(lambda job: wanted(job.key)))
+        """Cancel the waiting jobs with a wanted key, and ask the running one to end if its key is wanted."""
+        _cancel_all(self._remove(lambda job: wanted(job.key)))
 
     @property
     def is_busy(self) -> bool:
@@ -166,17 +174,17 @@ class JobThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether a job of it asks."""
+        """Whether the caller runs on this thread."""
         return self._thread is threading.current_thread()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Cancel all that waits, ask the running job to end, and wait for it.
+        """Cancel all waiting jobs, ask the running job to end, and wait for it.
 
         Returns
         -------
         bool
-            Whether the thread has ended within the timeout (seconds). If not, it ends by itself as soon as the running
-            job lets it, and a program that ends before waits for that. Closing twice does no harm.
+            Whether the thread has ended within the timeout (seconds). If not, it ends by itself after the running job,
+            and the program waits for that when it exits. Closing twice does no harm.
         """
         with self._changed:
             self._closed = True
@@ -189,24 +197,25 @@ class JobThread:
         wait_at_exit(thread)
         return not thread.is_alive()
 
-    def _take(self, wanted: Callable[[_Job], bool]) -> list[_Job]:
-        """Take wanted jobs off the queue, and cancel the token of the running one."""
+    def _remove(self, wanted: Callable[[_Job], bool]) -> list[_Job]:
+        """Remove wanted jobs from the queue, and cancel the token of the running one if it is wanted."""
         with self._changed:
-            taken = [job for job in self._waiting if wanted(job)]
+            removed = [job for job in self._waiting if wanted(job)]
             self._waiting = [job for job in self._waiting if not wanted(job)]
             heapq.heapify(self._waiting)
             if self._running is not None and wanted(self._running):
                 self._running.token.cancel()
-        return taken
+        return removed
 
     def _prepare(self) -> None:
-        """In each new thread, before its first job."""
+        """Prepare a new thread, before its first job."""
 
-    def _may_stay(self) -> bool:
-        """In an idle thread: let go what others need; whether it is to live on."""
+    def _rest(self) -> bool:
+        """Release resources of the idle thread; return whether it may live on."""
         return False
 
     def _run(self) -> None:
+        """Run jobs until the thread is closed, or idle and not allowed to live on."""
         self._prepare()
         was_busy = False
         while True:
@@ -216,7 +225,7 @@ class JobThread:
                 else:
                     self._changed.wait_for(lambda: self._waiting or self._closed, IDLE_SECONDS)
                     idle = False
-                    if not self._waiting and not self._closed and self._may_stay():
+                    if not self._waiting and not self._closed and self._rest():
                         self._changed.wait_for(lambda: self._waiting or self._closed)
                     if not self._waiting:
                         self._thread = None
@@ -226,9 +235,10 @@ class JobThread:
                 was_busy = not idle
                 emit_safely(self.busy_changed, was_busy)
             if not idle:
-                self._do(job)
+                self._execute(job)
 
-    def _do(self, job: _Job) -> None:
+    def _execute(self, job: _Job) -> None:
+        """Run a job and give its future the outcome."""
         try:
             if not job.future.set_running_or_notify_cancel():
                 return
@@ -250,14 +260,14 @@ class JobThread:
 
 
 class TorchThread(JobThread):
-    """A thread for torch work. It lives on where its OpenMP threads can be ended.
+    """Thread for torch work. It lives on where its OpenMP threads can be ended.
 
-    A new one may get another arena of glibc.
+    Living on saves memory: a new thread may get another memory arena of glibc.
 
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     threads : int, optional
         Threads that torch may use for each operation; torch's own choice by default.
     """
@@ -273,12 +283,12 @@ class TorchThread(JobThread):
 
             torch.set_num_threads(self._threads)
 
-    def _may_stay(self) -> bool:
+    def _rest(self) -> bool:
         return release_pools()
 
 
 def emit_safely(signal: SignalInstance, *args: Any) -> None:
-    """Emit from a worker thread; an error in a listener is logged and does not end the thread."""
+    """Emit a signal from a worker thread; log an error of a listener, so that it does not end the thread."""
     try:
         signal.emit(*args)
     except EmitLoopError:

@@ -1,0 +1,1 @@
+"""Label images of a session: objects, edits, undo, proposals and export."""

@@ -1,4 +1,4 @@
-"""What an edit would do to pixels and records, worked out before anything is changed."""
+"""Plans of edits: their effect on pixels and records, computed before anything is changed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.records import ObjectRecord, StoredPrompts
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 from napari_sam_lora.session.prompting.preview import Preview
+from napari_sam_lora.text import pluralize
 
 Pixels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CommitPolicy:
-    """What a commit does with the masks of a preview.
+    """Use of the masks of a preview in a commit.
 
     Attributes
     ----------
     target : str
-        "new": each mask is a new object with the next free id; "part": all masks become part of object
-        ``label``; "replace": all masks together become object ``label`` in this plane, and their prompts its prompts
-        there; "class": all masks are written with the value of class ``class_id`` (a semantic label image).
+        "new": each mask becomes a new object with the next free id.
+        "part": all masks are added to object ``label``.
+        "replace": all masks together become object ``label`` in this plane, with their prompts instead of its own.
+        "class": all masks are written with the value of class ``class_id`` (a semantic label image).
     label : int
-        For "part" and "replace".
+        Id of the object, for "part" and "replace".
     class_id : int
-        For "class"; for "new" the class of the objects.
+        Class to write, for "class"; for "new" the class of the new objects.
     overwrite : bool
-        Whether pixels of other objects may be taken.
+        Whether pixels of other objects may be overwritten.
     """
 
     target: Literal["new", "part", "replace", "class"] = "new"
@@ -46,43 +48,51 @@ class CommitPolicy:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an edit did.
+    """Outcome of an edit.
 
     Attributes
     ----------
     ids : tuple of int
-        Objects that were made or changed.
+        Objects that were created or changed.
     pixels : int
-        Pixels that changed.
+        Number of pixels that changed.
     kept_out : int
-        Pixels of masks that were not written, because a finished object has them.
+        Number of mask pixels that were not written, because they belong to a finished object.
     message : str
-        One sentence for a person. If nothing was changed (``ids`` is empty) it says why.
+        One sentence for the user. If nothing was changed (``ids`` is empty) it says why.
+    code : str
+        What happened, in a few words with hyphens, such as ``"added"`` or ``"empty-mask"``; it stays the same when the
+        message is reworded.
+    skipped : int
+        Number of proposed changes that were not made.
     """
 
     ids: tuple[int, ...]
     pixels: int
     kept_out: int
     message: str
+    code: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An edit that is worked out but not done.
+    """Edit that is computed but not carried out.
 
     Attributes
     ----------
     name : str
     planes : mapping of PlaneKey to int64 (y, x)
-        How these planes will look.
+        Pixels of these planes after the edit.
     records : mapping of int to ObjectRecord or None
-        Records that will be new or different; None removes one.
+        New or changed records; None removes one.
     ids : tuple of int
-        See `EditResult`; without any, nothing is to be done.
-    message : str
+        See `EditResult`; if empty, there is nothing to do.
+    message, code : str
     kept_out : int
     boxes : mapping of PlaneKey to tuple of int
-        The part of a plane that ``planes`` has of it; those that are not in here are whole.
+        Box of a plane that ``planes`` covers; planes without a box are whole.
+    skipped : int
     """
 
     name: str
@@ -90,12 +100,14 @@ class Plan:
     records: Mapping[int, ObjectRecord | None]
     ids: tuple[int, ...]
     message: str
+    code: str
     kept_out: int = 0
     boxes: Mapping[PlaneKey, Box] = field(default_factory=dict)
+    skipped: int = 0
 
 
 def box_of_commit(preview: Preview, policy: CommitPolicy) -> Box:
-    """The part of the plane that `plan_commit` needs."""
+    """Return the box of the plane that `plan_commit` needs."""
     if policy.target == "replace":
         return 0, 0, preview.masks.shape[1], preview.masks.shape[2]
     return Region.of(np.any(preview.masks, axis=0)).box
@@ -109,19 +121,19 @@ def plan_commit(
     next_id: int,
     records: Mapping[int, ObjectRecord],
 ) -> Plan:
-    """Write the masks of a preview into a plane.
+    """Plan to write the masks of a preview into a plane.
 
-    Where masks of the preview overlap, the pixel goes to the one with the higher score.
+    Where masks of the preview overlap, the pixel goes to the mask with the higher score.
 
     Parameters
     ----------
     present : int64 (h, w)
-        Part of the plane as it is.
+        Present pixels of a box of the plane.
     box : tuple of int
-        Which part; see `box_of_commit`.
+        The box; see `box_of_commit`.
     next_id : int
     records : mapping of int to ObjectRecord
-        Of the objects that are there.
+        Records of the present objects.
     """
     own = {"new": 0, "class": policy.class_id}.get(policy.target, policy.label)
     replaced = policy.target == "replace"
@@ -131,35 +143,36 @@ def plan_commit(
     free = np.ones(present.shape, np.bool_) if policy.overwrite else (present == 0) | (present == own)
     kept_out = int(np.count_nonzero(wanted & ~free))
     owner = np.full(present.shape, -1, np.int32)
-    for row in np.argsort(preview.scores, kind="stable"):  # the best one last
+    for row in np.argsort(preview.scores, kind="stable"):  # the best mask last, so that it is in front
         owner[masks[row] & free] = row
     gains = (owner >= 0) & (replaced | (own == 0) | (present != own))
     rows = [row for row in range(len(preview)) if (gains & (owner == row)).any()]
     if not rows:
-        return Plan("commit", {}, {}, (), _why_nothing(wanted, kept_out), kept_out)
+        message, code = _explain_no_change(wanted, kept_out)
+        return Plan("commit", {}, {}, (), message, code, kept_out)
     ids = [next_id + number for number in range(len(rows))] if policy.target == "new" else [own] * len(rows)
     pixels = np.where(present == own, 0, present) if replaced else present.copy()
     changed: dict[int, ObjectRecord] = {}
     if replaced:
-        known = records[own]
-        others = {plane: stored for plane, stored in known.prompts.items() if plane != preview.plane}
-        changed[own] = replace(known, origin="prompted", prompts=MappingProxyType(others))
+        others = {plane: stored for plane, stored in records[own].prompts.items() if plane != preview.plane}
+        changed[own] = replace(records[own], origin="prompted", prompts=MappingProxyType(others))
     for row, label in zip(rows, ids, strict=True):
         pixels[owner == row] = label
-        changed[label] = _committed(changed.get(label) or records.get(label), label, preview, row, policy)
+        changed[label] = _record_after_commit(changed.get(label) or records.get(label), label, preview, row, policy)
     ids, plane = list(changed), preview.plane.on("")
-    message = _what_was_added(ids, policy, kept_out)
-    return Plan("commit", {plane: pixels}, changed, tuple(ids), message, kept_out, {plane: box})
+    message, code = _describe_commit(ids, policy, kept_out)
+    return Plan("commit", {plane: pixels}, changed, tuple(ids), message, code, kept_out, {plane: box})
 
 
 def plan_delete(planes: Mapping[PlaneKey, Pixels], labels: Sequence[int]) -> Plan:
-    """Set all pixels of some objects to background."""
+    """Plan to set all pixels of some objects to background."""
     after = {plane: np.where(np.isin(pixels, labels), 0, pixels) for plane, pixels in planes.items()}
-    return Plan("delete", after, dict.fromkeys(labels), tuple(labels), f"Deleted {_objects(labels)}.")
+    message = f"Deleted {_describe_objects(labels)}."
+    return Plan("delete", after, dict.fromkeys(labels), tuple(labels), message, "deleted")
 
 
 def plan_merge(planes: Mapping[PlaneKey, Pixels], labels: Sequence[int], records: Mapping[int, ObjectRecord]) -> Plan:
-    """Give some objects the id of the first."""
+    """Plan to give some objects the id of the first."""
     first, *others = labels
     after = {plane: np.where(np.isin(pixels, others), first, pixels) for plane, pixels in planes.items()}
     members = [records[label] for label in labels]
@@ -167,22 +180,22 @@ def plan_merge(planes: Mapping[PlaneKey, Pixels], labels: Sequence[int], records
     for other in members[1:]:
         for plane, stored in other.prompts.items():
             kept = with_prompts(kept, plane, stored)
-    # A painted part would be lost by replaying the prompts of the rest.
+    # Otherwise replaying the prompts would lose the painted pixels.
     origin = "painted" if any(one.origin == "painted" for one in members) else kept.origin
     kept = replace(kept, origin=origin, approved=all(one.approved for one in members))
     changed: dict[int, ObjectRecord | None] = {first: kept} | dict.fromkeys(others)
-    return Plan("merge", after, changed, (first,), f"Merged {_objects(labels)} into object {first}.")
+    return Plan("merge", after, changed, (first,), f"Merged {_describe_objects(labels)} into object {first}.", "merged")
 
 
 def plan_split(planes: Mapping[PlaneKey, Pixels], record: ObjectRecord, next_id: int) -> Plan:
-    """Give each connected part of an object its own id; the largest keeps the present one.
+    """Plan to give each connected component of an object its own id; the largest keeps the present one.
 
-    Parts that touch at a corner are connected. New ids go by size.
+    Components that touch at a corner are connected. New ids are given in the order of size.
 
     Parameters
     ----------
     planes : mapping of PlaneKey to int64 (y, x)
-        Planes of the last two axes, in order, all of one label image.
+        Planes of the last two axes of one label image, in order.
     """
     keys = list(planes)
     places = np.array([key.index for key in keys], np.intp).reshape(len(keys), -1)
@@ -190,67 +203,78 @@ def plan_split(planes: Mapping[PlaneKey, Pixels], record: ObjectRecord, next_id:
     block = np.zeros((*(places.max(0) - lowest + 1), *planes[keys[0]].shape), np.bool_)
     for key, place in zip(keys, places - lowest, strict=True):
         block[tuple(place)] = planes[key] == record.id
-    parts, count = ndi.label(block, np.ones((3,) * block.ndim))
+    components, count = ndi.label(block, np.ones((3,) * block.ndim))
     if count < 2:
-        return Plan("split", {}, {}, (), f"Object {record.id} is in one piece; there is nothing to split.")
-    by_size = 1 + np.argsort(-np.bincount(parts.ravel())[1:], kind="stable")
+        message = f"Object {record.id} is one connected region: there is nothing to split."
+        return Plan("split", {}, {}, (), message, "already-connected")
+    by_size = 1 + np.argsort(-np.bincount(components.ravel())[1:], kind="stable")
     ids = np.zeros(count + 1, np.int64)
     ids[by_size] = [record.id, *range(next_id, next_id + count - 1)]
     after = {
-        key: np.where(planes[key] == record.id, ids[parts[tuple(place)]], planes[key])
+        key: np.where(planes[key] == record.id, ids[components[tuple(place)]], planes[key])
         for key, place in zip(keys, places - lowest, strict=True)
     }
-    # The prompts no longer describe what is left, so replaying them would undo the split.
+    # The prompts describe the object before the split, so replaying them would undo it.
     whole = replace(record, origin="painted", approved=False)
     new = {int(label): replace(whole, id=int(label), prompts=MappingProxyType({})) for label in ids[1:]}
     changed = new | {record.id: whole}
-    return Plan("split", after, changed, tuple(changed), f"Object {record.id} is now {count} objects.")
+    return Plan("split", after, changed, tuple(changed), f"Object {record.id} is now {count} objects.", "split")
 
 
 def with_prompts(record: ObjectRecord, plane: PlaneKey, stored: Iterable[StoredPrompts]) -> ObjectRecord:
-    """A record with more prompts in a plane."""
+    """Return a record with more prompts in a plane."""
     added = (*record.prompts.get(plane, ()), *stored)
     return replace(record, prompts=MappingProxyType({**record.prompts, plane: added}))
 
 
-def check_ids(labels: Sequence[int], known: Iterable[int]) -> None:
-    """Raise an InputError unless there is at least one id and all exist."""
-    missing = set(labels) - set(known)
+def check_ids(labels: Sequence[int], present: Iterable[int]) -> None:
+    """Raise an InputError unless there is at least one id, and all are present."""
+    missing = set(labels) - set(present)
     if missing:
-        raise InputError(f"There is no object {min(missing)} in these labels any more.")
+        raise InputError(f"There is no object {min(missing)} in these labels any more.", code="object-not-found")
     if not labels:
-        raise InputError("No object is chosen: click on one in the table or in the image first.")
+        raise InputError(
+            "No object is selected: click on one in the table or in the image first.", code="no-object-selected"
+        )
 
 
-def _committed(
-    known: ObjectRecord | None, label: int, preview: Preview, row: int, policy: CommitPolicy
+def _record_after_commit(
+    record: ObjectRecord | None, label: int, preview: Preview, row: int, policy: CommitPolicy
 ) -> ObjectRecord:
+    """Return the record of an object, new or not, after a mask of a preview was added to it."""
     stored = StoredPrompts(preview.rows[row], preview.options)
-    if known is None:
-        known = ObjectRecord(label, policy.class_id, origin="prompted")
-    known = replace(known, score=float(preview.scores[row]), adapter=preview.adapter)
-    return with_prompts(known, preview.plane, [stored])
+    if record is None:
+        record = ObjectRecord(label, policy.class_id, origin="prompted")
+    record = replace(record, score=float(preview.scores[row]), adapter=preview.adapter)
+    return with_prompts(record, preview.plane, [stored])
 
 
-def _why_nothing(wanted: NDArray[np.bool_], kept_out: int) -> str:
+def _explain_no_change(wanted: NDArray[np.bool_], kept_out: int) -> tuple[str, str]:
+    """Return the message and code of a commit that changes nothing."""
     if not wanted.any():
-        return "Nothing was added, because the mask is empty: add a prompt on the object, or lower the threshold."
+        message = "Nothing was added, because the mask is empty: add a prompt on the object, or lower the threshold."
+        return message, "empty-mask"
     if kept_out:
-        return (
+        message = (
             "Nothing was added, because all pixels of the mask belong to finished objects: "
             "delete one, or allow overwriting."
         )
-    return "Nothing was added, because the object has all these pixels already."
+        return message, "no-free-pixels"
+    return "Nothing was added, because the object already has all these pixels.", "already-in-object"
 
 
-def _what_was_added(ids: Sequence[int], policy: CommitPolicy, kept_out: int) -> str:
-    said = f"Added to object {ids[0]}" if policy.target == "part" else f"Added {_objects(ids)}"
-    if policy.target == "class":
-        said = f"Added to class {ids[0]}"
-    elif policy.target == "replace":
-        said = f"Replaced object {ids[0]}"
-    return f"{said}; {kept_out} pixels stay with finished objects." if kept_out else f"{said}."
+def _describe_commit(ids: Sequence[int], policy: CommitPolicy, kept_out: int) -> tuple[str, str]:
+    """Return the message and code of a commit."""
+    message, code = {
+        "new": (f"Added {_describe_objects(ids)}", "added"),
+        "part": (f"Added to object {ids[0]}", "added-to-object"),
+        "class": (f"Added to class {ids[0]}", "added-to-class"),
+        "replace": (f"Replaced object {ids[0]}", "replaced"),
+    }[policy.target]
+    if kept_out:
+        message += f"; left out {pluralize(kept_out, 'pixel')} of finished objects"
+    return f"{message}.", code
 
 
-def _objects(labels: Sequence[int]) -> str:
+def _describe_objects(labels: Sequence[int]) -> str:
     return f"object {labels[0]}" if len(labels) == 1 else f"{len(labels)} objects"

@@ -1,4 +1,4 @@
-"""What each edit changed, so that it can be taken back with its metadata, whoever owns the pixels' history."""
+"""History of edits with their metadata, also where the store undoes and redoes the pixels itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State = Literal["before", "after"]
 
 @dataclass(frozen=True, eq=False)
 class Meta:
-    """All that is known beside the pixels; replaced, never changed."""
+    """Metadata of a label image; replaced, never changed."""
 
     records: Mapping[int, ObjectRecord]
     classes: tuple[ObjectClass, ...]
@@ -30,15 +30,15 @@ class Meta:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Pixels of one plane before and after.
+    """Pixels of one plane before and after an edit.
 
     Attributes
     ----------
     plane : PlaneKey
     box : tuple of int
-        The part of the plane in which they are.
+        Box of the plane in which the pixels lie.
     where : intp (n,)
-        Their positions in that part, in C order.
+        Their positions in the box, in C order.
     before, after : int64 (n,)
     """
 
@@ -52,7 +52,7 @@ class Change:
     def between(
         cls, plane: PlaneKey, before: NDArray[np.int64], after: NDArray[np.int64], origin: tuple[int, int] = (0, 0)
     ) -> Change | None:
-        """The difference of two states of a plane, or of a part that begins at an origin; None if there is none."""
+        """Compare two states of a plane, or of a box that begins at an origin; return None if they are equal."""
         changed = Region.of(before != after)
         if not changed.area:
             return None
@@ -63,26 +63,26 @@ class Change:
         return cls(plane, box, where, *values)
 
     def ids(self) -> list[int]:
-        """Objects that gain or lose pixels."""
+        """List the objects that gain or lose pixels."""
         return [int(label) for label in np.union1d(self.before, self.after) if label]
 
     def values(self, store: LabelStore) -> NDArray[np.int64]:
-        """What a store has at these positions."""
+        """Read the present pixels (n,) of a store at these positions."""
         return store.read(self.plane, self.box).ravel()[self.where]
 
     def mask(self) -> NDArray[np.bool_]:
-        """Where it changes something in its box, (h, w)."""
+        """Return the mask (h, w) of the changed pixels in the box."""
         y0, x0, y1, x1 = self.box
         mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
         mask.ravel()[self.where] = True
         return mask
 
     def write(self, store: LabelStore, values: NDArray[np.int64]) -> None:
-        """Put values (n,) at these positions."""
+        """Write values (n,) at these positions."""
         store.write(self.plane, self.mask(), values, self.box[:2])
 
     def is_seen_in(self, plane: PlaneKey) -> bool:
-        """Whether a plane of any view goes through the box."""
+        """Return whether a plane of any view crosses the box."""
         extent = dict(zip(self.plane.other_axes, ((place, place + 1) for place in self.plane.index), strict=True))
         extent |= {axis: (self.box[side], self.box[side + 2]) for side, axis in enumerate(self.plane.axes)}
         return all(
@@ -91,23 +91,23 @@ class Change:
         )
 
     def copy_to(self, pixels: NDArray[np.int64], store: LabelStore) -> None:
-        """Let a plane (y, x) have what a store has at these positions."""
+        """Copy the present pixels of a store at these positions into a plane (y, x)."""
         y0, x0, y1, x1 = self.box
         pixels[y0:y1, x0:x1][self.mask()] = self.values(store)
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One edit.
+    """One edit in the history.
 
     Attributes
     ----------
     name : str
-        For a person, such as "merge".
+        Name for the user, such as "merge".
     number : int
-        In the order of all edits of the session.
+        Position in the order of all edits of the session.
     changes : tuple of Change
-        One a plane; none if only metadata changed.
+        One for each plane; empty if only metadata changed.
     before, after : Meta
     """
 
@@ -118,11 +118,11 @@ class Entry:
     after: Meta
 
     def pixels_are(self, store: LabelStore, state: State) -> bool:
-        """Whether the store has the pixels "before" or "after" this edit; they are compared, so nobody is trusted."""
+        """Return whether the pixels of the store are those "before" or "after" this edit, by comparing them."""
         return all(np.array_equal(change.values(store), getattr(change, state)) for change in self.changes)
 
-    def parted(self, store: LabelStore) -> tuple[Entry, Entry]:
-        """Two entries that do the same, from "before" to the store's present pixels and from there to "after"."""
+    def split_at_present(self, store: LabelStore) -> tuple[Entry, Entry]:
+        """Split into two entries: from "before" to the present pixels of the store, and from those to "after"."""
         first, second = [], []
         for change in self.changes:
             present = change.values(store)
@@ -131,7 +131,7 @@ class Entry:
         return replace(self, changes=tuple(first)), replace(self, changes=tuple(second), before=self.after)
 
     def write(self, store: LabelStore, state: State) -> None:
-        """Put the pixels of that state where nothing else was written since; one step of the store."""
+        """Write the pixels of a state where nothing else was written since, as one step of the store."""
         other = "before" if state == "after" else "after"
         with store.transaction():
             for change in self.changes:
@@ -141,16 +141,16 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """An edit, or a part of one, that was taken back or done again.
+    """Edit, or a part of one, that was undone or redone.
 
     Attributes
     ----------
     name : str
-        Of the edit.
+        Name of the edit.
     back : bool
-        Whether it was taken back.
+        Whether it was undone.
     changes : tuple of Change
-        Pixels that moved, if any.
+        Pixels that changed, if any.
     """
 
     name: str
@@ -158,52 +158,54 @@ class Step:
     changes: tuple[Change, ...]
 
     def where_to_look(self, shown: PlaneKey | None) -> PlaneKey | None:
-        """A plane that shows what has moved, if the one that is shown does not."""
+        """Return a plane that shows the changed pixels; None if the plane on display does, or if there are none."""
         if not self.changes or (shown is not None and any(change.is_seen_in(shown) for change in self.changes)):
             return None
         return self.changes[0].plane
 
 
 class EditHistory:
-    """The edits that can be taken back, and those that were."""
+    """Edits that can be undone, and edits that can be redone."""
 
     def __init__(self) -> None:
         self.done: deque[Entry] = deque(maxlen=STEPS)
         self.undone: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
-        """A new edit; what was taken back before cannot be done again."""
+        """Add a new edit; edits that were undone before cannot be redone any more."""
         self.done.append(entry)
         self.undone.clear()
 
     def follow(self, store: LabelStore) -> tuple[list[Entry], State]:
-        """Find out whether the store's own undo or redo has taken edits back or done them again.
+        """Detect which edits the store's own undo or redo has undone or redone.
 
-        Edits of metadata alone go with the edit of pixels below them.
+        Edits of metadata alone go with the edit of pixels before them.
 
         Returns
         -------
         entries : list of Entry
-            Edits whose pixels have moved, in that order.
+            Edits whose pixels were undone or redone, in that order.
         state : str
-            To "before" or to "after" them.
+            "before" if they were undone, "after" if they were redone.
         """
         moved: list[Entry] = []
-        while (depth := _with_pixels(reversed(self.done))) and self.done[-depth].pixels_are(store, "before"):
+        while (depth := _depth_of_pixels(reversed(self.done))) and self.done[-depth].pixels_are(store, "before"):
             for _ in range(depth):
                 self.undone.append(self.done.pop())
             moved.append(self.undone[-1])
         if moved:
             return moved, "before"
-        while self._redone(store):
+        while self._was_redone(store):
             moved += self._redo_with_metadata()
         return moved, "after"
 
-    def _redone(self, store: LabelStore) -> bool:
-        depth = _with_pixels(reversed(self.undone))
+    def _was_redone(self, store: LabelStore) -> bool:
+        """Return whether the store has redone the next edit of pixels."""
+        depth = _depth_of_pixels(reversed(self.undone))
         return bool(depth) and self.undone[-depth].pixels_are(store, "after")
 
     def _redo_with_metadata(self) -> list[Entry]:
+        """Redo the next edit of pixels, and the edits of metadata around it."""
         moved: list[Entry] = []
         while self.undone and not (self.undone[-1].changes and any(entry.changes for entry in moved)):
             moved.append(self.undone.pop())
@@ -211,8 +213,8 @@ class EditHistory:
         return moved
 
 
-def _with_pixels(entries: Any) -> int:
-    """How far back the first entry with pixels is, from 1; 0 if there is none."""
+def _depth_of_pixels(entries: Any) -> int:
+    """Return the position of the first entry with pixels, from 1; 0 if there is none."""
     for depth, entry in enumerate(entries, start=1):
         if entry.changes:
             return depth

@@ -1,4 +1,4 @@
-"""Which objects are where, measured plane by plane and only where something has changed."""
+"""Area, centroid and box of objects, measured plane by plane and only where pixels have changed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from napari_sam_lora.session.labels.records import ObjectStats
 from napari_sam_lora.session.labels.stores import LabelStore
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 
-# Label images with more pixels are measured in the planes that were shown or edited only.
+# Label images with more pixels are measured only in planes that were shown or edited.
 LARGE = 2**26
 Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Part:
+class _PlaneStats:
+    """Measurements of one object in one plane."""
+
     area: int
     centroid: tuple[float, float]
     box: Box
@@ -37,7 +39,7 @@ class ObjectStatistics:
 
     def __init__(self, store: LabelStore) -> None:
         self._store = store
-        self._parts: dict[Index, dict[int, _Part]] = {}
+        self._by_plane: dict[Index, dict[int, _PlaneStats]] = {}
         self._where: dict[int, set[Index]] = {}
         leading = store.shape[:-2]
         self._large = math.prod(store.shape) > LARGE
@@ -46,11 +48,21 @@ class ObjectStatistics:
 
     @property
     def is_partial(self) -> bool:
-        """Whether there may be planes that were never measured, as in a large label image."""
+        """Whether some planes may never have been measured, as in a large label image."""
         return self._large
 
     def touch(self, plane: PlaneKey, where: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)) -> None:
-        """Measure again where this plane lies, or pixels (y, x) of it or of a part that begins at an origin."""
+        """Mark the planes that this plane crosses for measuring, or those of some of its pixels.
+
+        Parameters
+        ----------
+        plane : PlaneKey
+            Plane of any view.
+        where : bool (y, x), optional
+            Pixels that changed, of the plane or of a box of it; by default all.
+        origin : tuple of int
+            (y, x) of the box in the plane.
+        """
         ndim = plane.ndim
         ranges: list[NDArray[np.intp]] = []
         rest = iter(plane.index)
@@ -66,9 +78,9 @@ class ObjectStatistics:
             self._dirty.add(tuple(int(places[i]) for places, i in zip(ranges, index, strict=False)))
 
     def see(self, plane: PlaneKey) -> None:
-        """Measure where this plane lies, if that was never done."""
+        """Mark the planes that this plane crosses for measuring, if they were never measured."""
         if self._large:
-            measured = self._parts.keys() - self._dirty
+            measured = self._by_plane.keys() - self._dirty
             self.touch(plane)
             self._dirty -= measured
 
@@ -82,27 +94,27 @@ class ObjectStatistics:
         labels : iterable of int
             The objects that gained or lost pixels.
         where : bool (y, x)
-            The pixels that changed, of the plane or of a part of it.
+            The pixels that changed, of the plane or of a box of it.
         origin : tuple of int
-            (y, x) of that part in the plane.
+            (y, x) of the box in the plane.
         """
-        parts = self._parts.get(plane.index)
-        if parts is None or plane.index in self._dirty or plane.axes != (plane.ndim - 2, plane.ndim - 1):
+        measured = self._by_plane.get(plane.index)
+        if measured is None or plane.index in self._dirty or plane.axes != (plane.ndim - 2, plane.ndim - 1):
             self.touch(plane, where, origin)
             return
         y0, x0, y1, x1 = Region.of(where).box
         labels = list(labels)
         if len(labels) * (y1 - y0) * (x1 - x0) > math.prod(plane.shape(self._store.shape)):
-            self._dirty.add(plane.index)  # looking at the whole plane once is quicker than for each of them
+            self._dirty.add(plane.index)  # measuring the whole plane once is faster
             return
         changed = (y0 + origin[0], x0 + origin[1], y1 + origin[0], x1 + origin[1])
         for label in labels:
-            known = parts.pop(label, None)
-            box = changed if known is None else _around(changed, known.box)
+            before = measured.pop(label, None)
+            box = changed if before is None else _enclosing_box(changed, before.box)
             places = self._where.setdefault(label, set())
             mask = self._store.read(plane, box) == label
             if mask.any():
-                parts[label] = _part(mask, box[0], box[1])
+                measured[label] = _measure(mask, box[0], box[1])
                 places.add(plane.index)
             else:
                 places.discard(plane.index)
@@ -110,92 +122,94 @@ class ObjectStatistics:
                     del self._where[label]
 
     def scan(self) -> None:
-        """Measure all planes, of a large label image too."""
+        """Mark all planes for measuring that were not measured yet, also in a large label image."""
         if self._large:
-            self._dirty |= set(np.ndindex(*self._store.shape[:-2])) - self._parts.keys()
+            self._dirty |= set(np.ndindex(*self._store.shape[:-2])) - self._by_plane.keys()
             self._large, self._unseen_max = False, 0
 
     def ids(self) -> list[int]:
-        """Objects that are in the pixels, in order."""
+        """List the ids of all objects that have pixels, in order."""
         self._refresh()
         return sorted(self._where)
 
     def largest_id(self) -> int:
-        """The largest id in the pixels."""
+        """Return the largest id in use."""
         self._refresh()
         return max(max(self._where, default=0), self._unseen_max)
 
     def areas(self) -> dict[int, int]:
-        """Pixels of each object in all planes, in the order of the ids."""
+        """Count the pixels of each object in all planes, by id in order."""
         self._refresh()
         areas = dict.fromkeys(sorted(self._where), 0)
-        for parts in self._parts.values():
-            for label, part in parts.items():
-                areas[label] += part.area
+        for measured in self._by_plane.values():
+            for label, stats in measured.items():
+                areas[label] += stats.area
         return areas
 
     def ids_in(self, plane: PlaneKey) -> list[int]:
-        """Objects in a plane, in order; a plane of the last two axes is read only if it was not measured yet."""
+        """List the ids of a plane in order; a plane of the last two axes is read only if it was not measured yet."""
         if sorted(plane.axes) != [plane.ndim - 2, plane.ndim - 1]:
             return list(areas_in(self._store.read(plane)))
         self.see(plane)
         self._refresh()
-        return sorted(self._parts[plane.index])
+        return sorted(self._by_plane[plane.index])
 
     def planes_of(self, label: int) -> list[PlaneKey]:
-        """Planes of the last two axes in which an object is."""
+        """List the planes of the last two axes that an object is in."""
         self._refresh()
         return [PlaneKey.of("", len(self._store.shape), index) for index in sorted(self._where.get(label, ()))]
 
     def labelled(self) -> list[Index]:
-        """Positions of the planes that have objects."""
+        """List the positions of the planes that have objects."""
         self._refresh()
-        return sorted(index for index, parts in self._parts.items() if parts)
+        return sorted(index for index, measured in self._by_plane.items() if measured)
 
     def stats(self, label: int) -> ObjectStats:
-        """One object that is in the pixels."""
+        """Measure one object that has pixels, over all its planes."""
         self._refresh()
-        parts = {index: self._parts[index][label] for index in sorted(self._where[label])}
-        areas = np.array([part.area for part in parts.values()])
-        centres = np.array([(*index, *part.centroid) for index, part in parts.items()])
-        boxes = np.array([part.box for part in parts.values()])
+        planes = {index: self._by_plane[index][label] for index in sorted(self._where[label])}
+        areas = np.array([one.area for one in planes.values()])
+        centres = np.array([(*index, *one.centroid) for index, one in planes.items()])
+        boxes = np.array([one.box for one in planes.values()])
         first, last = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-        indices = np.array(list(parts)).reshape(len(parts), -1)
+        indices = np.array(list(planes)).reshape(len(planes), -1)
         starts, stops = [*indices.min(0), *first], [*indices.max(0) + 1, *last]
         return ObjectStats(
             area=int(areas.sum()),
             centroid=tuple(float(value) for value in np.average(centres, axis=0, weights=areas)),
             box=tuple(slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)),
-            plane_index=list(parts)[int(areas.argmax())],
+            plane_index=list(planes)[int(areas.argmax())],
         )
 
     def _refresh(self) -> None:
+        """Measure all marked planes."""
         for index in self._dirty:
-            for label in self._parts.get(index, ()):
+            for label in self._by_plane.get(index, ()):
                 self._where[label].discard(index)
                 if not self._where[label]:
                     del self._where[label]
-            parts = _statistics(self._store.read(PlaneKey.of("", len(self._store.shape), index)))
-            self._parts[index] = parts
-            for label in parts:
+            measured = _measure_plane(self._store.read(PlaneKey.of("", len(self._store.shape), index)))
+            self._by_plane[index] = measured
+            for label in measured:
                 self._where.setdefault(label, set()).add(index)
         self._dirty.clear()
 
 
-def _around(a: Box, b: Box) -> Box:
+def _enclosing_box(a: Box, b: Box) -> Box:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
-def _statistics(plane: NDArray[np.int64]) -> dict[int, _Part]:
-    found = {}
+def _measure_plane(plane: NDArray[np.int64]) -> dict[int, _PlaneStats]:
+    """Measure all objects of a plane (y, x)."""
+    measured = {}
     for one in find_objects(plane):
         y0, x0, y1, x1 = one.box
-        found[one.label] = _part(plane[y0:y1, x0:x1] == one.label, y0, x0)
-    return found
+        measured[one.label] = _measure(plane[y0:y1, x0:x1] == one.label, y0, x0)
+    return measured
 
 
-def _part(mask: NDArray[np.bool_], y0: int, x0: int) -> _Part:
-    """One object, whose mask (h, w) of a part of a plane that begins here has at least one pixel."""
+def _measure(mask: NDArray[np.bool_], y0: int, x0: int) -> _PlaneStats:
+    """Measure an object from its non-empty mask (h, w), which begins at (y0, x0) in the plane."""
     ys, xs = np.nonzero(mask)
     box = (y0 + int(ys[0]), x0 + int(xs.min()), y0 + int(ys[-1]) + 1, x0 + int(xs.max()) + 1)
-    return _Part(len(ys), (y0 + float(ys.mean()), x0 + float(xs.mean())), box)
+    return _PlaneStats(len(ys), (y0 + float(ys.mean()), x0 + float(xs.mean())), box)

@@ -1,4 +1,4 @@
-"""Changes that are shown before they are made: re-segmentation, refinement, everything mode, propagation."""
+"""Proposals: changes of objects that are shown before they are made, and the plan that makes them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.edits import Pixels, Plan, with_prompts
 from napari_sam_lora.session.labels.records import ObjectRecord, Origin, StoredPrompts
 from napari_sam_lora.session.plane_key import PlaneKey
+from napari_sam_lora.text import pluralize
 
 
 @dataclass(frozen=True, eq=False)
 class ProposedChange:
-    """One object in one plane, before and after.
+    """Proposed change of one object in one plane.
 
     Attributes
     ----------
@@ -28,15 +29,15 @@ class ProposedChange:
     label : int
         Id of the object; 0 for a new one.
     old, new : Region
-        ``old`` is empty for a new object.
+        Present and proposed mask; ``old`` is empty for a new object.
     score : float
         Predicted IoU of the new mask.
     iou : float
-        Of old and new; 1 means unchanged.
+        IoU of the old and the new mask; 1 means unchanged.
     prompts : tuple of StoredPrompts
-        What ``new`` was made from.
+        Prompts from which ``new`` was made.
     is_replayed : bool
-        In a propagation: whether ``new`` is from the prompts of this very plane.
+        Whether ``new`` was made from stored prompts of this plane, in a propagation.
     """
 
     plane: PlaneKey
@@ -51,20 +52,20 @@ class ProposedChange:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Changes to look through, and then to give to `LabelSet.apply`, all or some.
+    """Proposed changes, of which all or some can be made with `LabelSet.apply`.
 
     Attributes
     ----------
     changes : tuple of ProposedChange
-        Unchanged objects are left out; the most different first.
+        The changes, those with the largest difference first; unchanged objects are left out.
     origin : str
-        What the accepted objects will be: "re-segmented", "everything", or in these planes "propagated".
+        Origin of the accepted objects: "re-segmented", "everything", or in the changed planes "propagated".
     adapter : str
         Name of the adapter that was active; empty for the base model.
     left_alone : int
-        Objects that were painted or approved, or have no prompts.
+        Number of objects without a proposal, because they were painted or approved, or have no prompts.
     unchanged : int
-        Objects whose mask stays the same.
+        Number of objects whose mask stays the same.
     """
 
     changes: tuple[ProposedChange, ...]
@@ -81,22 +82,22 @@ def plan_apply(
     next_id: int,
     proposal: Proposal,
 ) -> Plan:
-    """Make some of the changes of a proposal.
+    """Plan to make some of the changes of a proposal.
 
     Parameters
     ----------
     planes : mapping of PlaneKey to int64 (y, x)
-        As they are now, of all changes; keys without an image.
+        Present pixels of the planes of all changes; keys without an image.
     changes : sequence of ProposedChange
-        Those that were accepted.
+        Accepted changes.
     records : mapping of int to ObjectRecord
-        Of the objects that are there.
+        Records of the present objects.
     next_id : int
     proposal : Proposal
     """
     after: dict[PlaneKey, Pixels] = {}
     changed: dict[int, ObjectRecord | None] = {}
-    left = 0
+    skipped = 0
     by_plane = defaultdict[PlaneKey, list[ProposedChange]](list)
     for change in changes:
         by_plane[change.plane.on("")].append(change)
@@ -104,36 +105,45 @@ def plan_apply(
         here, areas = by_plane[key], areas_in(present)
         usable = [one for one in here if _is_usable(one, present, areas, records)]
         placed, pixels = place_changes(present, usable, next_id)
-        left += len(here) - len(placed)
+        skipped += len(here) - len(placed)
         if placed:
             after[key] = pixels
         for label, change in placed:
             next_id = max(next_id, label + 1)
-            known = changed.get(label) or records.get(label) or ObjectRecord(label)
-            changed[label] = _applied(known, change, proposal)
-    done = {"everything": "Added", "propagated": "Propagated"}.get(proposal.origin, "Changed")
-    said = f"{done} {len(changed)} object{'s' * (len(changed) > 1)}" if changed else "Nothing was changed"
-    note = f"; {left} were left as they are, because they have changed since or have no free pixels" if left else ""
-    return Plan(proposal.origin, after, changed, tuple(changed), f"{said}{note}.")
+            record = changed.get(label) or records.get(label) or ObjectRecord(label)
+            changed[label] = _record_after_change(record, change, proposal)
+    message, code = _describe_changes(proposal.origin, len(changed), skipped)
+    return Plan(proposal.origin, after, changed, tuple(changed), message, code, skipped=skipped)
+
+
+def _describe_changes(origin: Origin, count: int, skipped: int) -> tuple[str, str]:
+    """Return the message and code of a plan that changes some objects and skips others."""
+    done = {"everything": "Added", "propagated": "Propagated"}.get(origin, "Changed")
+    message, code = ("Nothing was changed", "unchanged")
+    if count:
+        message, code = f"{done} {pluralize(count, 'object')}", done.lower()
+    if skipped:
+        message += f"; {skipped} were left as they are, because they were changed meanwhile or have no free pixels"
+    return f"{message}.", code
 
 
 def _is_usable(
     change: ProposedChange, present: Pixels, areas: Mapping[int, int], records: Mapping[int, ObjectRecord]
 ) -> bool:
-    """Whether the object is still what the proposal was made for."""
+    """Return whether the object is still as it was when the proposal was made."""
     if not (change.new.area or change.old.area):
         return False
     if not change.label:
         return True
     record = records.get(change.label)
-    old = _cut(change.old, present)
+    old = _clip(change.old, present)
     y0, x0, y1, x1 = old.box
     same = areas.get(change.label, 0) == old.area and bool((present[y0:y1, x0:x1][old.crop] == change.label).all())
     return record is not None and not (record.approved and old.area) and same
 
 
-def _cut(region: Region, plane: NDArray[Any]) -> Region:
-    """What of a region lies in a plane (y, x)."""
+def _clip(region: Region, plane: NDArray[Any]) -> Region:
+    """Clip a region to a plane (y, x)."""
     inside = region.box[2] <= plane.shape[0] and region.box[3] <= plane.shape[1]
     return region if inside else Region.of(region.to_mask((plane.shape[0], plane.shape[1])))
 
@@ -146,16 +156,16 @@ def place_changes(
     Parameters
     ----------
     present : int64 (y, x)
-        The plane as it is.
+        Present pixels of the plane.
     changes : sequence of ProposedChange
-        All in this plane.
+        Changes in this plane.
     next_id : int
-        For the first new object.
+        Id of the first new object.
 
     Returns
     -------
     placed : list of (int, ProposedChange)
-        What was made, each with the id of the object.
+        Changes that were made, each with the id of its object.
     pixels : int64 (y, x)
     """
     removed = [one for one in changes if not one.new.area]
@@ -164,7 +174,7 @@ def place_changes(
         pixels = np.where(np.isin(present, [one.label for one in (*left, *removed) if one.label]), 0, present)
         free, owner = pixels == 0, np.zeros(present.shape, np.int64)  # of the change with this position, from 1
         for place in sorted(range(len(left)), key=lambda place: left[place].score):
-            region = _cut(left[place].new, present)
+            region = _clip(left[place].new, present)
             y0, x0, y1, x1 = region.box
             owner[y0:y1, x0:x1][region.crop & free[y0:y1, x0:x1]] = place + 1
         seen = np.bincount(owner.ravel(), minlength=len(left) + 1)[1:] > 0
@@ -180,7 +190,8 @@ def place_changes(
     return placed, np.where(owner, ids[owner], pixels)
 
 
-def _applied(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:
+def _record_after_change(record: ObjectRecord, change: ProposedChange, proposal: Proposal) -> ObjectRecord:
+    """Return the record of an object after a change of a proposal."""
     key = change.plane.on("")
     if not change.new.area:
         origins = {plane: origin for plane, origin in record.origins.items() if plane != key}

@@ -1,4 +1,4 @@
-"""What is known of each object beside its pixels."""
+"""Records of objects: everything about an object except its pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Origin = Literal["prompted", "painted", "re-segmented", "everything", "propagate
 
 @dataclass(frozen=True)
 class StoredPrompts:
-    """The prompts of one commit: the items of one object in one plane, and how its mask was made of them."""
+    """Prompts of one commit: the items of one object in one plane, and the options of its mask."""
 
     row: Row
     options: MaskOptions
@@ -24,26 +24,26 @@ class StoredPrompts:
 
 @dataclass(frozen=True)
 class ObjectRecord:
-    """What is known of an object; replaced, never changed.
+    """Record of an object; replaced, never changed.
 
     Attributes
     ----------
     id : int
-        Its value in the labels.
+        Value of its pixels in the labels.
     class_id : int
-        0 for no class.
+        Id of its class; 0 for none.
     origin : str
         "prompted", "painted", "re-segmented", "everything" or "propagated". Painted objects keep their prompts.
     origins : mapping of PlaneKey to str
-        Planes, without an image, in which it has another origin, such as "propagated".
+        Origin in planes where it differs, such as "propagated"; the keys have no image.
     score : float
-        Predicted IoU of the last mask; NaN if it was never predicted. More than 1, as models may predict, becomes 1.
+        Predicted IoU of the last mask, at most 1; NaN if it was never predicted.
     approved : bool
-        Approved objects are left alone by re-segmentation.
+        Whether the user approved it; re-segmentation leaves approved objects alone.
     prompts : mapping of PlaneKey to tuple of StoredPrompts
-        One for each commit in that plane.
+        Prompts of each commit, by plane.
     adapter : str
-        Name of the adapter that made it; empty for the base model.
+        Name of the adapter that made the last mask; empty for the base model.
     """
 
     id: int
@@ -59,32 +59,32 @@ class ObjectRecord:
         object.__setattr__(self, "score", min(self.score, 1.0))  # NaN stays
 
     def origin_in(self, plane: PlaneKey) -> Origin:
-        """Where its pixels in a plane are from."""
+        """Return the origin of its pixels in a plane."""
         return self.origins.get(plane.on(""), self.origin)
 
     def is_checked_in(self, plane: PlaneKey) -> bool:
-        """Whether a person painted, corrected or approved it in this plane."""
+        """Return whether a person painted, corrected or approved it in this plane."""
         return self.approved or self.origin_in(plane) == "painted"
 
     def painted_in(self, plane: PlaneKey) -> ObjectRecord:
-        """The record after a person has changed its pixels in a plane."""
+        """Return the record after a person has changed its pixels in a plane."""
         others = {key: origin for key, origin in self.origins.items() if key != plane.on("")}
         return replace(self, origin="painted", origins=MappingProxyType(others))
 
     @property
     def is_checked(self) -> bool:
-        """Whether a person painted, corrected or approved it; others are as a model left them."""
+        """Whether a person painted, corrected or approved it."""
         return self.approved or self.origin == "painted"
 
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """A kind of object.
+    """Class of objects.
 
     Attributes
     ----------
     id : int
-        1 or more; in a semantic label image also the pixel value.
+        Whole number from 1; in a semantic label image also the pixel value.
     name : str
     colour : tuple of float
         RGB between 0 and 1.
@@ -97,18 +97,18 @@ class ObjectClass:
 
 @dataclass(frozen=True)
 class ObjectStats:
-    """Measured from the pixels.
+    """Measurements of an object from its pixels.
 
     Attributes
     ----------
     area : int
-        Pixels, in all planes.
+        Number of pixels in all planes.
     centroid : tuple of float
-        Along all axes of the label array.
+        Position along all axes of the label array.
     box : tuple of slice
-        Along all axes.
+        Bounding box along all axes.
     plane_index : tuple of int
-        Where to look at it: the plane of the last two axes in which it is largest.
+        Position of the plane of the last two axes in which it is largest.
     """
 
     area: int

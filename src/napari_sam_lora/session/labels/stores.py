@@ -1,4 +1,4 @@
-"""Where labels are kept, with undo: a protocol, and the implementation over a NumPy array."""
+"""Storage of label pixels with undo: a protocol, and the implementation with a NumPy array."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _Step = list[tuple[PlaneKey, tuple[NDArray[np.intp], ...], NDArray[Any], NDArray
 
 
 class LabelStore(Protocol):
-    """The pixels of one label image and their history. Used on the owner's thread only.
+    """Pixels of one label image and their history. Used on the owner's thread only.
 
-    ``plane.image`` is ignored; ids are whole numbers, 0 is background.
+    ``plane.image`` is ignored. Ids are whole numbers; 0 is background.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the label array."""
+        """Shape of the label array."""
         ...
 
     @property
     def largest_id(self) -> int:
-        """The largest id that the dtype can hold."""
+        """Largest id that the dtype can hold."""
         ...
 
     def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
-        """A copy of one plane (y, x), or of a part of it."""
+        """Copy the pixels (y, x) of one plane, or of a box of it."""
         ...
 
     def write(
@@ -43,33 +43,33 @@ class LabelStore(Protocol):
         values: int | NDArray[np.integer[Any]],
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        """Set pixels as ONE undoable step, or as part of the running transaction.
+        """Set pixels as one undo step, or as part of the running transaction.
 
         Parameters
         ----------
         where : bool (y, x)
-            Of the plane, or of a part of it.
+            Pixels to set, of the plane or of a box of it.
         values : int or array (n,)
-            One for all, or one for each True pixel in C order.
+            One value for all, or one for each True pixel in C order.
         origin : tuple of int
-            (y, x) of that part in the plane.
+            (y, x) of the box in the plane.
         """
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All writes in the block are one step; if the block raises, they are taken back."""
+        """Make all writes in the block one step; if the block raises, undo them."""
         ...
 
     def undo(self) -> bool:
-        """Take back the last step; False if there is none to take back."""
+        """Undo the last step; return False if there is none."""
         ...
 
     def redo(self) -> bool:
-        """Do the last step that was taken back again; False if there is none."""
+        """Redo the step that was undone last; return False if there is none."""
         ...
 
     def max_label(self) -> int:
-        """The largest id in use anywhere in the array."""
+        """Return the largest id in use anywhere in the array."""
         ...
 
 
@@ -80,12 +80,17 @@ class ArrayStore:
     ----------
     data : int array
     steps : int
-        Steps that can be undone; the oldest are forgotten first.
+        Number of steps that can be undone; the oldest are dropped first.
+
+    Raises
+    ------
+    InputError
+        If the array does not hold whole numbers.
     """
 
     def __init__(self, data: NDArray[Any], steps: int = 200) -> None:
         if data.dtype.kind not in "iu":
-            raise InputError(f"Labels are whole numbers, not {data.dtype}.")
+            raise InputError(f"Labels must be whole numbers, not {data.dtype}.", code="labels-not-integer")
         self.data = data
         self._steps: deque[_Step] = deque(maxlen=steps)
         self._undone: list[_Step] = []
@@ -93,16 +98,16 @@ class ArrayStore:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the label array."""
+        """Shape of the label array."""
         return self.data.shape
 
     @property
     def largest_id(self) -> int:
-        """The largest id that the dtype can hold."""
+        """Largest id that the dtype can hold."""
         return int(np.iinfo(self.data.dtype).max)
 
     def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
-        """A copy of one plane (y, x), or of a part of it."""
+        """Copy the pixels (y, x) of one plane, or of a box of it."""
         return self._view(plane, box).astype(np.int64)
 
     def write(
@@ -112,9 +117,12 @@ class ArrayStore:
         values: int | NDArray[np.integer[Any]],
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        """Set pixels as one undoable step, or as part of the running transaction."""
+        """Set pixels as one undo step, or as part of the running transaction."""
         if np.min(values, initial=0) < 0 or np.max(values, initial=0) > self.largest_id:
-            raise InputError(f"These labels hold ids up to {self.largest_id}: convert them to int32 for more.")
+            raise InputError(
+                f"These labels hold ids up to {self.largest_id}: convert them to int32 for more.",
+                code="id-out-of-range",
+            )
         with self.transaction():
             rows, columns = np.nonzero(where)
             view, pixels = self._view(plane), (rows + origin[0], columns + origin[1])
@@ -126,7 +134,7 @@ class ArrayStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes in the block are one step; if the block raises, they are taken back."""
+        """Make all writes in the block one step; if the block raises, undo them."""
         if self._open is not None:
             yield  # part of the outer one
             return
@@ -134,7 +142,7 @@ class ArrayStore:
         try:
             yield
         except BaseException:
-            self._put(step, before=True)
+            self._restore(step, before=True)
             raise
         else:
             if step:
@@ -144,30 +152,32 @@ class ArrayStore:
             self._open = None
 
     def undo(self) -> bool:
-        """Take back the last step; False if there is none to take back."""
+        """Undo the last step; return False if there is none."""
         if not self._steps:
             return False
         self._undone.append(self._steps.pop())
-        self._put(self._undone[-1], before=True)
+        self._restore(self._undone[-1], before=True)
         return True
 
     def redo(self) -> bool:
-        """Do the last step that was taken back again; False if there is none."""
+        """Redo the step that was undone last; return False if there is none."""
         if not self._undone:
             return False
         self._steps.append(self._undone.pop())
-        self._put(self._steps[-1], before=False)
+        self._restore(self._steps[-1], before=False)
         return True
 
     def max_label(self) -> int:
-        """The largest id in use anywhere in the array."""
+        """Return the largest id in use anywhere in the array."""
         return int(self.data.max(initial=0))
 
     def _view(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
+        """Return a view (y, x) of a plane, or of a box of it."""
         check_plane(plane, self.shape)
         view = self.data[plane.slices(box)]
         return view.T if plane.is_transposed else view
 
-    def _put(self, step: _Step, before: bool) -> None:
+    def _restore(self, step: _Step, before: bool) -> None:
+        """Write the pixels before or after a step."""
         for plane, pixels, old, new in reversed(step) if before else step:
             self._view(plane)[pixels] = old if before else new

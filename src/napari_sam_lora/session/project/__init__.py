@@ -1,0 +1,1 @@
+"""Project folders: save a session, load it again, and recover unfinished ones."""

@@ -1,12 +1,12 @@
-"""The folder of a project: what is in it, and writing it so that it is whole at any moment.
+"""Project folder on disk, written so that it is complete at any moment.
 
-    project.json            the manifest, for people and programs; replacing it is what makes a save count
-    labels/NAME/…-7.tif     the planes of a label image that are not empty; 7 is the save that they changed in
+    project.json                 the manifest, for people and programs; a save is complete when it is replaced
+    labels/NAME/…-7.tif          the planes of a label image that are not empty; 7 is the save in which they changed
     labels/NAME/objects-7.json   its objects, classes and prompts
-    adapters/…              the adapters that were used
+    adapters/…                   the adapters that were used
 
-New files are written beside the old ones, then the manifest is replaced, then what it no longer names is removed. A
-program that is killed anywhere leaves the project as it was, or as it became.
+New files are written beside the old ones, then the manifest is replaced, and files that it no longer names are removed.
+A program that is killed at any moment leaves the project as it was before the save, or as it is after it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class LabelSnapshot:
-    """A label image as it is at one moment.
+    """Label image at one moment.
 
     Attributes
     ----------
@@ -49,11 +49,11 @@ class LabelSnapshot:
     dtype : str
     planes : dict of tuple to array or None
         Planes (y, x) of the last two axes that have changed since the last snapshot, by their position along the other
-        axes; None for an empty one.
+        axes; None for a plane without labels.
     objects : Meta
-        Classes, complete planes, and records.
+        Classes, complete planes and records.
     layer : dict
-        Plain values that a viewer needs to show it as before.
+        Display settings of the layer, as plain values.
     """
 
     id: str
@@ -66,7 +66,7 @@ class LabelSnapshot:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A session at one moment.
+    """Session at one moment.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Snapshot:
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
     def after(self, earlier: Snapshot) -> Snapshot:
-        """This one, with the planes of an earlier one that was not written."""
+        """Return this snapshot with the planes and adapters of an earlier one that was not written."""
         before = {one.id: one for one in earlier.labels if one.id}
         merged = []
         for one in self.labels:
@@ -94,41 +94,43 @@ class Snapshot:
 
 
 class ProjectFolder:
-    """A project folder that is written by this process only.
+    """Project folder to which only this process writes.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Created with the first save if it does not exist.
 
     Raises
     ------
     InputError
-        If there are other things in it, or it cannot be read.
+        If the folder contains other files, or its manifest cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._labels: dict[str, Plain] = {}
-        self._objects: dict[str, Meta] = {}  # as they were written last
+        self._objects: dict[str, Meta] = {}  # as written last
         self._adapters: dict[str, str] = {}
         self._serial = 0
-        _remove_halves(folder)
+        _remove_partial_files(folder)
         if (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             self._labels = {one["id"]: one for one in manifest["labels"]}
             self._adapters = dict(manifest["adapters"])
             self._serial = int(manifest["serial"])
         elif folder.exists() and any(path.name[0] != "." for path in folder.iterdir()):
-            raise InputError(f"{folder} holds other things: choose an empty folder, or one of a project.")
+            raise InputError(
+                f"{folder} contains other files: choose an empty folder or a project folder.", code="folder-not-empty"
+            )
 
     @property
-    def knows(self) -> frozenset[str]:
-        """Label images that are in the folder."""
+    def label_ids(self) -> frozenset[str]:
+        """Ids of the label images in the folder."""
         return frozenset(self._labels)
 
     def write(self, snapshot: Snapshot) -> int:
-        """Save; returns the number of the save. If it fails, the project is as it was."""
+        """Save a snapshot and return the number of the save. If it fails, the project stays as it was."""
         serial = self._serial + 1
         labels = {one.id: self._write_labels(one, serial) for one in snapshot.labels}
         adapters = {name: self._write_adapter(name, one) for name, one in snapshot.adapters.items()}
@@ -149,51 +151,54 @@ class ProjectFolder:
         return serial
 
     def _write_labels(self, snapshot: LabelSnapshot, serial: int) -> Plain:
-        known = self._labels.get(snapshot.id)
-        if known is not None and tuple(known["shape"]) != snapshot.shape:
-            known = None
-        place = known["folder"] if known is not None else self._free_place(snapshot.id)
-        planes: dict[str, str] = dict(known["planes"]) if known is not None else {}
+        """Write the changed files of a label image; return its entry for the manifest."""
+        before = self._labels.get(snapshot.id)
+        if before is not None and tuple(before["shape"]) != snapshot.shape:
+            before = None
+        subfolder = before["folder"] if before is not None else self._free_subfolder(snapshot.id)
+        planes: dict[str, str] = dict(before["planes"]) if before is not None else {}
         for index, pixels in snapshot.planes.items():
             key = ",".join(map(str, index))
             planes.pop(key, None)
             if pixels is not None:
                 name = "-".join(["plane", *(f"{place:04d}" for place in index), str(serial)])
-                planes[key] = write_labels(self.folder / place / f"{name}.tif", pixels).name
-        if known is not None and self._objects.get(snapshot.id) is snapshot.objects:
-            objects = known["objects"]
+                planes[key] = write_labels(self.folder / subfolder / f"{name}.tif", pixels).name
+        if before is not None and self._objects.get(snapshot.id) is snapshot.objects:
+            objects = before["objects"]
         else:
             objects = f"objects-{serial}.json"
-            write_json(self.folder / place / objects, meta_to_plain(snapshot.objects))
+            write_json(self.folder / subfolder / objects, meta_to_plain(snapshot.objects))
         return {
             "id": snapshot.id,
-            "folder": place,
+            "folder": subfolder,
             "shape": list(snapshot.shape),
             "dtype": snapshot.dtype,
             "objects": objects,
-            # A layer that is gone, as when its viewer closes, says nothing any more.
-            "layer": snapshot.layer or (known or {}).get("layer", {}),
+            # Of a layer that was removed, as when its viewer closes, the last settings are kept.
+            "layer": snapshot.layer or (before or {}).get("layer", {}),
             "planes": dict(sorted(planes.items(), key=lambda one: [int(part) for part in one[0].split(",") if part])),
         }
 
-    def _free_place(self, name: str) -> str:
+    def _free_subfolder(self, name: str) -> str:
+        """Return an unused subfolder for a new label image."""
         bare = re.sub(r"[^\w.()+-]+", "_", name).strip("._") or "labels"
-        taken = {one["folder"].casefold() for one in self._labels.values()}
+        used = {one["folder"].casefold() for one in self._labels.values()}
         number = 1
         while True:
-            place = f"labels/{bare}" if number == 1 else f"labels/{bare}_{number}"
-            if place.casefold() not in taken and not (self.folder / place).exists():
-                return place
+            subfolder = f"labels/{bare}" if number == 1 else f"labels/{bare}_{number}"
+            if subfolder.casefold() not in used and not (self.folder / subfolder).exists():
+                return subfolder
             number += 1
 
     def _write_adapter(self, name: str, adapter: Adapter) -> str:
+        """Write an adapter if it has changed; return the key of its content."""
         path = self.folder / "adapters" / f"{name}.safetensors"
         if self._adapters.get(name) != adapter.key or not path.exists():
             adapter.save(path)
         return adapter.key
 
     def _clean(self) -> None:
-        """Remove files of earlier saves."""
+        """Remove files that the manifest no longer names."""
         for one in self._labels.values():
             kept = {*one["planes"].values(), one["objects"]}
             for path in (self.folder / one["folder"]).glob("*-*.*"):
@@ -201,40 +206,43 @@ class ProjectFolder:
                     path.unlink(missing_ok=True)
 
 
-def _remove_halves(folder: Path) -> None:
-    """Remove what was being written when an earlier process ended."""
+def _remove_partial_files(folder: Path) -> None:
+    """Remove files that were being written when an earlier process ended."""
     for path in folder.rglob(".*-*") if folder.is_dir() else ():
         if re.fullmatch(r"\.(plane|objects|project)-.*\.(tif|json)", path.name):
             path.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> Plain:
-    """The manifest of a project.
+    """Read the manifest of a project.
 
     Raises
     ------
     InputError
-        If there is none, it is damaged, or of a newer version.
+        If it is missing, damaged, or of a newer version.
     """
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is not a project: it has no {MANIFEST}.") from error
+        raise InputError(f"{folder} is not a project: it has no {MANIFEST}.", code="manifest-not-found") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", code="manifest-unreadable") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is not the manifest of a project.")
+        raise InputError(f"{path} is not the manifest of a project.", code="not-a-manifest")
     if content.get("version") != FORMAT_VERSION:
-        raise InputError(f"{path} has version {content.get('version')}; update napari-sam-lora to open it.")
+        raise InputError(
+            f"{path} has version {content.get('version')}: update napari-sam-lora to open it.",
+            code="unknown-manifest-version",
+        )
     missing = {"serial", "images", "labels", "adapters"} - content.keys()
     if missing:
-        raise InputError(f"{path} is damaged: it has no {', '.join(sorted(missing))}.")
+        raise InputError(f"{path} is damaged: it has no {', '.join(sorted(missing))}.", code="manifest-incomplete")
     return content
 
 
 def read_planes(folder: Path, entry: Mapping[str, Any]) -> tuple[NDArray[Any], list[str]]:
-    """The array of a label image of the manifest, and what could not be read."""
+    """Read the array of a label image of the manifest; return it with messages about planes that are damaged."""
     data = np.zeros([int(side) for side in entry["shape"]], np.dtype(entry["dtype"]))
     problems = []
     for key, name in entry["planes"].items():
@@ -247,16 +255,16 @@ def read_planes(folder: Path, entry: Mapping[str, Any]) -> tuple[NDArray[Any], l
 
 
 def read_objects(folder: Path, entry: Mapping[str, Any]) -> Plain:
-    """Classes, complete planes and records of a label image of the manifest, as plain values."""
+    """Read classes, complete planes and records of a label image of the manifest, as plain values."""
     path = folder / entry["folder"] / entry["objects"]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", code="objects-unreadable") from error
     return dict(content)
 
 
 def write_json(path: Path, content: Plain) -> None:
-    """Write plain values, indented, atomically."""
+    """Write plain values as indented JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

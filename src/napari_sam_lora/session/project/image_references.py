@@ -1,4 +1,4 @@
-"""The images of a project, by reference and hash: found again, moved, changed or missing."""
+"""References to the images of a project, by path and content hash, and the search for them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, Literal
 
 import xxhash
 
-# Files up to this are hashed as a whole; of larger ones as many blocks, evenly spread.
+# Files up to this size are hashed whole; of larger ones as many bytes in evenly spread blocks.
 _WHOLE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**20
 
-Found = Literal["same", "moved", "changed", "missing", "in memory"]
+ImageState = Literal["same", "moved", "changed", "missing", "in memory"]
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """An image of a project.
+    """Reference to an image of a project.
 
     Attributes
     ----------
     id, name : str
     path : str
-        Of its file or folder as it was opened; empty for an image that was only in memory.
+        Path of its file or folder when it was opened; empty for an image that was only in memory.
     relative : str
-        The same from the project folder, so that both can be moved together.
+        The same path relative to the project folder, so that both can be moved together.
     hash : str
-        Of the content of the file; see `hash_file`.
+        Hash of the content; see `hash_file`.
     shape : tuple of int
     spacing : tuple of float
     """
@@ -44,41 +44,44 @@ class ImageReference:
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> ImageReference:
-        """Inverse of `dataclasses.asdict`."""
+        """Make a reference of plain values; the inverse of `dataclasses.asdict`."""
         return cls(**values | {"shape": tuple(values["shape"]), "spacing": tuple(values["spacing"])})
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """Where an image of a project is now.
+    """Result of the search for an image of a project.
 
     Attributes
     ----------
     reference : ImageReference
     path : Path or None
-        None if it is missing or was in memory only.
+        Present path; None if it is missing or was only in memory.
     state : str
-        "same", "moved" (found elsewhere, with the same content), "changed" (there, with other content), "missing", or
+        "same", "moved" (found elsewhere with the same content), "changed" (found with other content), "missing" or
         "in memory".
     """
 
     reference: ImageReference
     path: Path | None
-    state: Found
+    state: ImageState
 
     @property
     def question(self) -> str:
-        """What to ask the user; empty if there is nothing to ask."""
+        """Question for the user; empty if there is nothing to ask."""
         name = self.reference.name
         return {
             "changed": f"The image “{name}” has changed since it was saved ({self.path}): its labels may not fit.",
             "missing": f"The image “{name}” is not where it was ({self.reference.path}). Where is it now?",
-            "moved": f"The image “{name}” was found at another place: {self.path}.",
+            "moved": f"The image “{name}” was found in another place: {self.path}.",
         }.get(self.state, "")
 
 
 def hash_file(path: Path) -> str:
-    """XXH128 of size and content, above 64 MiB of 64 blocks of it; of a folder, of the names and sizes of its files."""
+    """Hash size and content of a file with XXH128, or names and sizes of the files of a folder.
+
+    Of files above 64 MiB, 64 blocks of 1 MiB are hashed.
+    """
     digest = xxhash.xxh128()
     if path.is_dir():
         for file in sorted(path.rglob("*")):
@@ -100,7 +103,7 @@ def hash_file(path: Path) -> str:
 
 
 def relative_to(path: Path, folder: Path) -> str:
-    """The path from a folder; empty where there is none, such as on another drive."""
+    """Return the path relative to a folder; empty if there is none, such as on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -114,9 +117,9 @@ def find_image(reference: ImageReference, folder: Path, also: Iterable[Path] = (
     ----------
     reference : ImageReference
     folder : Path
-        Of the project.
+        Folder of the project.
     also : iterable of Path
-        Folders to look for a file of the same name, or files.
+        More places to look in: folders for a file of the same name, or files.
     """
     if not reference.path:
         return FoundImage(reference, None, "in memory")
@@ -130,13 +133,13 @@ def find_image(reference: ImageReference, folder: Path, also: Iterable[Path] = (
     for place in places:
         if not place.exists():
             continue
-        if not reference.hash or _hash_or_nothing(place) == reference.hash:
+        if not reference.hash or _hash_or_empty(place) == reference.hash:
             return FoundImage(reference, place, "same" if place == original else "moved")
         changed = changed or place
     return FoundImage(reference, changed, "missing" if changed is None else "changed")
 
 
-def _hash_or_nothing(path: Path) -> str:
+def _hash_or_empty(path: Path) -> str:
     try:
         return hash_file(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Opening a project: what it holds, what became of its images, and bringing a session back."""
+"""Opening projects: read the folder, find the images, and restore the session."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ProjectLabels:
-    """A label image of a project.
+    """Label image of a project.
 
     Attributes
     ----------
     id : str
     data : int array
     layer : dict
-        What a viewer kept with it.
+        Display settings of its layer, as plain values.
     objects : dict
-        Plain values of its classes and records.
+        Classes, complete planes and records, as plain values.
     """
 
     id: str
@@ -48,18 +48,18 @@ class ProjectLabels:
 
 @dataclass(frozen=True, eq=False)
 class Project:
-    """A project that was read.
+    """Project as read from its folder.
 
     Attributes
     ----------
     folder : Path
     manifest : dict
-        As it stands in ``project.json``.
+        Content of ``project.json``.
     images : tuple of FoundImage
-        With what to ask about those that moved, changed or are missing.
+        Images, with questions about those that were moved or changed or are missing.
     labels : tuple of ProjectLabels
     problems : tuple of str
-        What could not be read, in plain words.
+        Messages about what could not be read.
     """
 
     folder: Path
@@ -70,31 +70,31 @@ class Project:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """What to ask about images before labels are laid on them."""
+        """Questions about images, for the user to answer before labels are laid on them."""
         return tuple(one.question for one in self.images if one.question)
 
 
 def open_project(folder: Path, also: Iterable[Path] = ()) -> Project:
-    """Read a project; nothing is changed.
+    """Read a project without changing anything.
 
     Parameters
     ----------
     folder : Path
     also : iterable of Path
-        Folders in which to look for images that moved.
+        Folders in which to look for images that were moved.
 
     Raises
     ------
     InputError
-        If it is no project, or its manifest is damaged. A damaged plane is a problem of the result instead.
+        If the folder is not a project, or its manifest is damaged. Damaged planes are listed in `Project.problems`.
     """
     manifest = read_manifest(folder)
     also = tuple(also)
     problems: list[str] = []
     labels = []
     for entry in manifest["labels"]:
-        data, unread = read_planes(folder, entry)
-        problems += unread
+        data, messages = read_planes(folder, entry)
+        problems += messages
         try:
             objects = read_objects(folder, entry)
         except InputError as error:
@@ -111,9 +111,9 @@ def restore(
     images: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Bring labels, objects, prompts, adapters and settings of a project into a session.
+    """Restore labels, objects, prompts, adapters and settings of a project in a session.
 
-    Add the images first. The model is not loaded here: load ``manifest["model"]`` and then activate
+    Add the images to the session first. The model is not loaded here: load ``manifest["model"]``, then activate
     `active_adapter`.
 
     Parameters
@@ -121,81 +121,85 @@ def restore(
     project : Project
     session : Session
     images, labels : mapping of str to str, optional
-        Ids that images and label images have now, where they are other than in the project. Label images that are not
-        in the session are added, over arrays.
+        Present ids of images and label images, where they differ from those in the project. Label images that are not
+        in the session are added as arrays.
 
     Returns
     -------
     tuple of str
-        What could not be brought back, in plain words.
+        Messages about what could not be restored.
     """
     problems = list(project.problems)
-    names, places = dict(images or {}), dict(labels or {})
-    adapters, unread = _restore_adapters(project, session)
-    problems += unread
+    image_ids, label_ids = dict(images or {}), dict(labels or {})
+    adapters, messages = _restore_adapters(project, session)
+    problems += messages
     for one in project.labels:
-        here = places.get(one.id, one.id)
-        found = session.labels.get(here) or session.add_labels(here, ArrayStore(one.data))
-        records = [record_from_plain(_renamed(values, names, adapters)) for values in one.objects["objects"]]
+        present_id = label_ids.get(one.id, one.id)
+        label_set = session.labels.get(present_id) or session.add_labels(present_id, ArrayStore(one.data))
+        records = [
+            record_from_plain(_with_present_names(values, image_ids, adapters)) for values in one.objects["objects"]
+        ]
         complete = [plane_from_plain(plane) for plane in one.objects["complete"]]
-        found.restore(records, complete, classes_from_plain(one.objects["classes"]))
+        label_set.restore(records, complete, classes_from_plain(one.objects["classes"]))
     session.batch = bool(project.manifest.get("batch", False))
-    for run in project.manifest.get("training", ()):  # what was held out once is held out again
+    for run in project.manifest.get("training", ()):  # held-out units stay held out
         session.hold_out(run.get("held_out", ()))
     session.hold_out(project.manifest.get("held_out", ()))
     for draft in project.manifest.get("drafts", ()):
         plane = plane_from_plain(draft["plane"])
-        problems += _restore_draft(session, plane.on(names.get(plane.image, plane.image)), draft)
+        problems += _restore_draft(session, plane.on(image_ids.get(plane.image, plane.image)), draft)
     target = str(project.manifest.get("target", ""))
-    if places.get(target, target) in session.labels:
-        session.target = places.get(target, target)
+    if label_ids.get(target, target) in session.labels:
+        session.target = label_ids.get(target, target)
     return tuple(problems)
 
 
 def active_adapter(project: Project, session: Session) -> str:
-    """Name in a session of the adapter that was active in a project; empty if it is not there, or was none."""
+    """Return the name in a session of the adapter that was active in a project; empty if there is none."""
     return _adapter_names(project, session).get(str(project.manifest.get("active", "")), "")
 
 
 def history_of(project: Project, session: Session) -> list[Plain]:
-    """Trainings of a project, for `ProjectSaver`, with the names that adapters have in a session."""
+    """List the training runs of a project for `ProjectSaver`, with the names of adapters in a session."""
     names = _adapter_names(project, session)
     runs: list[Plain] = list(project.manifest.get("training", ()))
     return [run | {"adapter": names.get(run.get("adapter", ""), run.get("adapter", ""))} for run in runs]
 
 
 def _adapter_names(project: Project, session: Session) -> dict[str, str]:
-    """Names in a session of a project's adapters, as far as they are there."""
-    wanted: dict[str, str] = project.manifest["adapters"]
-    there = _names_by_key(session) if wanted else {}
-    return {name: there[key] for name, key in wanted.items() if key in there}
+    """Map the names of a project's adapters to their names in a session, for those that it has."""
+    keys: dict[str, str] = project.manifest["adapters"]
+    present = _names_by_key(session) if keys else {}
+    return {name: present[key] for name, key in keys.items() if key in present}
 
 
 def _names_by_key(session: Session) -> dict[str, str]:
+    """Map the content keys of a session's adapters to their names."""
     return {session.adapters.get(entry.name).key: entry.name for entry in session.adapters.entries()}
 
 
 def _restore_adapters(project: Project, session: Session) -> tuple[dict[str, str], list[str]]:
-    """Add the adapters that the session does not have; returns their names there, and what could not be read.
+    """Add the adapters that the session does not have; return their names there, and messages about failures.
 
-    Content counts, not names: a name that is taken by another adapter gets a number.
+    Adapters are compared by content. If another adapter has the name, a number is appended.
     """
-    wanted: dict[str, str] = project.manifest["adapters"]
-    if not wanted:
+    keys: dict[str, str] = project.manifest["adapters"]
+    if not keys:
         return {}, []
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415  imports torch
 
-    there, names, problems = _names_by_key(session), {}, []
-    for name, key in wanted.items():
+    present, names, problems = _names_by_key(session), {}, []
+    for name, key in keys.items():
         try:
             path = project.folder / "adapters" / f"{name}.safetensors"
-            names[name] = there[key] if key in there else session.adapters.add(Adapter.load(path), name)
+            names[name] = present[key] if key in present else session.adapters.add(Adapter.load(path), name)
         except (AdapterError, OSError) as error:
             problems.append(f"The adapter {name!r} could not be read: {error}")
     return names, problems
 
 
 def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]:
+    """Put the prompts of a draft back; return a message if its image is not open."""
     source = session.images.get(plane.image)
     if source is None or not plane.is_in(source.shape):
         return [f"Prompts that were being drawn on {plane.image!r} are left out: the image is not open."]
@@ -205,7 +209,8 @@ def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]
     return []
 
 
-def _renamed(values: Plain, images: Mapping[str, str], adapters: Mapping[str, str]) -> Plain:
+def _with_present_names(values: Plain, images: Mapping[str, str], adapters: Mapping[str, str]) -> Plain:
+    """Replace ids of images and names of adapters in the plain values of a record."""
     prompts = [
         one | {"plane": one["plane"] | {"image": images.get(one["plane"]["image"], one["plane"]["image"])}}
         for one in values["prompts"]

@@ -1,4 +1,4 @@
-"""Sessions that are saved while working, and can be restored when they ended without having become a project."""
+"""Recovery of sessions that ended before they were saved as a project."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import psutil
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session.project.folder import MANIFEST, read_manifest, write_json
 
-# Sessions that their user closed; older ones are removed.
+# Number of sessions closed by the user that are kept; older ones are removed.
 KEPT = 3
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A session that can be restored.
+    """Session that can be restored.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Unfinished:
     saved : str
         ISO 8601 time of the last save.
     labels, images : tuple of str
-        Names of what is in it.
+        Names of its label images and images.
     closed : float
-        When its user closed it, in seconds since 1970; 0 if the program ended before that.
+        Time at which the user closed it, in seconds since 1970; 0 if the program ended before that.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Unfinished:
 
     @property
     def question(self) -> str:
-        """What to ask the user."""
+        """Question for the user."""
         what = ", ".join(self.labels[:3]) or "prompts"
         on = f" on {', '.join(self.images[:3])}" if self.images else ""
         how = "was closed" if self.closed else "ended unexpectedly"
@@ -51,7 +51,7 @@ class Unfinished:
 
     @property
     def _when(self) -> str:
-        """The time of the last save on the user's clock."""
+        """Local time of the last save."""
         try:
             return f"{datetime.fromisoformat(self.saved).astimezone():%Y-%m-%d %H:%M}"
         except ValueError:
@@ -59,19 +59,20 @@ class Unfinished:
 
 
 class Recovery:
-    """The folder in which running sessions save themselves, one folder each.
+    """Folder of automatic saves, with one subfolder for each session.
 
     Parameters
     ----------
     root : Path
+        The folder; created when it is needed.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def begin(self) -> Path:
-        """A new folder for a session of this process."""
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")  # a person looks for it by local time
+        """Create a folder for a new session of this process, and return it."""
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")  # local time, because people look for it
         number = 0
         while True:
             folder = self.root / f"{stamp}_{os.getpid()}{f'_{number}' if number else ''}"
@@ -84,16 +85,16 @@ class Recovery:
             return folder
 
     def adopt(self, folder: Path) -> None:
-        """A session that ended before its time is gone on with by this process."""
-        write_json(folder.with_suffix(".owner"), _me())
+        """Make this process the owner of a session that it continues."""
+        write_json(folder.with_suffix(".owner"), _this_process())
 
     def end(self, folder: Path) -> None:
-        """Nothing of a session needs to be restored: it has become a project, or its user does not want it."""
+        """Remove a session that was saved as a project or that the user does not want."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_suffix(".owner").unlink(missing_ok=True)
 
     def leave(self, folder: Path) -> None:
-        """A session was closed without having become a project: it can be restored, for it may be by mistake."""
+        """Keep a session that the user closed without saving it, in case that was a mistake."""
         with suppress(OSError):  # then it is offered as one whose process has ended
             write_json(folder.with_suffix(".owner"), {"closed": time.time()})
         closed = sorted((one for one in self.unfinished() if one.closed), key=lambda one: one.closed, reverse=True)
@@ -101,7 +102,7 @@ class Recovery:
             self.end(one.folder)
 
     def unfinished(self) -> list[Unfinished]:
-        """Sessions with labels or prompts that no process is working on, the one saved last first."""
+        """List sessions with labels or prompts that no process works on, the one saved last first."""
         found = []
         for folder in self.root.glob("*/") if self.root.is_dir() else ():
             owner = _read_owner(folder.with_suffix(".owner"))
@@ -123,11 +124,13 @@ class Recovery:
         return sorted(found, key=lambda one: (one.saved, one.folder.name), reverse=True)
 
 
-def _me() -> dict[str, float]:
+def _this_process() -> dict[str, float]:
+    """Identify this process by its number and start time."""
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
 def _read_owner(path: Path) -> dict[str, float]:
+    """Read the owner file of a session; return an empty dict if it is missing or damaged."""
     try:
         return {str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError):
@@ -135,7 +138,7 @@ def _read_owner(path: Path) -> dict[str, float]:
 
 
 def _is_running(owner: dict[str, float]) -> bool:
-    """Whether the process that a folder belongs to is running; numbers of processes are used again."""
+    """Return whether the owner is running; its start time tells it from a later process with the same number."""
     try:
         return abs(psutil.Process(int(owner["pid"])).create_time() - owner["started"]) < 1
     except (KeyError, ValueError, OverflowError, psutil.Error):

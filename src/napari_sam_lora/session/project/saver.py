@@ -1,4 +1,4 @@
-"""Saving a session as a project, on demand and while working, and opening it again."""
+"""Saving a session as a project, on demand and automatically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from psygnal import Signal, SignalInstance
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.session.jobs.openmp import start_thread
+from napari_sam_lora.session.jobs.threads import start_thread
 from napari_sam_lora.session.jobs.user_messages import user_message
 from napari_sam_lora.session.jobs.worker import emit_safely
 from napari_sam_lora.session.labels.label_set import LabelSet
@@ -26,13 +26,13 @@ from napari_sam_lora.session.training_job import TrainingEvent
 if TYPE_CHECKING:
     from napari_sam_lora.session.session import Session
 
-# Seconds between two looks at the labels while somebody works.
+# Seconds between two automatic saves.
 DELAY = 2.0
 
 
 @dataclass(eq=False)
 class _Waiting:
-    """What the writing thread has to do."""
+    """Work for the writing thread, shared with the owner's thread."""
 
     snapshot: Snapshot | None = None
     failed: Snapshot | None = None
@@ -44,31 +44,31 @@ class _Waiting:
 class ProjectSaver:
     """Keeps a project folder up to date with a session.
 
-    Every change is noticed. A snapshot of what has changed is taken on the owner's thread at most every ``delay``
-    seconds (at the first change at once; call `tick` now and then for later ones), and written in another thread.
+    Snapshots of changes are taken on the owner's thread at most every ``delay`` seconds, and written by another thread.
+    The first change is saved at once; for later ones call `tick` from time to time.
 
     Events (may come from the writing thread)
     -----------------------------------------
     saved : (int)
-        The project is on disk; the number of the save.
+        The project was written; the number of the save.
     failed : (str)
-        It could not be written, such as on a full disk; it is tried again with the next change.
+        It could not be written, for example to a full disk; it is tried again with the next change.
 
     Parameters
     ----------
     session : Session
     folder : Path
-        A new or empty folder, or one of a project, which is gone on with.
+        New or empty folder, or the folder of a project to continue.
     extras : Extras, optional
     delay : float
-        Seconds; 0 takes a snapshot at every change.
+        Seconds between snapshots; 0 takes one at every change.
     history : iterable of dict
-        Trainings of earlier sessions of this project.
+        Training runs of earlier sessions of this project.
 
     Raises
     ------
     InputError
-        If there are other things in the folder, or it is a project whose labels are not open.
+        If the folder contains other files, or is a project whose labels are not open.
     """
 
     saved = Signal(int)
@@ -85,10 +85,11 @@ class ProjectSaver:
         self.folder = folder
         self._session, self._extras, self._delay = session, extras or Extras(), delay
         self._project = ProjectFolder(folder)
-        missing = self._project.knows - session.labels.keys()
+        missing = self._project.label_ids - session.labels.keys()
         if missing:
             raise InputError(
-                f"{folder} is a project with other labels ({min(missing)}): open it, or choose another folder."
+                f"{folder} is a project with other labels ({min(missing)}): open it, or choose another folder.",
+                code="other-project",
             )
         self._history = list(history)
         self._hashes: dict[tuple[str, int, int], str] = {}
@@ -104,16 +105,17 @@ class ProjectSaver:
 
     @property
     def history(self) -> tuple[Plain, ...]:
-        """Trainings so far, also those of earlier sessions."""
+        """Training runs so far, including those of earlier sessions."""
         return tuple(self._history)
 
     @property
     def has_saved(self) -> bool:
-        """Whether this session is on disk, as it was at some moment since the saver was made."""
+        """Whether the session was written at least once by this saver."""
         return self._has_saved
 
     @property
     def _signals(self) -> tuple[SignalInstance, ...]:
+        """Events of the session that call for a save."""
         session = self._session
         return (
             session.images_changed,
@@ -123,18 +125,19 @@ class ProjectSaver:
         )
 
     def tick(self) -> None:
-        """Take a snapshot if something has changed and the last one is long enough ago. On the owner's thread.
+        """Take a snapshot if something has changed and the delay has passed. Call it on the owner's thread.
 
-        Not if all labels are gone: the viewer is being closed, or the user will say so with `save`.
+        Nothing is saved when all label images were removed: either the viewer is closing, or the user will call `save`.
         """
         if self._is_dirty and not self._lost_all and time.monotonic() - self._last >= self._delay:
-            self._take(self._follow_labels())
+            self._take_snapshot(self._follow_labels())
 
     def save(self) -> None:
-        """Take a snapshot of everything now, and write it in the background. On the owner's thread."""
-        self._take(self._follow_labels() | self._seen.keys())
+        """Take a snapshot of everything now, and write it in the background. Call it on the owner's thread."""
+        self._take_snapshot(self._follow_labels() | self._seen.keys())
 
-    def _take(self, fresh: Collection[str]) -> None:
+    def _take_snapshot(self, fresh: Collection[str]) -> None:
+        """Take a snapshot, with all planes of fresh label images, and queue it for writing."""
         snapshot = take_snapshot(self._session, self._seen, fresh, self.folder, self._extras, self._history)
         self._is_dirty, self._last = False, time.monotonic()
         with self._waiting.changed:
@@ -144,17 +147,17 @@ class ProjectSaver:
             self._waiting.changed.notify_all()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Save what has changed and wait until it is on disk; False if that takes longer or fails."""
+        """Save all changes and wait until they are written; return False if that takes too long or fails."""
         if self._is_dirty and not self._lost_all:
-            self._take(self._follow_labels())
+            self._take_snapshot(self._follow_labels())
         waiting = self._waiting
         with waiting.changed:
             ended = waiting.changed.wait_for(lambda: waiting.snapshot is None and not waiting.busy, timeout)
             return ended and waiting.failed is None
 
     def close(self, timeout: float | None = None) -> bool:
-        """Save, and let go of the session; see `flush`."""
-        done = self.flush(timeout)
+        """Save all changes and disconnect from the session; return whether they were written, see `flush`."""
+        saved = self.flush(timeout)
         for signal in self._signals:
             signal.disconnect(self._note)
         self._session.labels_changed.disconnect(self._on_labels)
@@ -165,36 +168,38 @@ class ProjectSaver:
         with self._waiting.changed:
             self._waiting.closed = True
             self._waiting.changed.notify_all()
-        return done
+        return saved
 
-    # Noticing, on the owner's thread
+    # Listening, on the owner's thread
 
     def _note(self, *_: object) -> None:
+        """Remember that something has changed, and save it if it is time."""
         self._is_dirty = True
         if threading.current_thread() is self._owner:
             self.tick()
 
     def _on_labels(self) -> None:
-        """Listen to new ones at once; that some are gone is saved later, for a viewer that closes removes them all."""
+        """Follow new label images at once, but save removals later, because a closing viewer removes all of them."""
         if self._session.labels.keys() >= self._seen.keys():
             self._note()
             return
         if self._is_dirty and self._waiting.failed is None:
-            self._take(())  # what was done to those that are gone
+            self._take_snapshot(())  # last changes of the removed label images
         self._is_dirty, self._last = True, time.monotonic()
 
     @property
     def _lost_all(self) -> bool:
+        """Whether all label images were removed."""
         return bool(self._seen) and not self._session.labels
 
     def _on_training(self, event: TrainingEvent) -> None:
-        """In the training thread: only remember; the next `tick` saves it."""
+        """Remember the end of a run, which the next `tick` saves; called in the training thread."""
         if event.is_final:
             self._history.append(training_to_plain(event))
             self._is_dirty = True
 
     def _follow_labels(self) -> set[str]:
-        """Listen to all label images; returns those that are new."""
+        """Listen to all label images; return the ids of new ones."""
         present = dict(self._session.labels)
         fresh = {name for name, labels in present.items() if self._seen.get(name) is not labels}
         for name in fresh:
@@ -205,9 +210,10 @@ class ProjectSaver:
         self._seen = present
         return fresh
 
-    # Writing, in the thread
+    # Writing, in the writing thread
 
     def _run(self) -> None:
+        """Write snapshots until the saver is closed."""
         waiting = self._waiting
         while True:
             with waiting.changed:
@@ -218,11 +224,12 @@ class ProjectSaver:
             self._write(snapshot)
 
     def _write(self, snapshot: Snapshot) -> None:
+        """Write a snapshot; if that fails, merge it into the next one."""
         waiting, serial, problem = self._waiting, 0, ""
         try:
             serial = self._project.write(self._with_hashes(snapshot))
             self._has_saved = True
-        except Exception as error:  # told, and tried again
+        except Exception as error:  # reported, and tried again
             problem = user_message(error)
         with waiting.changed:
             waiting.busy = False
@@ -237,7 +244,7 @@ class ProjectSaver:
             emit_safely(self.saved, serial)
 
     def _with_hashes(self, snapshot: Snapshot) -> Snapshot:
-        """Hashes of image files are computed here, once a file and time of change."""
+        """Add hashes of the image files, computed once for each file and time of change."""
         images = tuple(
             ImageReference(**asdict(one) | {"hash": self._hash(Path(one.path))}) if one.path else one
             for one in snapshot.images
@@ -245,6 +252,7 @@ class ProjectSaver:
         return Snapshot(snapshot.state, images, snapshot.labels, snapshot.adapters)
 
     def _hash(self, path: Path) -> str:
+        """Return the hash of a file; empty if it cannot be read."""
         try:
             stat = path.stat()
             key = (str(path), stat.st_size, stat.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""What is known of objects, as plain values for a project's JSON files, and back."""
+"""Conversion of objects and prompts to plain values for a project's JSON files, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam_lora.io.coco.reading import segmentation_mask
-from napari_sam_lora.io.coco.writing import compress, run_lengths
+from napari_sam_lora.io.coco.run_lengths import compress_runs, encode_runs
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.history import Meta
 from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, StoredPrompts
@@ -23,7 +23,7 @@ Plain = dict[str, Any]
 
 
 def meta_to_plain(meta: Meta) -> Plain:
-    """All that is known of the objects of a label image."""
+    """Convert the metadata of a label image."""
     return {
         "classes": classes_to_plain(meta.classes),
         "complete": [plane_to_plain(plane) for plane in sorted(meta.complete)],
@@ -32,18 +32,18 @@ def meta_to_plain(meta: Meta) -> Plain:
 
 
 def plane_to_plain(plane: PlaneKey) -> Plain:
-    """A plane."""
+    """Convert the key of a plane."""
     return {"image": plane.image, "axes": list(plane.axes), "index": list(plane.index)}
 
 
 def plane_from_plain(values: Mapping[str, Any]) -> PlaneKey:
-    """Inverse of `plane_to_plain`."""
+    """Make the key of a plane; the inverse of `plane_to_plain`."""
     first, second = values["axes"]
     return PlaneKey(str(values["image"]), (int(first), int(second)), tuple(int(place) for place in values["index"]))
 
 
 def record_to_plain(record: ObjectRecord) -> Plain:
-    """An object with its prompts."""
+    """Convert the record of an object with its prompts."""
     return {
         "id": record.id,
         "class": record.class_id,
@@ -60,7 +60,7 @@ def record_to_plain(record: ObjectRecord) -> Plain:
 
 
 def record_from_plain(values: Mapping[str, Any]) -> ObjectRecord:
-    """Inverse of `record_to_plain`."""
+    """Make the record of an object; the inverse of `record_to_plain`."""
     prompts = {
         plane_from_plain(one["plane"]): tuple(_stored_from_plain(stored) for stored in one["commits"])
         for one in values["prompts"]
@@ -78,26 +78,26 @@ def record_from_plain(values: Mapping[str, Any]) -> ObjectRecord:
 
 
 def classes_to_plain(classes: Iterable[ObjectClass]) -> list[Plain]:
-    """Kinds of objects."""
+    """Convert classes."""
     return [asdict(one) | {"colour": list(one.colour)} for one in classes]
 
 
 def classes_from_plain(values: Iterable[Mapping[str, Any]]) -> tuple[ObjectClass, ...]:
-    """Inverse of `classes_to_plain`."""
-    made = []
+    """Make classes; the inverse of `classes_to_plain`."""
+    classes = []
     for one in values:
-        red, green, blue = (float(part) for part in one["colour"])
-        made.append(ObjectClass(int(one["id"]), str(one["name"]), (red, green, blue)))
-    return tuple(made)
+        red, green, blue = (float(channel) for channel in one["colour"])
+        classes.append(ObjectClass(int(one["id"]), str(one["name"]), (red, green, blue)))
+    return tuple(classes)
 
 
 def row_to_plain(row: Row) -> list[Plain]:
-    """The prompts of one object."""
+    """Convert the prompts of one object."""
     return [_item_to_plain(item) for item in row]
 
 
 def row_from_plain(values: Iterable[Mapping[str, Any]]) -> Row:
-    """Inverse of `row_to_plain`."""
+    """Make the prompts of one object; the inverse of `row_to_plain`."""
     return tuple(_item_from_plain(item) for item in values)
 
 
@@ -114,7 +114,7 @@ def _stored_from_plain(values: Mapping[str, Any]) -> StoredPrompts:
 
 
 def _item_to_plain(item: PromptItem) -> Plain:
-    made: Plain = {
+    values: Plain = {
         "id": item.id,
         "kind": item.kind,
         "positive": item.positive,
@@ -122,20 +122,20 @@ def _item_to_plain(item: PromptItem) -> Plain:
     }
     if item.region is not None:
         crop = item.region.crop
-        counts = compress(run_lengths(crop)) if crop.size else ""
-        made["region"] = {"origin": list(item.region.origin), "size": list(crop.shape), "counts": counts}
-    return made
+        counts = compress_runs(encode_runs(crop)) if crop.size else ""
+        values["region"] = {"origin": list(item.region.origin), "size": list(crop.shape), "counts": counts}
+    return values
 
 
 def _item_from_plain(values: Mapping[str, Any]) -> PromptItem:
     region = None
     if "region" in values:
-        held = values["region"]
-        height, width = (int(side) for side in held["size"])
+        encoded = values["region"]
+        height, width = (int(side) for side in encoded["size"])
         crop = np.zeros((height, width), np.bool_)
         if crop.size:
-            crop = segmentation_mask({"size": [height, width], "counts": held["counts"]}, (height, width))
-        top, left = held["origin"]
+            crop = segmentation_mask({"size": [height, width], "counts": encoded["counts"]}, (height, width))
+        top, left = encoded["origin"]
         region = Region((int(top), int(left)), crop)
     coordinates = np.array(values["coordinates"], np.float64).reshape(-1, 2)
     return PromptItem(int(values["id"]), values["kind"], bool(values["positive"]), coordinates, region)

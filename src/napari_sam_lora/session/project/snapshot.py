@@ -1,4 +1,4 @@
-"""A session at one moment, as a project keeps it."""
+"""Snapshots of a session for a project."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _TYPES = {int(np.iinfo(kind).max): kind for kind in ("int8", "uint8", "int16", "
 
 @dataclass(frozen=True)
 class Extras:
-    """What a viewer knows beside the session; called on the owner's thread.
+    """Functions that give values of the viewer, which the session does not have; called on the owner's thread.
 
     Attributes
     ----------
     image_path : callable
-        The file of an image, by id; None if it is in memory only.
+        Returns the file of an image, by id; None if it is only in memory.
     layer : callable
-        Plain values to show a label image as before, by id.
+        Returns display settings of a label image, by id, as plain values.
     settings : callable
-        Plain values: tools, options.
+        Returns tools and options as plain values.
     """
 
     image_path: Callable[[str], Path | None] = lambda _: None
@@ -57,33 +57,36 @@ def take_snapshot(
     extras: Extras,
     history: Sequence[Plain],
 ) -> Snapshot:
-    """What has changed in a session since the last snapshot, and all that is small. On the owner's thread.
+    """Copy the planes that have changed since the last snapshot, and everything else, which is small.
+
+    Call it on the owner's thread.
 
     Parameters
     ----------
     session : Session
     sets : mapping of str to LabelSet
-        The label images.
+        Label images by id.
     fresh : collection of str
-        Those of which all planes are taken, or of very large ones all that have been seen.
+        Label images of which all planes are copied, or of very large ones all planes that were measured.
     folder : Path
-        Of the project; images are also kept relative to it.
+        Folder of the project; image paths are also stored relative to it.
     extras : Extras
     history : sequence of dict
-        Trainings so far.
+        Training runs so far.
     """
-    labels = tuple(_labels(name, one, name in fresh, extras.layer(name)) for name, one in sets.items())
+    labels = tuple(_snapshot_labels(name, one, name in fresh, extras.layer(name)) for name, one in sets.items())
     images = tuple(_reference(name, one, extras.image_path(name), folder) for name, one in session.images.items())
     used = {record.adapter for one in sets.values() for record in one.meta.records.values()}
     used |= {session.active} | {str(run.get("adapter", "")) for run in history}
-    known = {entry.name for entry in session.adapters.entries()} if used - {""} else set()
-    adapters = {name: session.adapters.get(name) for name in sorted(used & known)}
+    present = {entry.name for entry in session.adapters.entries()} if used - {""} else set()
+    adapters = {name: session.adapters.get(name) for name in sorted(used & present)}
     return Snapshot(_state(session, extras, history), images, labels, adapters)
 
 
-def _labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelSnapshot:
+def _snapshot_labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelSnapshot:
+    """Copy the changed planes of a label image, or all of a fresh one."""
     shape, changed = labels.store.shape, labels.take_changes()
-    wanted = {index for plane in changed for index in _flat(plane, shape)}
+    wanted = {index for plane in changed for index in _crossed_planes(plane, shape)}
     planes: dict[Index, NDArray[Any] | None] = {}
     if is_fresh and math.prod(shape) <= LARGE:
         wanted = set(np.ndindex(*shape[:-2]))
@@ -97,13 +100,15 @@ def _labels(name: str, labels: LabelSet, is_fresh: bool, layer: Plain) -> LabelS
 
 
 def _reference(name: str, source: ImageSource, path: Path | None, folder: Path) -> ImageReference:
+    """Make the reference to an image; its hash is added when it is written."""
     path = path or getattr(source, "path", None)
-    shown = "" if path is None else str(path)
+    absolute = "" if path is None else str(path)
     relative = "" if path is None else relative_to(Path(path), folder)
-    return ImageReference(name, source.name, shown, relative, "", source.shape, tuple(source.spacing))
+    return ImageReference(name, source.name, absolute, relative, "", source.shape, tuple(source.spacing))
 
 
 def _state(session: Session, extras: Extras, history: Sequence[Plain]) -> Plain:
+    """Collect model, drafts, settings and training history as plain values for the manifest."""
     model = session.model
     drafts = [
         {"plane": plane_to_plain(plane), "rows": {str(obj): row_to_plain(row) for obj, row in draft.rows().items()}}
@@ -125,8 +130,8 @@ def _state(session: Session, extras: Extras, history: Sequence[Plain]) -> Plain:
     }
 
 
-def _flat(plane: PlaneKey, shape: tuple[int, ...]) -> Iterator[Index]:
-    """Positions of the planes of the last two axes that a plane of any view crosses."""
+def _crossed_planes(plane: PlaneKey, shape: tuple[int, ...]) -> Iterator[Index]:
+    """Yield the positions of the planes of the last two axes that a plane of any view crosses."""
     rest = iter(plane.index)
     ranges = [range(shape[axis]) if axis in plane.axes else (next(rest),) for axis in range(len(shape))]
     for index in np.ndindex(*(len(places) for places in ranges[:-2])):
@@ -134,14 +139,15 @@ def _flat(plane: PlaneKey, shape: tuple[int, ...]) -> Iterator[Index]:
 
 
 def _compact(pixels: NDArray[np.int64]) -> NDArray[Any]:
+    """Convert labels to uint16, uint32 or int64, the smallest that holds them."""
     largest = int(pixels.max(initial=0))
     return pixels.astype(np.uint16 if largest < 2**16 else np.uint32 if largest < 2**32 else np.int64)
 
 
 def training_to_plain(event: TrainingEvent) -> Plain:
-    """The end of a run, for the history of a project."""
+    """Convert the last event of a run for the history of a project."""
     report = event.report
-    made: Plain = {
+    values: Plain = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "state": event.state,
         "message": event.message,
@@ -150,7 +156,7 @@ def training_to_plain(event: TrainingEvent) -> Plain:
     }
     if report is not None:
         figures = {key: value for key, value in report.metrics().items() if key in ("base", "adapted")}
-        made |= {
+        values |= {
             "verdict": report.verdict,
             "reason": report.reason,
             "trained_on": report.train_count,
@@ -162,4 +168,4 @@ def training_to_plain(event: TrainingEvent) -> Plain:
                 for name, one in figures.items()
             },
         }
-    return made
+    return values

@@ -1,0 +1,1 @@
+"""Prompts of a session: drafts, previews, and segmenting again from stored prompts."""

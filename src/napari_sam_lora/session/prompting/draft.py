@@ -1,4 +1,4 @@
-"""Prompts while they are being drawn, and how they become the core's `Prompts`."""
+"""Drafts: prompts that are being drawn, and their conversion to the core's `Prompts`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.regions import Region
 
 PromptKind = Literal["point", "box", "lasso", "scribble", "mask"]
-_Drawn = tuple[NDArray[np.float64], Region | None]
+_Geometry = tuple[NDArray[np.float64], Region | None]
 KINDS: tuple[PromptKind, ...] = ("point", "box", "lasso", "scribble", "mask")
+_NEGATIVE_BOX = "A box cannot be negative: use points, a scribble or a lasso for background."
 
 
 @dataclass(frozen=True, eq=False)
 class PromptItem:
-    """One thing that the user drew in a plane. In pixels of the plane, (y, x); integers are pixel centres.
+    """One prompt that the user drew in a plane, in pixels (y, x) of the plane; integers are pixel centres.
 
     Attributes
     ----------
@@ -31,12 +32,12 @@ class PromptItem:
     kind : str
         "point", "box", "lasso", "scribble" or "mask".
     positive : bool
-        Whether it shows the object or something else. A box is always positive.
+        Whether it marks the object or the background. A box is always positive.
     coordinates : float64 (k, 2)
         The point (k = 1), the box's corners y0 x0 and y1 x1 (k = 2, half-open), the lasso's polygon (k >= 3), the
         scribble's path (k >= 1); empty for a mask.
     region : Region, optional
-        The pixels of a mask or a lasso.
+        Pixels of a mask or a lasso.
     """
 
     id: int
@@ -50,9 +51,9 @@ Row = tuple[PromptItem, ...]
 
 
 class Draft:
-    """The prompts being drawn in one plane: any number of items for any number of objects.
+    """Prompts that are being drawn in one plane: any number of items for any number of objects.
 
-    Objects are numbered from 0; the number is only a name for "these prompts belong together".
+    Objects are numbered from 0; the number only groups the prompts of one object.
 
     Parameters
     ----------
@@ -66,28 +67,28 @@ class Draft:
         self._next = 0
 
     def add(self, kind: PromptKind, data: ArrayLike, *, positive: bool = True, obj: int = 0) -> int:
-        """Add an item to an object; returns the item's id.
+        """Add an item to an object and return the id of the item.
 
         Parameters
         ----------
         kind : str
         data : array_like
             Point (2,), box (4,) as y0, x0, y1, x1 half-open (corners in any order), lasso (k, 2), scribble (k, 2), or
-            mask bool (y, x) of the plane's shape. What reaches over the edge of the plane is cut off.
+            mask bool (y, x) of the plane's shape. Anything outside the plane is cut off.
         positive : bool
             False for background.
         obj : int
-            Which object.
+            Number of the object.
 
         Raises
         ------
         InputError
-            If the data does not fit the kind, lies outside the plane or is empty. Nothing is changed then.
+            If the data does not fit the kind, lies outside the plane or is empty. Then nothing is changed.
         """
-        made = make_item(self._next, kind, data, positive, self.shape)
-        self._objects.setdefault(obj, []).append(made)
+        item = make_item(self._next, kind, data, positive, self.shape)
+        self._objects.setdefault(obj, []).append(item)
         self._next += 1
-        return made.id
+        return item.id
 
     def move(self, item: int, data: ArrayLike) -> None:
         """Replace the data of an item; its kind, polarity, object and id stay."""
@@ -98,12 +99,12 @@ class Draft:
         """Turn a positive item negative, or back; a box is always positive."""
         row, place = self._find(item)
         if row[place].kind == "box":
-            raise InputError("A box cannot be negative; use points, a scribble or a lasso for background.")
+            raise InputError(_NEGATIVE_BOX, code="negative-box")
         row[place] = replace(row[place], positive=not row[place].positive)
 
     def remove(self, item: int) -> None:
-        """Remove an item; one that is not there is no error."""
-        kept = {obj: [held for held in row if held.id != item] for obj, row in self._objects.items()}
+        """Remove an item; an id that does not exist is no error."""
+        kept = {obj: [one for one in row if one.id != item] for obj, row in self._objects.items()}
         self._objects = {obj: row for obj, row in kept.items() if row}
 
     def clear(self, obj: int | None = None) -> None:
@@ -114,7 +115,7 @@ class Draft:
             self._objects.pop(obj, None)
 
     def put_back(self, row: Iterable[PromptItem]) -> int:
-        """Add stored items as a new object with new ids; returns the object's number."""
+        """Add stored items as a new object with new ids; return the number of the object."""
         obj = self.new_object()
         for item in row:
             self._objects.setdefault(obj, []).append(replace(item, id=self._next))
@@ -122,26 +123,27 @@ class Draft:
         return obj
 
     def new_object(self) -> int:
-        """The smallest object number above all in use."""
+        """Return the smallest object number above all in use."""
         return max(self._objects, default=-1) + 1
 
     def rows(self) -> Mapping[int, Row]:
-        """A frozen snapshot: the items of each object, by object number. Safe to hand to another thread."""
+        """Return a frozen snapshot of the items of each object, by object number, which any thread may use."""
         return MappingProxyType({obj: tuple(row) for obj, row in sorted(self._objects.items())})
 
     def __len__(self) -> int:
         return sum(len(row) for row in self._objects.values())
 
     def _find(self, item: int) -> tuple[list[PromptItem], int]:
+        """Return the row of an item and its position there."""
         for row in self._objects.values():
-            for place, held in enumerate(row):
-                if held.id == item:
+            for place, one in enumerate(row):
+                if one.id == item:
                     return row, place
-        raise InputError(f"There is no prompt {item} in this plane any more.")
+        raise InputError(f"There is no prompt {item} in this plane any more.", code="prompt-not-found")
 
 
 def make_item(number: int, kind: PromptKind, data: ArrayLike, positive: bool, shape: tuple[int, int]) -> PromptItem:
-    """Check what was drawn; see `Draft.add`."""
+    """Make a prompt item of drawn data, after checking them; see `Draft.add`."""
     makers = {"mask": _mask_item, "point": _point_item, "box": _box_item, "lasso": _lasso_item, "scribble": _line_item}
     if kind not in makers:
         raise InputError(f"A prompt is one of {', '.join(KINDS)}, not {kind!r}.", code="unknown-prompt-kind")
@@ -149,7 +151,7 @@ def make_item(number: int, kind: PromptKind, data: ArrayLike, positive: bool, sh
     return PromptItem(number, kind, positive, coordinates, region)
 
 
-def _mask_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Drawn:
+def _mask_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
     mask = np.asarray(data)
     if mask.shape != shape or mask.dtype != bool:
         raise InputError(
@@ -159,37 +161,37 @@ def _mask_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Draw
     return np.empty((0, 2)), _region(mask)
 
 
-def _point_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Drawn:
+def _point_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
     coordinates = _coordinates("point", data)
     if not _inside(coordinates, shape).all():
-        raise InputError("This point lies outside the plane.", code="point-outside-plane")
+        raise InputError("This point lies outside the plane: click inside the image.", code="point-outside-plane")
     return coordinates, None
 
 
-def _box_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Drawn:
+def _box_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
     coordinates = _coordinates("box", data)
     if not positive:
-        raise InputError(
-            "A box cannot be negative; use points, a scribble or a lasso for background.", code="negative-box"
-        )
+        raise InputError(_NEGATIVE_BOX, code="negative-box")
     coordinates = np.clip(np.sort(coordinates, axis=0), 0, shape)
     if (coordinates[0] >= coordinates[1]).any():
         raise InputError("This box has no area inside the plane: draw it over the object.", code="empty-box")
     return coordinates, None
 
 
-def _lasso_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Drawn:
+def _lasso_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
     coordinates = _coordinates("lasso", data)
     if len(coordinates) < 3:
-        raise InputError("A lasso needs at least three corners.", code="lasso-too-short")
+        raise InputError("A lasso needs at least three corners: draw it around the object.", code="lasso-too-short")
     return coordinates, _region(polygon2mask(shape, coordinates))
 
 
-def _line_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Drawn:
+def _line_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
     coordinates = _coordinates("scribble", data)
     coordinates = coordinates[_inside(coordinates, shape)]
     if not len(coordinates):
-        raise InputError("This scribble lies outside the plane.", code="scribble-outside-plane")
+        raise InputError(
+            "This scribble lies outside the plane: draw it inside the image.", code="scribble-outside-plane"
+        )
     return coordinates, None
 
 
@@ -200,7 +202,7 @@ class PromptGroup:
     Attributes
     ----------
     rows : tuple of int
-        Which rows of the list that was grouped.
+        Positions of the rows in the list that was grouped.
     prompts : Prompts
     """
 
@@ -209,16 +211,16 @@ class PromptGroup:
 
 
 def group_rows(rows: Iterable[Row], shape: tuple[int, int]) -> list[PromptGroup]:
-    """The core's prompts of some objects of a plane.
+    """Convert the prompts of some objects of a plane to the core's prompts.
 
-    Several boxes of an object become the box around them all, several masks and lassos their union less the negative
-    ones, a scribble points along its path; a mask brings the box around it, unless there is one. Objects without
-    a positive prompt are left out.
+    Several boxes of an object become the box around all of them. Several masks and lassos become their union without
+    the negative ones. A scribble becomes points along its path. An object with a mask but no box gets the box around
+    the mask. Objects without a positive prompt are left out.
 
     Parameters
     ----------
     rows : iterable of tuple of PromptItem
-        One an object, as in the values of `Draft.rows`.
+        One row for each object, as in the values of `Draft.rows`.
     shape : tuple of int
         (y, x) of the plane.
     """
@@ -242,14 +244,14 @@ def group_rows(rows: Iterable[Row], shape: tuple[int, int]) -> list[PromptGroup]
 
 
 def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) -> NDArray[np.float64]:
-    """Points (n, 2) at equal distances along a path (k, 2), both ends included where there are two or more.
+    """Place points (n, 2) at equal distances along a path (k, 2); two or more include both ends.
 
     Parameters
     ----------
     most : int
-        Points at most.
+        Maximum number of points.
     spacing : float
-        Pixels between them, where that does not make too many.
+        Distance between points in pixels, unless that makes too many.
     """
     path = np.asarray(path, np.float64)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
@@ -261,6 +263,8 @@ def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) ->
 
 @dataclass(frozen=True, eq=False)
 class _Combined:
+    """Prompts of one object, combined to one of each kind."""
+
     points: NDArray[np.float64]
     labels: list[int]
     box: tuple[float, ...] | None
@@ -268,13 +272,14 @@ class _Combined:
 
 
 def _combine(row: Row, shape: tuple[int, int]) -> _Combined | None:
+    """Combine the items of one object; return None without a positive one."""
     points: list[NDArray[np.float64]] = []
     labels: list[int] = []
     for item in row:
         if item.kind in ("point", "scribble"):
-            drawn = item.coordinates if item.kind == "point" else scribble_points(item.coordinates)
-            points.append(drawn)
-            labels += [int(item.positive)] * len(drawn)
+            placed = item.coordinates if item.kind == "point" else scribble_points(item.coordinates)
+            points.append(placed)
+            labels += [int(item.positive)] * len(placed)
     corners = [item.coordinates for item in row if item.kind == "box"]
     mask = _combine_masks(row, shape)
     box: tuple[float, ...] | None = None
@@ -288,6 +293,7 @@ def _combine(row: Row, shape: tuple[int, int]) -> _Combined | None:
 
 
 def _combine_masks(row: Row, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Unite the positive masks and lassos and cut out the negative ones; return None if nothing is left."""
     mask = np.zeros(shape, np.bool_)
     for positive in (True, False):
         for item in row:
@@ -297,22 +303,27 @@ def _combine_masks(row: Row, shape: tuple[int, int]) -> NDArray[np.bool_] | None
 
 
 def _coordinates(kind: str, data: ArrayLike) -> NDArray[np.float64]:
+    """Check the coordinates (k, 2) of a prompt."""
     coordinates = np.array(data, np.float64)
     count = {"point": 1, "box": 2}.get(kind)
     if coordinates.size == 0 or coordinates.size % 2 or (count is not None and coordinates.size != 2 * count):
-        raise InputError(f"A {kind} is not an array of shape {coordinates.shape}; give (y, x) coordinates.")
+        raise InputError(
+            f"A {kind} cannot be made of an array of shape {coordinates.shape}: give (y, x) coordinates.",
+            code="coordinates-do-not-fit",
+        )
     if not np.isfinite(coordinates).all():
-        raise InputError("Coordinates must be finite numbers.")
+        raise InputError("Coordinates must be finite numbers.", code="coordinates-not-finite")
     return coordinates.reshape(-1, 2)
 
 
 def _inside(coordinates: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which points lie on a pixel of the plane; a pixel reaches half a unit around its centre."""
+    """Return which points lie on a pixel of the plane; a pixel reaches half a unit around its centre."""
     inside: NDArray[np.bool_] = np.all((coordinates >= -0.5) & (coordinates < np.array(shape) - 0.5), axis=1)
     return inside
 
 
 def _region(mask: NDArray[np.bool_]) -> Region:
+    """Make a region of a mask (y, x) with at least one pixel."""
     if not mask.any():
-        raise InputError("This mask has no pixel inside the plane.")
+        raise InputError("This mask has no pixel inside the plane: draw it over the object.", code="empty-mask")
     return Region.of(mask)

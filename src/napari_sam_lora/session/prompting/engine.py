@@ -1,4 +1,4 @@
-"""The model side of a session: what a job in the worker thread needs to segment."""
+"""Segmentation in the worker thread: the model and adapter of a job, with caches of planes and predictors."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _Key = tuple[PlaneKey, Preprocessing, int, "Tile | None"]
 
 
 class PlaneCache:
-    """Prepared pixels of the planes used last, so that a plane is read once. Safe to share between threads."""
+    """Prepared pixels of the planes used last, so that a plane is read only once. May be used by several threads."""
 
     def __init__(self, most: int = PLANES_KEPT) -> None:
         self._most = most
-        self._held: OrderedDict[_Key, tuple[ImageSource, Prepared]] = OrderedDict()
+        self._prepared: OrderedDict[_Key, tuple[ImageSource, Prepared]] = OrderedDict()
         self._windows: OrderedDict[tuple[PlaneKey, Preprocessing], tuple[ImageSource, Preprocessing]] = OrderedDict()
         self._lock = Lock()
 
@@ -46,13 +46,13 @@ class PlaneCache:
         input_size: int,
         tile: Tile | None = None,
     ) -> Prepared:
-        """The plane, or a tile of it, as SAM sees it; read if it is not held, or is held of another source."""
+        """Return a plane, or a tile of it, prepared for SAM; read it unless it is in the cache for this source."""
         key = (plane, preprocessing, input_size, tile)
         with self._lock:
-            held = self._held.get(key)
-            if held is not None and held[0] is source:
-                self._held.move_to_end(key)
-                return held[1]
+            cached = self._prepared.get(key)
+            if cached is not None and cached[0] is source:
+                self._prepared.move_to_end(key)
+                return cached[1]
         pixels = source.read(plane)
         if tile is None:
             prepared = prepare(pixels, input_size, preprocessing)
@@ -60,56 +60,57 @@ class PlaneCache:
             window = self._window(source, plane, preprocessing, pixels)
             prepared = prepare(pixels[tile.slices], input_size, window)
         with self._lock:
-            self._held[key] = source, prepared
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
+            self._prepared[key] = source, prepared
+            while len(self._prepared) > self._most:
+                self._prepared.popitem(last=False)
         return prepared
 
     def _window(
         self, source: ImageSource, plane: PlaneKey, preprocessing: Preprocessing, pixels: NDArray[Any]
     ) -> Preprocessing:
-        """That of the whole plane, for all its tiles."""
+        """Return the preprocessing with the intensity window of the whole plane, which all its tiles share."""
         with self._lock:
-            held = self._windows.get((plane, preprocessing))
-        if held is None or held[0] is not source:
-            held = source, fixed_window(pixels, preprocessing)
+            cached = self._windows.get((plane, preprocessing))
+        if cached is None or cached[0] is not source:
+            cached = source, fixed_window(pixels, preprocessing)
             with self._lock:
-                self._windows[plane, preprocessing] = held
+                self._windows[plane, preprocessing] = cached
                 while len(self._windows) > self._most:
                     self._windows.popitem(last=False)
-        return held[1]
+        return cached[1]
 
 
 class PredictorCache:
-    """Predictors of the adapters used last, so that switching between them costs nothing. For the worker thread."""
+    """Predictors of the adapters used last, so that switching between them takes no time. For the worker thread."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[Model, Adapter | None, Predictor]] = []
+        self._predictors: list[tuple[Model, Adapter | None, Predictor]] = []
 
     def get(self, model: Model, adapter: Adapter | None) -> Predictor:
-        """The predictor of a model with this adapter, or of the base model."""
+        """Return the predictor of a model with an adapter, or without one."""
         from napari_sam_lora.lora.adapted import predictor_for  # noqa: PLC0415
 
-        for place, (held_model, held_adapter, held) in enumerate(self._held):
-            if held_model is model and held_adapter is adapter:
-                self._held.append(self._held.pop(place))
-                return held
+        for place, (cached_model, cached_adapter, predictor) in enumerate(self._predictors):
+            if cached_model is model and cached_adapter is adapter:
+                self._predictors.append(self._predictors.pop(place))
+                return predictor
         cache, preprocessing = model.predictor.cache, model.preprocessing
-        made = predictor_for(model.loaded, adapter, cache=cache, preprocessing=preprocessing)
-        self._held = [*(held for held in self._held if held[0] is model), (model, adapter, made)][-PREDICTORS_KEPT:]
-        return made
+        predictor = predictor_for(model.loaded, adapter, cache=cache, preprocessing=preprocessing)
+        of_this_model = [one for one in self._predictors if one[0] is model]
+        self._predictors = [*of_this_model, (model, adapter, predictor)][-PREDICTORS_KEPT:]
+        return predictor
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """The model and adapter of one job; frozen when the job is queued.
+    """Model and adapter of one job, fixed when the job is queued.
 
     Attributes
     ----------
     model : Model
     adapter : Adapter or None
     name : str
-        The adapter's; empty for the base model.
+        Name of the adapter; empty for the base model.
     predictors : PredictorCache
     planes : PlaneCache
     """
@@ -121,7 +122,7 @@ class Engine:
     planes: PlaneCache
 
     def predictor(self) -> Predictor:
-        """In the worker thread only."""
+        """Return the predictor. For the worker thread only."""
         return self.predictors.get(self.model, self.adapter)
 
     def prepared(
@@ -131,7 +132,7 @@ class Engine:
         window: tuple[float, float] | None = None,
         tile: Tile | None = None,
     ) -> Prepared:
-        """The pixels of a plane or a tile as this model sees them, with another intensity window if one is given."""
+        """Return a plane or a tile, prepared for this model, with another intensity window if there is one."""
         predictor = self.predictor()
         preprocessing = predictor.preprocessing
         if window is not None:
@@ -139,6 +140,7 @@ class Engine:
         return self.planes.get(source, plane, preprocessing, predictor.input_size, tile)
 
     def _levels(self, source: ImageSource, plane: PlaneKey) -> list[Level]:
+        """Return the tile levels of a plane; one level if the plane needs no tiles."""
         from napari_sam_lora.stacks.tiles import pyramid  # noqa: PLC0415
 
         return pyramid(plane.shape(source.shape), self.predictor().input_size)
@@ -146,7 +148,7 @@ class Engine:
     def segment(
         self, source: ImageSource, plane: PlaneKey, rows: Sequence[Row], options: MaskOptions
     ) -> list[RowMask | None]:
-        """Masks of some objects of a plane; see `segment_rows`. Of a large plane only tiles are encoded."""
+        """Segment some objects of a plane; see `segment_rows`. In a large plane only tiles are encoded."""
         levels = self._levels(source, plane)
         if len(levels) > 1:
 
@@ -165,7 +167,7 @@ class Engine:
         rows: dict[int, Row],
         options: MaskOptions,
     ) -> Preview:
-        """Masks of a draft's snapshot."""
+        """Segment a snapshot of a draft."""
         token.check()
         found = self.segment(source, plane, list(rows.values()), options) if rows else []
         kept = [(obj, rows[obj], mask) for obj, mask in zip(rows, found, strict=True) if mask is not None]
@@ -184,7 +186,7 @@ class Engine:
         )
 
     def embed(self, token: CancelToken, source: ImageSource, plane: PlaneKey) -> None:
-        """Encode a plane, so that a later preview finds its embedding in memory; a large one waits for prompts."""
+        """Encode a plane, so that a later preview finds its embedding in memory. A large plane is not encoded."""
         token.check()
         if len(self._levels(source, plane)) > 1:
             return

@@ -1,4 +1,4 @@
-"""Masks of prompts, computed off the main thread by a pure function."""
+"""Previews: masks made from prompts, computed by pure functions in the worker thread."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """How masks are made of what the model says.
+    """Options for making masks of the model's output.
 
     Attributes
     ----------
     candidate : int or "auto"
-        0, 1 or 2 takes that one of SAM's three candidates; "auto" the best one for a lone point, and SAM's single
+        0, 1 or 2 selects one of SAM's three candidates; "auto" the best candidate for a single point, and SAM's single
         mask otherwise.
     threshold : float
-        On the logits; higher makes masks smaller.
+        Threshold on the logits; a higher one makes masks smaller.
     fill_holes : bool
     smallest : int
-        Connected parts with fewer pixels are dropped.
+        Connected components with fewer pixels are dropped.
     window : tuple of float, optional
-        Intensities shown as black and white, instead of those of the model or adapter; the contrast limits of a
-        layer can be given here.
+        Intensities of black and white, such as the contrast limits of a layer; by default those of the model or
+        adapter.
 
     Raises
     ------
@@ -52,29 +52,35 @@ class MaskOptions:
 
     def __post_init__(self) -> None:
         if self.candidate not in ("auto", 0, 1, 2):
-            raise InputError(f"The candidate is 0, 1, 2 or 'auto', not {self.candidate!r}.")
-        if not np.isfinite(self.threshold) or self.smallest < 0:
-            raise InputError("The threshold must be a number, and the smallest size not negative.")
+            raise InputError(
+                f"The candidate is 0, 1, 2 or 'auto', not {self.candidate!r}.", code="candidate-out-of-range"
+            )
+        if not np.isfinite(self.threshold):
+            raise InputError(f"The threshold must be a number, not {self.threshold}.", code="threshold-out-of-range")
+        if self.smallest < 0:
+            raise InputError(
+                f"The smallest size must be 0 or more pixels, not {self.smallest}.", code="smallest-out-of-range"
+            )
         if self.window is not None:
             Preprocessing(window=self.window)  # checks it
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """Masks of the prompted objects of a plane; not yet labels.
+    """Masks of the prompted objects of a plane, before they become labels.
 
     Attributes
     ----------
     plane : PlaneKey
     rows : tuple of (tuple of PromptItem)
-        The prompts of each object.
+        Prompts of each object.
     objects : tuple of int
-        Its number in the draft.
+        Number of each object in the draft.
     masks : bool (n, y, x)
     scores : float32 (n,)
-        Predicted IoU; 1 where the model predicts more.
+        Predicted IoU, at most 1.
     candidates : bool (n, 3, y, x)
-        At the same threshold, not filled or cleaned.
+        SAM's candidates at the same threshold, not filled or cleaned.
     candidate_scores : float32 (n, 3)
     options : MaskOptions
     adapter : str
@@ -97,7 +103,7 @@ class Preview:
 
 @dataclass(frozen=True, eq=False)
 class RowMask:
-    """What the model says to one object's prompts; the fields are rows of `Preview`."""
+    """Output of the model for one object; the fields are rows of those of `Preview`."""
 
     mask: NDArray[np.bool_]
     score: float
@@ -108,9 +114,9 @@ class RowMask:
 def segment_rows(
     predictor: Predictor, prepared: Prepared, rows: Sequence[Row], options: MaskOptions
 ) -> list[RowMask | None]:
-    """Masks of some objects of a plane; None for those without a positive prompt.
+    """Segment some objects of a plane; the result is None for those without a positive prompt.
 
-    Encodes the plane unless its embedding is in memory. Called in the worker thread.
+    The plane is encoded unless its embedding is in memory. Called in the worker thread.
     """
     masks: list[RowMask | None] = [None] * len(rows)
     groups = group_rows(rows, prepared.shape)
@@ -127,18 +133,19 @@ def segment_rows(
 
 
 def clean(mask: NDArray[np.bool_], options: MaskOptions) -> NDArray[np.bool_]:
-    """Fill holes and drop small parts of a mask (y, x), as the options say."""
+    """Fill holes and drop small components of a mask (y, x), as the options say."""
     if options.fill_holes:
         mask = ndi.binary_fill_holes(mask)
     if options.smallest > 1:
-        parts, count = ndi.label(mask, np.ones((3, 3)))
-        large = np.bincount(parts.ravel(), minlength=count + 1) >= options.smallest
+        components, count = ndi.label(mask, np.ones((3, 3)))
+        large = np.bincount(components.ravel(), minlength=count + 1) >= options.smallest
         large[0] = False
-        mask = large[parts]
+        mask = large[components]
     return mask
 
 
 def _choose(result: Result, place: int, options: MaskOptions) -> RowMask:
+    """Choose the mask of one object among the candidates, and clean it."""
     candidates, scores = result.candidates[place], np.minimum(result.candidate_scores[place], 1)
     if options.candidate == "auto":
         mask, score = result.masks[place], result.scores[place]

@@ -1,4 +1,4 @@
-"""Proposals, computed in the worker thread: stored prompts replayed, labels refined, everything mode."""
+"""Proposals computed in the worker thread: replay of stored prompts, refinement of labels, and everything mode."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ReplayPlane:
-    """A plane to segment again.
+    """Plane to segment again.
 
     Attributes
     ----------
     plane : PlaneKey
     source : ImageSource
     labels : int64 (y, x)
-        A copy.
+        Copy of the present labels.
     targets : dict of int to tuple of StoredPrompts
-        Objects to segment again, and from what.
+        Prompts of each object to segment again.
     """
 
     plane: PlaneKey
@@ -70,7 +70,7 @@ def everything(
     config: EverythingConfig | None,
     smallest: int,
 ) -> Proposal:
-    """All objects of a plane that lie, at least by half, on unlabelled pixels; the best first."""
+    """Propose all objects of a plane of which at least half is unlabelled, the best first."""
     from napari_sam_lora.stacks.everything import find_everything, numbered  # noqa: PLC0415
 
     token.check()
@@ -82,33 +82,33 @@ def everything(
     changes, covered = [], 0
     for number, one in enumerate(kept, start=1):
         y0, x0, y1, x1 = one.region.box
-        whole = instances[y0:y1, x0:x1] == number
-        free = whole & (labels[y0:y1, x0:x1] == 0)
-        if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(whole):
+        mask = instances[y0:y1, x0:x1] == number
+        free = mask & (labels[y0:y1, x0:x1] == 0)
+        if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(mask):
             covered += 1
             continue
-        moved = Region.of(free, (y0, x0))
-        changes.append(ProposedChange(plane, 0, Region.of(np.zeros_like(free)), moved, one.score, 0.0))
+        empty, new = Region.of(np.zeros_like(free)), Region.of(free, (y0, x0))
+        changes.append(ProposedChange(plane, 0, empty, new, one.score, 0.0))
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", engine.name, covered)
 
 
 def own_prompt(mask: Mask, by: str) -> PromptItem:
-    """The box or the mask of an object as its prompt."""
+    """Make a prompt of the box or the mask of an object."""
     shape = (mask.shape[0], mask.shape[1])
     data = mask if by == "mask" else Region.of(mask).box
     return make_item(0, "mask" if by == "mask" else "box", data, True, shape)
 
 
 def replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
-    """Segment the objects of one plane again; all of them, also those that stay the same or find no pixel."""
+    """Segment the targets of one plane again; return also those that stay the same or have no pixel any more."""
     stored = [(label, prompts) for label, several in one.targets.items() for prompts in several]
     masks: dict[int, Mask] = {label: np.zeros(one.labels.shape, np.bool_) for label in one.targets}
     scores: dict[int, list[float]] = {label: [] for label in one.targets}
     for options in dict.fromkeys(prompts.options for _, prompts in stored):
-        part = [(label, prompts) for label, prompts in stored if prompts.options == options]
-        found = engine.segment(one.source, one.plane, [prompts.row for _, prompts in part], options)
-        for (label, _), mask in zip(part, found, strict=True):
+        same_options = [(label, prompts) for label, prompts in stored if prompts.options == options]
+        found = engine.segment(one.source, one.plane, [prompts.row for _, prompts in same_options], options)
+        for (label, _), mask in zip(same_options, found, strict=True):
             if mask is not None:
                 masks[label] |= mask.mask
                 scores[label].append(mask.score)

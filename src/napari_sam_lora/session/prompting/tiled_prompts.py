@@ -1,4 +1,4 @@
-"""Prompts of objects in large planes: each is shown to the model in the tile that shows it best."""
+"""Segmentation of prompted objects in large planes, each in the tile that fits it best."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from napari_sam_lora.session.prompting.preview import RowMask
 if TYPE_CHECKING:
     from napari_sam_lora.stacks.tiles import Box, Level, Tile
 
-# Points alone do not say how large an object is: with a lower predicted IoU, larger tiles are asked too.
+# Points alone do not tell the size of an object: below this predicted IoU, larger tiles are tried too.
 UNSURE = 0.5
 
 
 def segment_row(segment: Callable[[Tile, Row], RowMask | None], levels: list[Level], row: Row) -> RowMask | None:
-    """The mask of one object, from the first tile that shows it whole.
+    """Segment one object in the first tile that does not cut its mask.
 
     Parameters
     ----------
     segment : callable
-        Gives the mask of a row, in pixels of a tile, in that tile.
+        Returns the mask of a row in a tile; row and mask are in pixels of the tile.
     levels : list of Level
         See `pyramid`.
     row : tuple of PromptItem
-        In pixels of the plane.
+        Prompts in pixels of the plane.
     """
     from napari_sam_lora.stacks.tiles import level_for  # noqa: PLC0415
 
@@ -41,7 +41,7 @@ def segment_row(segment: Callable[[Tile, Row], RowMask | None], levels: list[Lev
     best: RowMask | None = None
     for level in levels[level_for(levels, extent) :]:
         tile = level.around(extent)
-        found = segment(tile, _shifted(row, tile))
+        found = segment(tile, _shift(row, tile))
         if found is None:
             return None
         box = Region.of(found.mask).box
@@ -55,7 +55,7 @@ def segment_row(segment: Callable[[Tile, Row], RowMask | None], levels: list[Lev
 
 
 def extent_of(row: Row) -> Box | None:
-    """What the positive prompts of an object reach over; None without any."""
+    """Return the box around the positive prompts of an object; None without any."""
     corners = []
     for item in row:
         if not item.positive:
@@ -71,12 +71,12 @@ def extent_of(row: Row) -> Box | None:
     return (*found[:, :2].min(0).tolist(), *found[:, 2:].max(0).tolist())
 
 
-def _shifted(row: Row, tile: Tile) -> Row:
-    """Prompts in pixels of a tile, without negative points outside it."""
-    return tuple(moved for item in row if (moved := _shifted_item(item, tile)) is not None)
+def _shift(row: Row, tile: Tile) -> Row:
+    """Convert prompts to pixels of a tile, without points outside it."""
+    return tuple(moved for item in row if (moved := _shift_item(item, tile)) is not None)
 
 
-def _shifted_item(item: PromptItem, tile: Tile) -> PromptItem | None:
+def _shift_item(item: PromptItem, tile: Tile) -> PromptItem | None:
     coordinates = item.coordinates - (tile.y0, tile.x0)
     if item.kind in ("point", "scribble"):
         coordinates = coordinates[((coordinates >= -0.5) & (coordinates < np.array(tile.shape) - 0.5)).all(1)]
@@ -91,9 +91,11 @@ def _shifted_item(item: PromptItem, tile: Tile) -> PromptItem | None:
 
 
 def _in_plane(found: RowMask, tile: Tile, shape: tuple[int, int]) -> RowMask:
-    def placed(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        whole = np.zeros((*part.shape[:-2], *shape), np.bool_)
-        whole[(..., *tile.slices)] = part
-        return whole
+    """Paste the masks of a tile into the plane."""
 
-    return replace(found, mask=placed(found.mask), candidates=placed(found.candidates))
+    def paste(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        plane = np.zeros((*masks.shape[:-2], *shape), np.bool_)
+        plane[(..., *tile.slices)] = masks
+        return plane
+
+    return replace(found, mask=paste(found.mask), candidates=paste(found.candidates))

@@ -1,0 +1,1 @@
+"""Propagation of objects through a stack, one plane at a time."""

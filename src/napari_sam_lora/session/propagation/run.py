@@ -1,4 +1,4 @@
-"""One propagation in the worker thread, a plane at a time, so that prompts are answered in between."""
+"""Run of one propagation in the worker thread, one plane at a time, so that prompts are answered in between."""
 
 from __future__ import annotations
 
@@ -31,36 +31,40 @@ _EMPTY = Region((0, 0), np.zeros((0, 0), np.bool_))
 
 
 @dataclass(frozen=True)
-class _Serving:
+class _PredictorHolder:
+    """Model as `propagate` needs it."""
+
     predictor: Predictor
 
 
 @dataclass(frozen=True)
 class _Step:
+    """Changes of one plane, and the progress after it; a total of 0 means unknown."""
+
     changes: Sequence[ProposedChange]
     done: int
     total: int
 
 
 class PropagationRun:
-    """One propagation: step after step in the worker, until it ends or is stopped; then it can go on.
+    """One propagation, step by step in the worker, until it ends or is stopped; a stopped one can be continued.
 
     Attributes
     ----------
     future : Future of Proposal
-        Of what was done when it ended or was stopped.
+        Proposal with everything that was done when the run ended or was stopped.
 
     Parameters
     ----------
     submit : callable
         Queues a step.
     engine : Engine
-        The model and the adapter with which it works to the end.
+        Model and adapter, which stay the same to the end.
     planes : StackPlanes
     ids : sequence of int
         Objects to follow.
     config : PropagationConfig, optional
-    tell : callable
+    report : callable
         Called in the worker thread with the changes of each plane.
     """
 
@@ -71,10 +75,10 @@ class PropagationRun:
         planes: StackPlanes,
         ids: Sequence[int],
         config: PropagationConfig | None,
-        tell: Callable[[Proposal], None],
+        report: Callable[[Proposal], None],
     ) -> None:
         self.future: Future[Proposal] = Future()
-        self._submit, self._engine, self._planes, self._tell = submit, engine, planes, tell
+        self._submit, self._engine, self._planes, self._report = submit, engine, planes, report
         self._ids, self._config = tuple(ids), config
         self._steps: Iterator[_Step] | None = None
         self._changes: list[ProposedChange] = []
@@ -84,47 +88,53 @@ class PropagationRun:
         self._has_ended = False
 
     def start(self) -> Future[Proposal]:
-        """Begin, or go on after it was stopped; the result is all that was done when it ended or was stopped.
+        """Start the run, or continue it after it was stopped.
+
+        Returns
+        -------
+        Future of Proposal
+            Everything that was done when the run ended or was stopped.
 
         Raises
         ------
         InputError
-            If it has come to its end, or failed.
+            If the run has ended or failed.
         """
         if self._has_ended:
-            raise InputError("This propagation has ended: start another one.")
+            raise InputError("This propagation has ended: start another one.", code="propagation-ended")
         self.future = Future()
         self._stopping.clear()
         self._queue()
         return self.future
 
     def stop(self) -> None:
-        """End after the current plane."""
+        """Stop after the present plane."""
         self._stopping.set()
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it was stopped before its end, so that `start` lets it go on."""
+        """Whether it was stopped before its end, so that `start` continues it."""
         return self.future.done() and not self._has_ended
 
     @property
     def closed(self) -> int:
-        """Planes within the bounds that are marked as complete."""
+        """Number of planes within the bounds that are marked as complete."""
         return len(self._planes.closed)
 
     @property
     def proposal(self) -> Proposal:
-        """What was done until now."""
+        """Proposal with everything that was done so far."""
         return self._proposal(tuple(self._changes))
 
     def _queue(self) -> None:
+        """Queue the next step."""
         try:
-            self._submit(self._step).add_done_callback(self._after)
+            self._submit(self._step).add_done_callback(self._on_step_done)
         except RuntimeError:  # the session was closed
             self._finish(complete=False)
 
     def _step(self, token: CancelToken) -> bool:
-        """Do a plane; whether there may be another."""
+        """Process one plane; return whether there may be another."""
         if self._steps is None:
             self._steps = self._all_steps()
         one = next(self._steps, None)
@@ -132,13 +142,14 @@ class PropagationRun:
             return False
         self._changes.extend(one.changes)
         if one.changes:
-            self._tell(self._proposal(one.changes))
+            self._report(self._proposal(one.changes))
         if one.total and not token.is_cancelled:
             token.progress(one.done, one.total)
         token.check()
         return True
 
-    def _after(self, step: Future[bool]) -> None:
+    def _on_step_done(self, step: Future[bool]) -> None:
+        """Queue the next step, or finish the run."""
         error = CancelledError() if step.cancelled() else step.exception()
         if error is None and not step.result():
             self._finish(complete=True)
@@ -152,30 +163,34 @@ class PropagationRun:
                 self.future.set_exception(error)
 
     def _all_steps(self) -> Iterator[_Step]:
+        """Replay the prompts of key planes, then propagate the objects; yield a step for each plane."""
         from napari_sam_lora.stacks.propagation.propagate import propagate  # noqa: PLC0415
 
-        planes, before = self._planes, len(self._planes.replayed)
+        planes, replay_count = self._planes, len(self._planes.replayed)
         for number, index in enumerate(sorted(planes.replayed), start=1):
             changes, planes = self._replay(planes, index)
-            yield _Step(changes, number, before)
+            yield _Step(changes, number, replay_count)
         labels = planes.with_objects(self._ids)
-        serving = _Serving(self._engine.predictor())
+        model = _PredictorHolder(self._engine.predictor())
         for one in propagate(
-            serving, planes, labels, config=self._config, ids=self._ids, finished=labels, closed=planes.closed
+            model, planes, labels, config=self._config, ids=self._ids, finished=labels, closed=planes.closed
         ):
-            changes = [] if one.is_seed else self._found(one)
-            yield _Step(changes, before + one.done, before + one.total if one.total else 0)
+            changes = [] if one.is_seed else self._propagated_changes(one)
+            yield _Step(changes, replay_count + one.done, replay_count + one.total if one.total else 0)
 
     def _replay(self, planes: StackPlanes, index: int) -> tuple[list[ProposedChange], StackPlanes]:
-        """The prompts of one plane; objects go out from the new masks."""
+        """Replay the prompts of one plane; return the changes, and the planes with the new masks in place."""
         labels = planes.labels(index)
-        again = replay_plane(self._engine, ReplayPlane(planes.at(index), planes.source, labels, planes.replayed[index]))
-        self._unchanged += sum(change.iou == 1 for change in again)
-        changes = [replace(change, is_replayed=True) for change in again if change.new.area and change.iou < 1]
+        replayed = replay_plane(
+            self._engine, ReplayPlane(planes.at(index), planes.source, labels, planes.replayed[index])
+        )
+        self._unchanged += sum(change.iou == 1 for change in replayed)
+        changes = [replace(change, is_replayed=True) for change in replayed if change.new.area and change.iou < 1]
         placed, pixels = place_changes(labels, changes, 0)
         return [change for _, change in placed], planes.with_labels(index, pixels)
 
-    def _found(self, one: PropagatedPlane) -> list[ProposedChange]:
+    def _propagated_changes(self, one: PropagatedPlane) -> list[ProposedChange]:
+        """Compare the propagated masks of a plane with those that they replace."""
         from napari_sam_lora.stacks.propagation.overlap import overlap  # noqa: PLC0415
 
         changes = []
@@ -185,13 +200,14 @@ class PropagationRun:
             if iou == 1:
                 self._unchanged += 1
                 continue
-            prompts = _stored(one.prompts[label], one.shape)
+            prompts = _stored_prompts(one.prompts[label], one.shape)
             score = float(one.scores[label])
             changes.append(ProposedChange(self._planes.at(one.index), label, old, region, score, iou, (prompts,)))
         return changes
 
     def _finish(self, complete: bool) -> None:
-        if complete:  # what was there before and was not found again goes
+        """Give the future its result."""
+        if complete:  # masks of an earlier propagation that were not found again are removed
             self._has_ended = True
             for (index, label), old in sorted(self._redone.items()):
                 self._changes.append(ProposedChange(self._planes.at(index), label, old, _EMPTY, 0.0, 0.0))
@@ -202,14 +218,14 @@ class PropagationRun:
         return Proposal(tuple(changes), "propagated", self._engine.name, unchanged=self._unchanged)
 
 
-def _stored(asked: ObjectPrompts, shape: tuple[int, int]) -> StoredPrompts:
-    """The prompts of a mask as they are kept with an object."""
+def _stored_prompts(prompts: ObjectPrompts, shape: tuple[int, int]) -> StoredPrompts:
+    """Convert the prompts of a propagated mask to those that are stored with an object."""
     items: list[PromptItem] = []
-    if asked.box is not None:
-        items.append(make_item(len(items), "box", asked.box, True, shape))
-    if asked.points is not None and asked.point_labels is not None:
-        for point, positive in zip(asked.points, asked.point_labels, strict=True):
+    if prompts.box is not None:
+        items.append(make_item(len(items), "box", prompts.box, True, shape))
+    if prompts.points is not None and prompts.point_labels is not None:
+        for point, positive in zip(prompts.points, prompts.point_labels, strict=True):
             items.append(make_item(len(items), "point", point, bool(positive), shape))
-    if asked.mask is not None:
-        items.append(PromptItem(len(items), "mask", True, np.empty((0, 2)), asked.mask))
+    if prompts.mask is not None:
+        items.append(PromptItem(len(items), "mask", True, np.empty((0, 2)), prompts.mask))
     return StoredPrompts(tuple(items), MaskOptions())

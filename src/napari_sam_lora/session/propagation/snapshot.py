@@ -1,4 +1,4 @@
-"""Planes of a stack along one axis, and what their labels were when some work began."""
+"""Snapshot of the labels of a stack along one axis, taken when a propagation begins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packed:
-    """Labels of a plane in little memory.
+    """Compressed labels of a plane.
 
     Attributes
     ----------
@@ -34,35 +34,35 @@ class Packed:
     data: bytes
 
     def pixels(self, shape: tuple[int, int]) -> NDArray[np.int64]:
-        """Labels (y, x)."""
+        """Unpack the labels (y, x)."""
         return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(shape).astype(np.int64)
 
 
 def pack(pixels: NDArray[np.int64]) -> Packed:
-    """Labels (y, x) of a plane in little memory."""
+    """Compress the labels (y, x) of a plane."""
     small = pixels.astype(np.min_scalar_type(int(pixels.max(initial=0))))
     return Packed(small.dtype.str, zlib.compress(small.tobytes(), 1))
 
 
 @dataclass(frozen=True, eq=False)
 class StackPlanes:
-    """The planes of an image along one axis, and what its labels were when the work began.
+    """Planes of an image along one axis, with the labels that they had when the propagation began.
 
     Attributes
     ----------
     plane : PlaneKey
-        One of the planes.
+        Any of the planes.
     axis : int
-        Position in ``plane.index`` of the axis to go along.
+        Position in ``plane.index`` of the axis to propagate along.
     source : ImageSource
     kept : mapping of int to Packed
         Labels that stay, by plane; planes without labels are left out.
     redone : mapping of (int, int) to Region
-        Masks by plane and object that are made anew.
+        Masks that are replaced, by plane and object.
     closed : frozenset of int
-        Planes marked as complete, within the bounds.
+        Planes within the bounds that are marked as complete.
     replayed : mapping of int to dict
-        Stored prompts to replay before objects are followed, by plane and object.
+        Stored prompts to replay before the propagation, by plane and object.
     """
 
     plane: PlaneKey
@@ -81,11 +81,11 @@ class StackPlanes:
         return self.source.read(self.at(index))
 
     def at(self, index: int) -> PlaneKey:
-        """The plane at a position along the axis."""
+        """Return the plane at a position along the axis."""
         return self.plane.neighbour(index - self.plane.index[self.axis], self.axis)
 
     def labels(self, index: int) -> NDArray[np.int64]:
-        """Labels (y, x) that stay; not to be written to. Those of the last plane that was asked for are at hand."""
+        """Return the read-only labels (y, x) that stay in a plane; the last plane is cached unpacked."""
         pixels = self._unpacked.get(index)
         if pixels is None:
             shape = self.plane.shape(self.source.shape)
@@ -96,18 +96,18 @@ class StackPlanes:
         return pixels
 
     def with_labels(self, index: int, pixels: NDArray[np.int64]) -> StackPlanes:
-        """The same with other labels (y, x) in a plane."""
+        """Return a copy with other labels (y, x) in a plane."""
         return replace(self, kept={**self.kept, index: pack(pixels)})
 
     def with_objects(self, ids: Sequence[int]) -> KeptLabels:
-        """Labels that stay, as a mapping of the planes that have any of these objects."""
-        found = (index for index in sorted(self.kept) if np.isin(self.labels(index), ids).any())
-        return KeptLabels(self, tuple(found))
+        """Return the labels that stay in the planes that have any of these objects."""
+        indices = (index for index in sorted(self.kept) if np.isin(self.labels(index), ids).any())
+        return KeptLabels(self, tuple(indices))
 
 
 @dataclass(frozen=True, eq=False)
 class KeptLabels(Mapping[int, NDArray[np.int64]]):
-    """Labels that stay: of the planes with objects to follow as a mapping, of any plane by its index."""
+    """Labels that stay, as a mapping over the planes with objects to follow; other planes too can be indexed."""
 
     planes: StackPlanes
     indices: tuple[int, ...]
@@ -135,30 +135,30 @@ def snapshot_planes(
     redo: bool,
     replay: bool,
 ) -> StackPlanes:
-    """Copy what a propagation needs of the labels; only planes with labels are kept."""
-    made = StackPlanes(plane, axis, source, {}, {}, frozenset(), {})
-    wanted = _labelled(labels, made)
-    direction, first, last = _limits(config, len(made))
+    """Copy the labels that a propagation needs; see `Session.propagate` for the parameters."""
+    stack = StackPlanes(plane, axis, source, {}, {}, frozenset(), {})
+    indices = _labelled_planes(labels, stack)
+    direction, first, last = _direction_and_bounds(config, len(stack))
     closed = frozenset(index for index in labels.complete_along(plane, axis) if first <= index <= last)
-    seen = _Seen({}, {}, {})
+    masks = _MasksByPlane({}, {}, {})
     if redo or replay:
         records = {label: record for record in labels.records() if (label := record.id) in set(ids)}
-        open_planes = [index for index in wanted if index not in closed]
-        seen = _look(labels, made, wanted, open_planes, records, redo, replay)
-        seen = seen.reached(direction, first, last)
+        open_planes = [index for index in indices if index not in closed]
+        masks = _sort_masks(labels, stack, indices, open_planes, records, redo, replay)
+        masks = masks.within(direction, first, last)
     kept, redone = dict[int, Packed](), dict[tuple[int, int], Region]()
-    for index in wanted:
-        pixels = labels.store.read(made.at(index))
-        for label, region in _regions(pixels, seen.redone.get(index, ())):
+    for index in indices:
+        pixels = labels.store.read(stack.at(index))
+        for label, region in _regions(pixels, masks.redone.get(index, ())):
             redone[index, label] = region
             region.write(pixels, 0)
         if pixels.any():
             kept[index] = pack(pixels)
-    return replace(made, kept=kept, redone=redone, closed=closed, replayed=seen.replayed)
+    return replace(stack, kept=kept, redone=redone, closed=closed, replayed=masks.replayed)
 
 
 def _regions(pixels: NDArray[np.int64], wanted: Collection[int]) -> Iterator[tuple[int, Region]]:
-    """Some objects of a plane (y, x)."""
+    """Yield the id and mask of some objects of a plane (y, x)."""
     for one in find_objects(pixels) if wanted else ():
         if one.label in wanted:
             y0, x0, y1, x1 = one.box
@@ -166,44 +166,45 @@ def _regions(pixels: NDArray[np.int64], wanted: Collection[int]) -> Iterator[tup
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """By plane: objects that are known there, those to make anew, and prompts to replay."""
+class _MasksByPlane:
+    """Objects of each plane: those with key masks, those whose mask is replaced, and those with prompts to replay."""
 
     keys: Mapping[int, Collection[int]]
     redone: Mapping[int, Collection[int]]
     replayed: Mapping[int, dict[int, tuple[StoredPrompts, ...]]]
 
-    def reached(self, direction: Direction, first: int, last: int) -> _Seen:
-        """Only what the propagation comes to: nothing else may be taken away."""
+    def within(self, direction: Direction, first: int, last: int) -> _MasksByPlane:
+        """Keep only masks that the propagation reaches, because no other mask may be replaced."""
         spans: dict[int, tuple[int, int]] = {}
         for index in sorted(self.keys):
             if first <= index <= last:
                 for label in self.keys[index]:
                     spans[label] = (spans.get(label, (index, index))[0], index)
 
-        def comes_to(index: int, label: int) -> bool:
+        def reaches(index: int, label: int) -> bool:
             if label not in spans or not first <= index <= last:
                 return False
             return (direction != "down" and index > spans[label][0]) or (direction != "up" and index < spans[label][1])
 
-        redone = {index: {one for one in here if comes_to(index, one)} for index, here in self.redone.items()}
+        redone = {index: {one for one in here if reaches(index, one)} for index, here in self.redone.items()}
         replayed = {index: here for index, here in self.replayed.items() if first <= index <= last}
-        return _Seen(self.keys, redone, replayed)
+        return _MasksByPlane(self.keys, redone, replayed)
 
 
-def _look(
+def _sort_masks(
     labels: LabelSet,
-    made: StackPlanes,
-    wanted: Iterable[int],
+    stack: StackPlanes,
+    indices: Iterable[int],
     open_planes: Collection[int],
     records: Mapping[int, ObjectRecord],
     redo: bool,
     replay: bool,
-) -> _Seen:
+) -> _MasksByPlane:
+    """Decide for each mask whether it is a key mask, is replaced, or is replayed from its prompts."""
     keys, redone = dict[int, list[int]](), dict[int, list[int]]()
     replayed: dict[int, dict[int, tuple[StoredPrompts, ...]]] = {}
-    for index in wanted:
-        key = made.at(index)
+    for index in indices:
+        key = stack.at(index)
         for label in areas_in(labels.store.read(key)):
             record = records.get(label)
             if record is None:
@@ -216,19 +217,19 @@ def _look(
             stored = record.prompts.get(key, ())
             if replay and stored and index in open_planes and not record.is_checked_in(key):
                 replayed.setdefault(index, {})[label] = stored
-    return _Seen(keys, redone, replayed)
+    return _MasksByPlane(keys, redone, replayed)
 
 
-def _labelled(labels: LabelSet, made: StackPlanes) -> Sequence[int]:
-    """Planes that may have labels."""
-    plane = made.plane
+def _labelled_planes(labels: LabelSet, stack: StackPlanes) -> Sequence[int]:
+    """List the positions of the planes that may have labels."""
+    plane = stack.plane
     if plane.axes != (plane.ndim - 2, plane.ndim - 1):
-        return range(len(made))
-    known = {one.index for one in labels.labelled_planes()}
-    return [index for index in range(len(made)) if made.at(index).index in known]
+        return range(len(stack))
+    labelled = {one.index for one in labels.labelled_planes()}
+    return [index for index in range(len(stack)) if stack.at(index).index in labelled]
 
 
-def _limits(config: PropagationConfig | None, count: int) -> tuple[Direction, int, int]:
+def _direction_and_bounds(config: PropagationConfig | None, count: int) -> tuple[Direction, int, int]:
     if config is None:
         return "both", 0, count - 1
     return config.direction, *config.bounds(count)

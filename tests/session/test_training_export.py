@@ -1,4 +1,4 @@
-"""A training set beside its settings: whole, or not there."""
+"""A training set is saved beside its settings as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
@@ -18,14 +19,12 @@ from napari_sam_lora.session import ArraySource, CancelToken, PlaneKey, Training
 from napari_sam_lora.session.jobs.worker import JobCancelledError
 from napari_sam_lora.session.training_export import START, TABLE, write_planes, write_settings
 
-from ..tuning import made_adapter
-
 IMAGES = np.random.default_rng(0).integers(0, 900, (3, 12, 16), np.uint16)
 LABELS = np.eye(12, 16, dtype=np.int64)
 
 
 class _Disk(ArraySource):
-    """Becomes full at a plane."""
+    """Source that fails at the second plane, as a full disk does."""
 
     def read(self, plane: PlaneKey) -> NDArray[Any]:
         if plane.index == (1,):
@@ -43,25 +42,25 @@ def _cancelled_after(planes: int) -> CancelToken:
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    """All that is there, hidden things too; of a folder its names."""
+    """Return the content of each file below a folder, hidden ones too; subfolders have no content."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")
     }
 
 
 @pytest.mark.parametrize("has_folder", [False, True])
-def test_planes_are_written_into_a_new_or_empty_folder(has_folder: bool, tmp_path: Path) -> None:
+def test_planes_are_written_into_a_new_or_empty_folder(has_folder: bool, tmp_path: Path, adapter: Adapter) -> None:
     folder = tmp_path / "deep" / "planes"
     if has_folder:
         folder.mkdir(parents=True)
-    table = write_planes(CancelToken(), folder, _planes(ArraySource(IMAGES)), start=made_adapter())
+    table = write_planes(CancelToken(), folder, _planes(ArraySource(IMAGES)), start=adapter)
     assert table == folder / TABLE
     samples = read_dataset(table).samples
     for z, sample in enumerate(samples):
         np.testing.assert_array_equal(sample.image, IMAGES[z])
         np.testing.assert_array_equal(sample.labels, LABELS * z)
     assert len(samples) == 3
-    assert Adapter.load(folder / START).key == made_adapter().key
+    assert Adapter.load(folder / START).key == adapter.key
     assert os.listdir(folder.parent) == ["planes"]
     (tmp_path / "usual").mkdir()
     assert folder.stat().st_mode == (tmp_path / "usual").stat().st_mode
@@ -69,7 +68,7 @@ def test_planes_are_written_into_a_new_or_empty_folder(has_folder: bool, tmp_pat
 
 @pytest.mark.parametrize("cancelled_after", [0, 2, 3])
 def test_a_save_that_is_cancelled_changes_nothing(cancelled_after: int, tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("of before")
+    (tmp_path / "run.yaml").write_text("earlier")
     (tmp_path / "run_data").mkdir()
     before = _content(tmp_path)
     token = _cancelled_after(cancelled_after)
@@ -80,18 +79,18 @@ def test_a_save_that_is_cancelled_changes_nothing(cancelled_after: int, tmp_path
 
 
 def test_a_save_that_fails_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("of before")
+    (tmp_path / "run.yaml").write_text("earlier")
     before = _content(tmp_path)
     with pytest.raises(OSError, match="no space left"):
         write_settings(CancelToken(), path=tmp_path / "run.yaml", values={}, model=None, planes=_planes(_Disk(IMAGES)))
     assert _content(tmp_path) == before
 
 
-def test_files_that_are_in_the_way_stay(tmp_path: Path) -> None:
+def test_files_in_the_target_folder_are_kept(tmp_path: Path) -> None:
     (tmp_path / "run_data").mkdir()
     (tmp_path / "run_data" / "mine.txt").write_text("mine")
     before = _content(tmp_path)
-    with pytest.raises(InputError, match="holds files already"):
+    with raises(InputError, "folder-not-empty", match="run_data"):
         write_settings(
             CancelToken(), path=tmp_path / "run.yaml", values={}, model=None, planes=_planes(ArraySource(IMAGES))
         )
