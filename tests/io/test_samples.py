@@ -32,7 +32,7 @@ def test_each_image_of_nuclei_has_labels_that_match_it(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0, NUCLEI_COUNT + 1])
-def test_there_are_no_more_nuclei_than_told(number: int) -> None:
+def test_other_numbers_of_nuclei_are_not_found(number: int) -> None:
     with pytest.raises(FileNotFoundError):
         nuclei_pair(number)
 

@@ -1,0 +1,1 @@
+"""Read and write images, labels, prompts, data sets and adapters as files."""

@@ -1,4 +1,4 @@
-"""The card of an adapter: what a person should know before using it, as Markdown beside the file."""
+"""Write the card of an adapter: origin, data, results and settings, as Markdown beside the file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.output import check_free
+from napari_sam_lora.io.existing_files import check_replaceable
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.registry import MODELS
 from napari_sam_lora.text import pluralize
 
-_FIGURES = {
+_METRIC_NAMES = {
     "box_iou": "IoU with a box",
     "click_iou": "IoU with one click",
     "corrected_iou": "IoU after six clicks",
@@ -21,7 +21,7 @@ _FIGURES = {
     "clicks_to_good": "clicks to IoU 0.8",
     "count": "objects",
 }
-# Told elsewhere in the card, or too long for it.
+# Training values that another section shows, or that are too long.
 _LEFT_OUT = {"held_out", "images", "objects_trained_on", "classes", "note", "imported_from", "layout"}
 
 
@@ -34,25 +34,30 @@ def write_card(path: str | Path, adapter: Adapter, name: str, *, preview: str = 
         Ends in .md; usually the path of the adapter with this ending.
     adapter : Adapter
     name : str
-        Its title.
+        Title of the card.
     preview : str
         File name of a picture beside the card.
     overwrite : bool
         Whether a card that exists may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the ending is another, or the file exists.
     """
     target = Path(path)
     if target.suffix.lower() != ".md":
-        raise InputError(f"A card ends in .md, unlike {target.name}.")
-    check_free([target], overwrite)
+        raise InputError(f"The name of a card must end in .md, not {target.name}.", code="wrong-file-ending")
+    check_replaceable([target], overwrite)
     with atomic_path(target) as temporary:
         temporary.write_text(card(adapter, name, preview), encoding="utf-8")
     return target
 
 
 def card(adapter: Adapter, name: str, preview: str = "") -> str:
-    """The text of a card."""
+    """Return the text of a card; see `write_card`."""
     info = adapter.info
-    parts = [
+    sections = [
         [f"# {name}", "", _summary(adapter)],
         [f"![Before and after]({preview})"] if preview else [],
         ["## Base model", "", *_base(info)],
@@ -61,7 +66,7 @@ def card(adapter: Adapter, name: str, preview: str = "") -> str:
         ["## Settings", "", *_settings(info)],
         ["## Use", "", *_use(name)],
     ]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def _summary(adapter: Adapter) -> str:
@@ -74,33 +79,33 @@ def _summary(adapter: Adapter) -> str:
 
 
 def _base(info: AdapterInfo) -> Iterator[str]:
-    known = MODELS.get(info.base_name)
-    yield f"- {info.base_name}" + (f": {known.description} {known.source}, {known.licence}." if known else "")
-    if known is not None and known.url:
-        yield f"- {known.url}"
+    model = MODELS.get(info.base_name)
+    yield f"- {info.base_name}" + (f": {model.description} {model.source}, {model.licence}." if model else "")
+    if model is not None and model.url:
+        yield f"- {model.url}"
     yield f"- weights (BLAKE2b): `{info.base_hash}`; on others it is refused"
-    yield f"- input size {info.input_size} pixels; intensities: {_window(info)}"
+    yield f"- input size {info.input_size} pixels; intensities: {_intensities(info)}"
 
 
-def _window(info: AdapterInfo) -> str:
-    chosen = info.preprocessing
-    window = f"window {chosen.window}" if chosen.window else f"percentiles {chosen.percentiles} of each plane"
-    return window + ("" if chosen.channel is None else f", channel {chosen.channel}")
+def _intensities(info: AdapterInfo) -> str:
+    settings = info.preprocessing
+    scaling = f"window {settings.window}" if settings.window else f"percentiles {settings.percentiles} of each plane"
+    return scaling + ("" if settings.channel is None else f", channel {settings.channel}")
 
 
 def _data(info: AdapterInfo) -> Iterator[str]:
-    told = info.training
-    if "imported_from" in told:
-        yield f"- imported from {told['imported_from']}, layout of {told.get('layout', 'another project')}"
-    if "objects_trained_on" in told:
-        images = told.get("images")
+    training = info.training
+    if "imported_from" in training:
+        yield f"- imported from {training['imported_from']}, layout of {training.get('layout', 'another project')}"
+    if "objects_trained_on" in training:
+        images = training.get("images")
         where = "" if images is None else f" in {pluralize(images, 'image')}"
-        yield f"- {pluralize(told['objects_trained_on'], 'object')}{where}"
-    if told.get("classes"):
-        yield f"- classes {', '.join(map(str, told['classes']))}"
-    if told.get("held_out"):
-        yield f"- held out: {len(told['held_out'])} images or parts of them"
-    yield f"- note: {told['note']}" if told.get("note") else "- what the images show: (to be filled in)"
+        yield f"- {pluralize(training['objects_trained_on'], 'object')}{where}"
+    if training.get("classes"):
+        yield f"- classes {', '.join(map(str, training['classes']))}"
+    if training.get("held_out"):
+        yield f"- held out: {len(training['held_out'])} images or parts of them"
+    yield f"- note: {training['note']}" if training.get("note") else "- what the images show: (to be filled in)"
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -112,7 +117,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|---|---|"
     for key, value in base.items():
         if isinstance(value, (int, float)) and key in adapted:
-            yield f"| {_FIGURES.get(key, key.replace('_', ' '))} | {_number(value)} | {_number(adapted[key])} |"
+            yield f"| {_METRIC_NAMES.get(key, key.replace('_', ' '))} | {_number(value)} | {_number(adapted[key])} |"
     yield ""
     yield f"Verdict: {metrics.get('verdict', '?')}. {metrics.get('reason', '')}".strip()
 
@@ -135,5 +140,5 @@ def _number(value: Any) -> str:
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:
-    whole = len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
-    return f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
+    consecutive = len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if consecutive else ", ".join(map(str, numbers))

@@ -1,4 +1,4 @@
-"""A model, with an adapter folded in, as ONNX: image encoder, and mask decoder as segment-anything exports it."""
+"""Export a model with a merged adapter to ONNX: image encoder, and mask decoder as in segment-anything's export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.output import check_free
+from napari_sam_lora.io.existing_files import check_replaceable
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.lora.merge import merge
 from napari_sam_lora.model.checkpoints import LoadedModel
@@ -26,10 +26,10 @@ from napari_sam_lora.model.families.nano import DensePromptEncoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Part = Literal["encoder", "decoder"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Component = Literal["encoder", "decoder"]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
 _OPSET = 17
-# Protocol buffers, which ONNX files are, end here; ViT-H alone is larger.
+# ONNX files are protocol buffers, which are limited to 2 GiB; the encoder of ViT-H is larger.
 _LARGEST_BYTES = 2**31 - 2**20
 # Largest difference between onnxruntime and torch, relative to the largest value.
 _TOLERANCE = 1e-3
@@ -37,11 +37,11 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What was written.
+    """A file that was written.
 
     Attributes
     ----------
-    part : str
+    component : str
         "encoder" or "decoder".
     path : Path
     difference : float or None
@@ -49,7 +49,7 @@ class OnnxFile:
         because onnxruntime is not installed.
     """
 
-    part: Part
+    component: Component
     path: Path
     difference: float | None
 
@@ -60,12 +60,12 @@ def export_onnx(
     adapter: Adapter | None = None,
     *,
     name: str = "",
-    parts: Sequence[Part] = PARTS,
+    components: Sequence[Component] = COMPONENTS,
     overwrite: bool = False,
 ) -> list[OnnxFile]:
     """Write ``NAME_encoder.onnx`` and ``NAME_decoder.onnx``, each atomically, and compare them with torch.
 
-    The encoder maps ``image``, float32 (1, 3, s, s), normalised and padded as SAM's, to ``image_embeddings``
+    The encoder maps ``image``, float32 (1, 3, s, s), normalised and padded as for SAM, to ``image_embeddings``
     (1, c, h, w). The decoder is `segment_anything.utils.onnx.SamOnnxModel` with its usual names: ``image_embeddings``,
     ``point_coords``, ``point_labels`` (2 and 3 for the corners of a box), ``mask_input``, ``has_mask_input``,
     ``orig_im_size`` to ``masks``, ``iou_predictions``, ``low_res_masks``.
@@ -76,10 +76,10 @@ def export_onnx(
     loaded : LoadedModel
         Not changed.
     adapter : Adapter, optional
-        Folded into the weights; the input size is that of the adapter.
+        Merged into the weights; its input size is used.
     name : str
-        By default that of the model.
-    parts : sequence of str
+        Beginning of the file names; by default the name of the model.
+    components : sequence of str
         "encoder", "decoder".
     overwrite : bool
         Whether files that exist may be replaced.
@@ -87,33 +87,40 @@ def export_onnx(
     Raises
     ------
     InputError
-        If onnx is not installed, a part cannot be exported, a file exists, or ONNX computes something else than torch.
+        If onnx is not installed, a component cannot be exported, a file exists, or the results differ from torch's.
     AdapterError
         If the adapter belongs to another model.
     """
-    _need_onnx()
-    if not parts or not set(parts) <= set(PARTS):
-        raise InputError(f"Parts are {', '.join(PARTS)}, not {', '.join(parts)}.")
+    _require_onnx()
+    if not components or not set(components) <= set(COMPONENTS):
+        raise InputError(
+            f"Choose from {', '.join(COMPONENTS)}, not {', '.join(components) or 'nothing'}.", code="unknown-component"
+        )
     sam = loaded.sam if adapter is None else adapter.apply(loaded.sam, loaded.name, loaded.weights_hash)
     if adapter is not None:
-        merge(sam)  # a tree of its own: the base is not changed
+        merge(sam)  # the adapter's own copy of the modules: the base is not changed
     stem = name or Path(loaded.name).stem
-    targets = {part: Path(folder) / f"{stem}_{part}.onnx" for part in parts}
-    if "decoder" in parts and isinstance(sam.prompt_encoder, DensePromptEncoder):
+    targets = {component: Path(folder) / f"{stem}_{component}.onnx" for component in components}
+    if "decoder" in components and isinstance(sam.prompt_encoder, DensePromptEncoder):
         raise InputError(
-            f"The decoder of {loaded.name} is not SAM's, so no program could use it: export the encoder only."
+            f"The decoder of {loaded.name} is not SAM's, so other programs cannot use it: export the encoder only.",
+            code="decoder-not-exportable",
         )
-    if "encoder" in parts and sum(value.nbytes for value in sam.image_encoder.state_dict().values()) > _LARGEST_BYTES:
+    encoder_bytes = sum(value.nbytes for value in sam.image_encoder.state_dict().values())
+    if "encoder" in components and encoder_bytes > _LARGEST_BYTES:
         raise InputError(
-            f"The encoder of {loaded.name} is larger than an ONNX file can be (2 GiB): export the decoder only."
+            f"The encoder of {loaded.name} is larger than an ONNX file can be (2 GiB): export the decoder only.",
+            code="encoder-too-large",
         )
-    check_free(targets.values(), overwrite)
-    makers = {"encoder": _encoder, "decoder": _decoder}
-    return [_write(part, target, makers[part](sam)) for part, target in targets.items()]
+    check_replaceable(targets.values(), overwrite)
+    graphs = {"encoder": _encoder, "decoder": _decoder}
+    return [_write(component, target, graphs[component](sam)) for component, target in targets.items()]
 
 
 @dataclass(frozen=True, eq=False)
 class _Graph:
+    """A module to trace, with example inputs; ``dynamic`` names the axes of inputs that vary in length."""
+
     module: nn.Module
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
@@ -140,12 +147,12 @@ def _decoder(sam: Sam) -> _Graph:
     }
     dynamic = {name: {1: "num_points"} for name in ("point_coords", "point_labels")}
     module = SamOnnxModel(sam, return_single_mask=False)
-    placed = {name: value.to(sam.device) for name, value in inputs.items()}
-    return _Graph(module.eval(), placed, ("masks", "iou_predictions", "low_res_masks"), dynamic)
+    inputs = {name: value.to(sam.device) for name, value in inputs.items()}
+    return _Graph(module.eval(), inputs, ("masks", "iou_predictions", "low_res_masks"), dynamic)
 
 
-def _write(part: Part, target: Path, graph: _Graph) -> OnnxFile:
-    with atomic_path(target) as temporary, _quiet():
+def _write(component: Component, target: Path, graph: _Graph) -> OnnxFile:
+    with atomic_path(target) as temporary, _without_warnings():
         torch.onnx.export(
             graph.module,
             tuple(graph.inputs.values()),
@@ -159,39 +166,45 @@ def _write(part: Part, target: Path, graph: _Graph) -> OnnxFile:
         difference = _compare(temporary, graph)
         if difference is not None and not difference <= _TOLERANCE:
             raise InputError(
-                f"The exported {part} computes something else than the model (by {difference:.1e}) and was not kept: "
-                "update torch and onnx."
+                f"The results of the exported {component} differ from the model's (by {difference:.1e}), so the file "
+                "is not kept: update torch and onnx.",
+                code="onnx-differs",
             )
-    return OnnxFile(part, target, difference)
+    return OnnxFile(component, target, difference)
 
 
 def _compare(path: Path, graph: _Graph) -> float | None:
-    """Largest difference of any output between onnxruntime and torch, relative to its largest value."""
+    """Return the largest difference between onnxruntime and torch, relative to the largest value of each output.
+
+    None if onnxruntime is not installed.
+    """
     try:
         import onnxruntime  # noqa: PLC0415  an optional dependency
     except ImportError:
         return None
     with torch.no_grad():
-        wanted = graph.module(*graph.inputs.values())
+        expected = graph.module(*graph.inputs.values())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {name: value.cpu().numpy() for name, value in graph.inputs.items()})
-    wanted = [wanted] if isinstance(wanted, Tensor) else list(wanted)
-    pairs = [(one, two.cpu().numpy()) for one, two in zip(found, wanted, strict=True)]
-    if any(one.shape != two.shape for one, two in pairs):
+    expected = [expected] if isinstance(expected, Tensor) else list(expected)
+    pairs = [(result, tensor.cpu().numpy()) for result, tensor in zip(found, expected, strict=True)]
+    if any(result.shape != reference.shape for result, reference in pairs):
         return float("inf")
     return max(float(np.abs(one - two).max() / max(1e-6, np.abs(two).max())) for one, two in pairs)
 
 
-def _need_onnx() -> None:
+def _require_onnx() -> None:
     try:
         import onnx  # noqa: F401, PLC0415  an optional dependency
     except ImportError as error:
-        raise InputError("ONNX files need onnx: pip install 'napari-sam-lora[onnx]'.") from error
+        raise InputError(
+            "ONNX files need onnx: pip install 'napari-sam-lora[onnx]'.", code="package-missing"
+        ) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[Any]:
-    """Tracing warns of every shape that becomes a constant, which is meant."""
+def _without_warnings() -> Iterator[Any]:
+    """Ignore warnings: tracing warns of every shape that becomes a constant, which is intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""The sample images that come with the package; licences are beside them."""
+"""Load the sample images that come with the package; licences are beside them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ NUCLEI_COUNT = 10
 
 
 def samples_folder() -> Path:
-    """Folder of the sample images."""
+    """Return the folder of the sample images."""
     with as_file(files("napari_sam_lora") / "assets" / "samples") as path:
         return path
 
 
 def nuclei_pair(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Fluorescence nuclei and their labels, uint8 (256, 256) each; numbers count from 1 to `NUCLEI_COUNT`."""
+    """Load fluorescence nuclei and their labels, uint8 (256, 256) each; ``number`` is from 1 to `NUCLEI_COUNT`."""
     folder, name = samples_folder() / "nuclei", f"nuclei_{number:02d}.png"
     with Image.open(folder / "images" / name) as image, Image.open(folder / "labels" / name) as labels:
         return np.asarray(image), np.asarray(labels)
 
 
 def nuclei() -> list[LayerData]:
-    """Fluorescence nuclei, for napari's menu: ten planes as a stack uint8 (plane, y, x)."""
+    """Load fluorescence nuclei for napari's menu: ten planes as a stack uint8 (plane, y, x)."""
     stack = np.stack([nuclei_pair(number)[0] for number in range(1, NUCLEI_COUNT + 1)])
     return [(stack, {"name": "nuclei", "axis_labels": ("image", "y", "x")}, "image")]
 
 
 def phase_contrast() -> list[LayerData]:
-    """Adherent cells in phase contrast, uint16 (512, 512)."""
+    """Load adherent cells in phase contrast, uint16 (512, 512)."""
     return [(tifffile.imread(samples_folder() / "phase_contrast.tif"), {"name": "phase contrast"}, "image")]
 
 
 def nuclei_stack() -> list[LayerData]:
-    """Nuclei in three dimensions, uint16 (z, y, x) = (31, 61, 57).
+    """Load nuclei in three dimensions, uint16 (z, y, x) = (31, 61, 57).
 
-    The source gives no pixel size. Its planes are taken to be two pixels apart, since the labelled nuclei span twice as
+    The source states no pixel size. A plane spacing of two pixels is assumed, since the labelled nuclei span twice as
     many pixels along y and x as along z.
     """
-    placed = {"name": "nuclei stack", "scale": (2.0, 1.0, 1.0), "axis_labels": ("z", "y", "x")}
-    return [(tifffile.imread(samples_folder() / "nuclei_stack.tif"), placed, "image")]
+    attributes = {"name": "nuclei stack", "scale": (2.0, 1.0, 1.0), "axis_labels": ("z", "y", "x")}
+    return [(tifffile.imread(samples_folder() / "nuclei_stack.tif"), attributes, "image")]

@@ -1,11 +1,11 @@
-"""Units of length and time by the many names that files and napari have for them.
+"""Units of length and time, under the names that files and napari use.
 
-Tables and not a parser of units, because what a file says may be any text.
+These are tables and not a parser of units, because a file may hold any text.
 """
 
 from __future__ import annotations
 
-# How many micrometres each is; the names are those of OME, which napari understands too.
+# Length of each unit in µm; the names are those of OME, which napari understands too.
 MICROMETRES = {
     "pm": 1e-6,
     "Å": 1e-4,
@@ -52,12 +52,12 @@ _TIME_NAMES = {
 
 
 def length_unit(name: object) -> str:
-    """The symbol of a unit of length, such as "µm" for "micron" and "Micrometers"; empty if it is none."""
+    """Return the symbol of a unit of length, such as "µm" for "micron" and "Micrometers"; empty if it is none."""
     return _symbol(name, MICROMETRES, _LENGTH_NAMES)
 
 
 def time_unit(name: object) -> str:
-    """The symbol of a unit of time, such as "s" for "sec"; empty if it is none."""
+    """Return the symbol of a unit of time, such as "s" for "sec"; empty if it is none."""
     return _symbol(name, SECONDS, _TIME_NAMES)
 
 

@@ -1,4 +1,4 @@
-"""Volumes and images as napari layers: with pixel size, place, units and names of axes."""
+"""Read volumes and images as napari layers, with pixel size, position, units and axis labels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.decoding_errors import unreadable
 from napari_sam_lora.io.dicom.series import ENDINGS as DICOM_ENDINGS
 from napari_sam_lora.io.dicom.series import holds_dicom, read_dicom
 from napari_sam_lora.io.images import ending, stem
 from napari_sam_lora.io.nifti import ENDINGS as NIFTI_ENDINGS
 from napari_sam_lora.io.nifti import read_nifti
 from napari_sam_lora.io.placement import METADATA, Placement
-from napari_sam_lora.io.tiff.damage import damage_raises
+from napari_sam_lora.io.tiff.damage import raise_on_damage
 from napari_sam_lora.io.tiff.pixel_size import pixel_sizes
 
 LayerData = tuple[Any, dict[str, Any], str]
-_LABEL_WORDS = re.compile(r"(^|[^a-z])(labels?|labelstr|labelsts|seg|segmentations?|masks?|instances)([^a-z]|$)")
-# Images of the usual kinds have more distinct values than this.
+_LABEL_NAME = re.compile(r"(^|[^a-z])(labels?|labelstr|labelsts|seg|segmentations?|masks?|instances)([^a-z]|$)")
+# Images have more distinct values than this, label images often fewer.
 _MOST_LABEL_VALUES = 32
 
 
@@ -38,9 +39,10 @@ def read_layers(path: str | Path) -> list[LayerData]:
     Returns
     -------
     list of (array, dict, str)
-        Arrays are (..., z, y, x), channels last if they are colours. Medical volumes lie as radiologists see them, in
-        mm; ``metadata["napari-sam-lora"]["placement"]`` is what `write_nifti` needs to write labels in the order of
-        the file. The kind is "labels" if the file, its name or its folder says so, or it holds few whole numbers.
+        Arrays are (..., z, y, x), channels last if they are colours. Medical volumes are in mm, oriented as
+        radiologists view them; `write_nifti` needs ``metadata["napari-sam-lora"]["placement"]`` to write labels in the
+        voxel order of the file. The type is "labels" if the file, its name or its folder says so, or it holds few
+        different whole numbers.
 
     Raises
     ------
@@ -54,28 +56,28 @@ def read_layers(path: str | Path) -> list[LayerData]:
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
-    """Pixel size, units and place of an image file, as attributes of a layer; empty if it says nothing of them."""
+    """Return pixel size, units and position of an image file as layer attributes; empty if the file has none."""
     if ending(path) in (".tif", ".tiff"):
         try:
             with tifffile.TiffFile(path) as file:
                 series, sizes = file.series[0], pixel_sizes(file)
                 lengths = dict(zip(_axes_of(file), series.shape, strict=True))
-        except Exception:  # whoever reads its pixels will say what is wrong
+        except Exception:  # reading the pixels gives the error message
             return {}
-        return _of_axes([axis for axis in lengths if axis not in "CSYX" and lengths[axis] > 1], sizes)
+        return _axis_attributes([axis for axis in lengths if axis not in "CSYX" and lengths[axis] > 1], sizes)
     if not path.is_dir() and not path.name.lower().endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)):
         return {}
     names = ("scale", "translate", "affine", "units", "axis_labels", "metadata")
     return {name: value for name, value in read_layers(path)[0][1].items() if name in names}
 
 
-def _of_axes(before: Sequence[str], sizes: dict[str, tuple[float, str]]) -> dict[str, Any]:
-    """Attributes of a layer with these axes before Y and X."""
-    axes = (*before, "Y", "X")
-    known = [sizes.get(axis, (1.0, "pixel")) for axis in axes]
+def _axis_attributes(leading: Sequence[str], sizes: dict[str, tuple[float, str]]) -> dict[str, Any]:
+    """Return scale, units and axis labels of a layer with these axes before Y and X."""
+    axes = (*leading, "Y", "X")
+    sizes_and_units = [sizes.get(axis, (1.0, "pixel")) for axis in axes]
     return {
-        "scale": [size for size, _ in known],
-        "units": tuple(unit for _, unit in known),
+        "scale": [size for size, _ in sizes_and_units],
+        "units": tuple(unit for _, unit in sizes_and_units),
         "axis_labels": _unique([axis.lower() if axis in "TZYX" else f"axis {axis}" for axis in axes]),
     }
 
@@ -90,14 +92,14 @@ def _nifti_layers(path: Path) -> list[LayerData]:
     data = volume.data
     names = ("c",) * max(0, data.ndim - 4) + ("t",) * (data.ndim > 3)
     is_labels = volume.is_labels or looks_like_labels(path, data)
-    layer = _placed(stem(path), data, volume.placement, volume.steps, volume.units, names)
+    layer = _volume_layer(stem(path), data, volume.placement, volume.steps, volume.units, names)
     return [_as_kind(layer, is_labels)]
 
 
 def _dicom_layers(path: Path) -> list[LayerData]:
     layers: list[LayerData] = []
     for series in read_dicom(path):
-        more = len(series.axes) - 3
+        leading = len(series.axes) - 3
         attributes: dict[str, Any] = {
             "name": series.name,
             "scale": np.array(series.steps),
@@ -106,8 +108,8 @@ def _dicom_layers(path: Path) -> list[LayerData]:
         }
         data = series.data
         if series.placement is not None:
-            placed = (series.name, data, series.placement, series.steps[:more], series.units, series.axes[:more])
-            data, attributes = _placed(*placed)
+            steps, names = series.steps[:leading], series.axes[:leading]
+            data, attributes = _volume_layer(series.name, data, series.placement, steps, series.units, names)
         if series.has_channels:
             layers.append((data, attributes | {"rgb": True}, "image"))
         else:
@@ -115,7 +117,7 @@ def _dicom_layers(path: Path) -> list[LayerData]:
     return layers
 
 
-def _placed(
+def _volume_layer(
     name: str,
     data: NDArray[Any],
     placement: Placement,
@@ -123,22 +125,21 @@ def _placed(
     units: Sequence[str],
     names: Sequence[str],
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """A layer of a medical volume; ``steps`` and ``names`` are those of the axes before z."""
+    """Return data and attributes of a medical volume; ``steps`` and ``names`` belong to the axes before z."""
     transform = placement.transform()
-    more = len(steps)
+    leading = len(steps)
     transform["scale"] = np.array([*steps, *transform["scale"]])
     if "translate" in transform:
-        transform["translate"] = np.array([*(0.0,) * more, *transform["translate"]])
+        transform["translate"] = np.array([*(0.0,) * leading, *transform["translate"]])
     if "affine" in transform:
-        grown = np.eye(more + 4)
-        grown[more:, more:] = transform["affine"]
-        transform["affine"] = grown
-    labels = (*names, "z", "y", "x")
+        affine = np.eye(leading + 4)
+        affine[leading:, leading:] = transform["affine"]
+        transform["affine"] = affine
     attributes = {
         "name": name,
         **transform,
         "units": tuple(unit or "pixel" for unit in units),
-        "axis_labels": _unique(labels),
+        "axis_labels": _unique((*names, "z", "y", "x")),
         "metadata": {METADATA: {"placement": placement.as_dict()}},
     }
     return data, attributes
@@ -153,7 +154,7 @@ def _tiff_layers(path: Path) -> list[LayerData]:
     ordered = data.transpose(order)
     lengths = [data.shape[axes.index(axis)] for axis in (*kept, "Y", "X", *channels)]
     ordered = ordered.reshape(lengths)
-    attributes = {"name": stem(path)} | _of_axes(kept, sizes)
+    attributes = {"name": stem(path)} | _axis_attributes(kept, sizes)
     if not channels:
         return [_as_kind((ordered, attributes), looks_like_labels(path, ordered, wide=True))]
     if len(channels) > 1:
@@ -161,30 +162,32 @@ def _tiff_layers(path: Path) -> list[LayerData]:
     if channels == ["S"] and ordered.shape[-1] in (3, 4) and ordered.dtype == np.uint8:
         return [(ordered, attributes | {"rgb": True}, "image")]
     count = ordered.shape[-1]
-    several = [attributes | {"name": f"{attributes['name']} [{number}]"} for number in range(count)]
-    return [(ordered[..., number], several[number] if count > 1 else attributes, "image") for number in range(count)]
+    if count == 1:
+        return [(ordered[..., 0], attributes, "image")]
+    return [
+        (ordered[..., number], attributes | {"name": f"{attributes['name']} [{number}]"}, "image")
+        for number in range(count)
+    ]
 
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], str, dict[str, tuple[float, str]]]:
     if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+        raise InputError(f"There is no file {path}.", code="file-not-found")
     try:
-        with damage_raises(), tifffile.TiffFile(path) as file:
+        with raise_on_damage(), tifffile.TiffFile(path) as file:
             series = file.series[0]
             sizes = pixel_sizes(file)
             axes = _axes_of(file)
             data = series.asarray()
-    except Exception as error:  # tifffile raises whatever it likes on a damaged file
-        text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-        more = "Its compression needs another package: pip install imagecodecs." if "imagecodecs" in text else text
-        raise InputError(f"{path.name} cannot be read: {more}. It may be damaged.") from error
+    except Exception as error:  # tifffile raises any exception on a damaged file
+        raise unreadable(path, error) from error
     if not {"Y", "X"} <= set(axes) or len(set(axes)) != len(axes):
-        raise InputError(f"{path.name} has the axes {axes}, which are not those of planes (y, x).")
+        raise InputError(f"{path.name} has the axes {axes}; they must include Y and X once.", code="invalid-axes")
     return data.astype(data.dtype.newbyteorder("="), copy=False), axes, sizes
 
 
 def is_tiff(path: str | Path) -> bool:
-    """Whether a file begins as TIFF files do, BigTIFF included."""
+    """Return whether a file has the signature of a TIFF or BigTIFF."""
     try:
         with Path(path).open("rb") as stream:
             return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -193,18 +196,18 @@ def is_tiff(path: str | Path) -> bool:
 
 
 def looks_like_labels(path: Path, data: NDArray[Any], wide: bool = False) -> bool:
-    """Whether a volume holds labels: whole numbers from 0 on that its name or folder calls labels, or few of them.
+    """Return whether a volume holds labels: whole numbers from 0 on, and its name or folder says so, or they are few.
 
-    With ``wide`` whole numbers of 32 bits and more are labels too, as microscopes do not make them.
+    With ``wide``, integers of 32 bits and more are labels too, as microscopes do not make such images.
     """
     if data.size == 0 or data.dtype.kind not in "biuf":
         return False
-    named = any(_LABEL_WORDS.search(text.lower()) for text in (stem(path), path.resolve().parent.name))
+    has_label_name = any(_LABEL_NAME.search(text.lower()) for text in (stem(path), path.resolve().parent.name))
     if data.dtype.kind == "f" and not _is_whole(data):
         return False
     if data.dtype.kind != "b" and data.min() < 0:
         return False
-    return named or (wide and data.dtype.itemsize >= 4 and data.dtype.kind in "iu") or _has_few_values(data)
+    return has_label_name or (wide and data.dtype.itemsize >= 4 and data.dtype.kind in "iu") or _has_few_values(data)
 
 
 def _is_whole(data: NDArray[Any]) -> bool:
@@ -212,7 +215,7 @@ def _is_whole(data: NDArray[Any]) -> bool:
 
 
 def _has_few_values(data: NDArray[Any]) -> bool:
-    """Whether there are at most 32 values, background among them, in an array that has room for many more."""
+    """Return whether a large array has at most 32 different values, background among them."""
     if data.size < 100 * _MOST_LABEL_VALUES or data.min() != 0 or data.max() > 65535:
         return False
     return int(np.count_nonzero(np.bincount(data.astype(np.int64).ravel()))) <= _MOST_LABEL_VALUES
@@ -228,19 +231,19 @@ def _as_kind(layer: tuple[NDArray[Any], dict[str, Any]], is_labels: bool) -> Lay
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name if name not in names[:place] else f"{name}{place}" for place, name in enumerate(names))
+    return tuple(name if name not in names[:index] else f"{name}{index}" for index, name in enumerate(names))
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """The reader for napari, of NIfTI, DICOM and TIFF; None for what is neither, by content where it can be told.
+    """Return the reader of NIfTI, DICOM and TIFF files for napari; None if one of the paths is something else.
 
-    Several files, which napari wants as a stack, become one layer if they are of the same shape.
+    TIFF files and DICOM folders are recognised by content. Several files become one stack if they have the same shape.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    return _read_all if paths and all(_is_ours(Path(one)) for one in paths) else None
+    return _read_all if paths and all(_is_supported(Path(one)) for one in paths) else None
 
 
-def _is_ours(path: Path) -> bool:
+def _is_supported(path: Path) -> bool:
     if path.is_dir():
         return holds_dicom(path)
     return path.name.lower().endswith((*NIFTI_ENDINGS, *DICOM_ENDINGS)) or is_tiff(path)
@@ -252,13 +255,15 @@ def _read_all(path: Any) -> list[LayerData]:
     data, attributes, kind = layers[0]
     if len(paths) < 2 or len(layers) != len(paths) or any(one[0].shape != data.shape for one in layers):
         return layers
-    more: dict[str, Any] = {"axis_labels": ("file", *attributes["axis_labels"])}
-    more["units"] = ("pixel", *attributes["units"])
-    more["scale"] = [1.0, *attributes["scale"]]
+    stacked: dict[str, Any] = {
+        "axis_labels": ("file", *attributes["axis_labels"]),
+        "units": ("pixel", *attributes["units"]),
+        "scale": [1.0, *attributes["scale"]],
+    }
     if "translate" in attributes:
-        more["translate"] = [0.0, *attributes["translate"]]
+        stacked["translate"] = [0.0, *attributes["translate"]]
     if "affine" in attributes:
-        more["affine"] = np.eye(data.ndim + 2)
-        more["affine"][1:, 1:] = attributes["affine"]
+        stacked["affine"] = np.eye(data.ndim + 2)
+        stacked["affine"][1:, 1:] = attributes["affine"]
     kept = {key: value for key, value in attributes.items() if key != "metadata"}
-    return [(np.stack([one[0] for one in layers]), kept | more, kind)]
+    return [(np.stack([one[0] for one in layers]), kept | stacked, kind)]

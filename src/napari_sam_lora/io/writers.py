@@ -1,4 +1,4 @@
-"""Labels to files: one call for all formats, and the writers that napari calls."""
+"""Write labels in all formats, and provide the writers that napari calls."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.coco.writing import CocoPlane, Outline, write_coco
+from napari_sam_lora.io.existing_files import check_replaceable, keep_previous
 from napari_sam_lora.io.images import stem
+from napari_sam_lora.io.label_dtype import label_dtype
 from napari_sam_lora.io.nifti import write_nifti
-from napari_sam_lora.io.output import PixelSize, check_free, id_type, kept_aside
+from napari_sam_lora.io.pixel_size import PixelSize
 from napari_sam_lora.io.png import plane_paths, write_png
 from napari_sam_lora.io.tables.objects import ObjectInfo, write_object_table
 from napari_sam_lora.io.tiff.writing import write_labels
@@ -26,26 +28,26 @@ def save_labels(
     labels: NDArray[np.integer[Any]],
     attributes: Mapping[str, Any] | None = None,
     *,
-    known: Mapping[int, ObjectInfo] | None = None,
+    infos: Mapping[int, ObjectInfo] | None = None,
     image: str = "",
     outline: Outline = "auto",
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write labels in the format that the ending says.
+    """Write labels in the format of the file's ending.
 
     Parameters
     ----------
     path : path-like
-        .tif (with what Fiji needs), .ome.tif, .nii, .nii.gz, .png (of a stack one file a plane), .json (COCO) or .csv
-        (the table of objects).
+        .tif (an ImageJ hyperstack for Fiji), .ome.tif, .nii, .nii.gz, .png (one file per plane of a stack), .json
+        (COCO) or .csv (the table of objects).
     labels : int (..., y, x)
     attributes : mapping, optional
-        ``scale``, ``units``, ``translate``, ``affine``, … and ``metadata`` of a napari layer, as `read_layers` gives
-        them.
-    known : mapping of int to ObjectInfo, optional
-        What is known of objects, for COCO and the table.
+        ``scale``, ``units``, ``translate``, ``affine``, … and ``metadata`` of a napari layer, as `read_layers`
+        returns them.
+    infos : mapping of int to ObjectInfo, optional
+        Class, score and so on by the object's id, for COCO and the table.
     image : str
-        Name of the image file, for COCO; by default that of the labels, ending in .png.
+        Name of the image file, for COCO; by default the name of the labels with the ending .png.
     outline : str
         See `write_coco`.
     overwrite : bool
@@ -54,28 +56,31 @@ def save_labels(
     Returns
     -------
     list of Path
-        The files that were written. Each is whole or not there.
+        The files that were written, each atomically.
 
     Raises
     ------
     InputError
         If the format is unknown, a file exists, or the format cannot hold the labels.
     """
-    target, given = Path(path), attributes or {}
+    target, layer = Path(path), attributes or {}
     name = target.name.lower()
     if not name.endswith(FORMATS):
-        raise InputError(f"{target.name} is of no known kind; labels are written to {', '.join(FORMATS)}.")
-    id_type(labels)
-    check_free(_files(target, labels.shape), overwrite)
+        raise InputError(
+            f"{target.name} has an unknown file type; labels are written to {', '.join(FORMATS)}.",
+            code="unknown-file-type",
+        )
+    label_dtype(labels)  # refuses ids that cannot be stored before anything is written
+    check_replaceable(_files(target, labels.shape), overwrite)
     if name.endswith((".tif", ".tiff")):
-        return [write_labels(target, labels, PixelSize.of_layer(given))]
+        return [write_labels(target, labels, PixelSize.of_layer(layer))]
     if name.endswith((".nii", ".nii.gz")):
-        return [write_nifti(target, np.asarray(labels), given)]
+        return [write_nifti(target, np.asarray(labels), layer)]
     if name.endswith(".png"):
         return write_png(target, labels, overwrite)
     if name.endswith(".json"):
-        return [_write_coco(target, labels, known or {}, image, outline)]
-    return [write_object_table(target, np.asarray(labels), PixelSize.of_layer(given), known)]
+        return [_write_coco(target, labels, infos or {}, image, outline)]
+    return [write_object_table(target, np.asarray(labels), PixelSize.of_layer(layer), infos)]
 
 
 def _files(target: Path, shape: tuple[int, ...]) -> list[Path]:
@@ -83,18 +88,18 @@ def _files(target: Path, shape: tuple[int, ...]) -> list[Path]:
 
 
 def _write_coco(
-    target: Path, labels: NDArray[np.integer[Any]], known: Mapping[int, ObjectInfo], image: str, outline: Outline
+    target: Path, labels: NDArray[np.integer[Any]], infos: Mapping[int, ObjectInfo], image: str, outline: Outline
 ) -> Path:
-    wanted = Path(image or f"{stem(target)}.png")
-    names = [wanted] if labels.ndim == 2 else plane_paths(wanted, labels.shape)
-    classes = {label: info.class_id for label, info in known.items() if info.class_id}
-    scores = {label: info.score for label, info in known.items()}
+    image_path = Path(image or f"{stem(target)}.png")
+    names = [image_path] if labels.ndim == 2 else plane_paths(image_path, labels.shape)
+    classes = {label: info.class_id for label, info in infos.items() if info.class_id}
+    scores = {label: info.score for label, info in infos.items()}
     planes = (
         CocoPlane(name.name, np.asarray(labels[index]), classes, scores)
         for name, index in zip(names, np.ndindex(*labels.shape[:-2]), strict=True)
     )
-    called = {info.class_id: info.class_name for info in known.values() if info.class_id and info.class_name}
-    return write_coco(target, planes, called, outline)
+    class_names = {info.class_id: info.class_name for info in infos.values() if info.class_id and info.class_name}
+    return write_coco(target, planes, class_names, outline)
 
 
 def write_layer(
@@ -102,19 +107,20 @@ def write_layer(
     data: Any,
     attributes: Mapping[str, Any],
     endings: tuple[str, ...],
-    known: Mapping[int, ObjectInfo] | None = None,
+    infos: Mapping[int, ObjectInfo] | None = None,
 ) -> list[str]:
-    """Write a Labels layer as napari asks for it; a file in the way is kept under another name, and this is told.
+    """Write a Labels layer for napari; an existing file is kept under another name, with a warning.
 
     Parameters
     ----------
     path : str
         Gets the first of the endings if it has none of them.
-    data : int array (..., y, x), or those of a multiscale layer
+    data : int array (..., y, x), or the arrays of a multiscale layer
     attributes : mapping
         Of the layer.
     endings : tuple of str
-    known : mapping of int to ObjectInfo, optional
+    infos : mapping of int to ObjectInfo, optional
+        See `save_labels`.
 
     Returns
     -------
@@ -126,8 +132,8 @@ def write_layer(
         target = target.with_name(target.name + endings[0])
     labels = data[0] if isinstance(data, (list, tuple)) or attributes.get("multiscale") else data
     image = f"{attributes.get('name') or stem(target)}.png"
-    with kept_aside(_files(target, labels.shape)):
-        written = save_labels(target, labels, attributes, known=known, image=image)
+    with keep_previous(_files(target, labels.shape)):
+        written = save_labels(target, labels, attributes, infos=infos, image=image)
     return [str(file) for file in written]
 
 

@@ -1,0 +1,1 @@
+"""COCO annotations: read, write, and compress masks to run lengths."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skimage.draw import polygon
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.coco.run_lengths import decode_runs, decompress_runs
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class CocoImage:
 
 
 def read_coco(path: Path) -> list[CocoImage]:
-    """The images of a COCO file, in its order.
+    """Read the images of a COCO file, in its order.
 
     Raises
     ------
@@ -44,9 +45,9 @@ def read_coco(path: Path) -> list[CocoImage]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.", code="file-not-readable") from error
     except ValueError as error:
-        raise InputError(f"{path.name} is not JSON: {error}") from error
+        raise InputError(f"{path.name} is not JSON: {error}", code="not-json") from error
     try:
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         found: dict[Any, list[dict[str, Any]]] = {number: [] for number in names}
@@ -55,7 +56,8 @@ def read_coco(path: Path) -> list[CocoImage]:
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{path.name} is not a COCO file: it needs images with id and file_name, and annotations with the "
-            f"image_id of one of them ({type(error).__name__}: {error})."
+            f"image_id of one of them ({type(error).__name__}: {error}).",
+            code="not-coco",
         ) from error
     return [_image(name, found[number]) for number, name in names.items()]
 
@@ -66,7 +68,7 @@ def _image(name: str, annotations: Sequence[dict[str, Any]]) -> CocoImage:
 
 
 def rasterise(image: CocoImage, shape: tuple[int, int], classes: bool = False) -> NDArray[np.int64]:
-    """The label image of annotations.
+    """Draw the annotations of an image as labels.
 
     Parameters
     ----------
@@ -93,7 +95,9 @@ def rasterise(image: CocoImage, shape: tuple[int, int], classes: bool = False) -
             masks.append((int(annotation["category_id"]) if classes else number, mask))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             name = annotation.get("id", number)
-            raise InputError(f"{image.file_name}: annotation {name} is damaged: {_reason(error)}") from error
+            raise InputError(
+                f"{image.file_name}: annotation {name} is damaged: {_reason(error)}", code="annotation-damaged"
+            ) from error
     labels = np.zeros(shape, np.int64)
     for label, mask in sorted(masks, key=lambda item: -np.count_nonzero(item[1])):
         labels[mask] = label
@@ -105,48 +109,25 @@ def _reason(error: Exception) -> str:
 
 
 def segmentation_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask (y, x) of a COCO segmentation: a list of polygons, or run lengths as a list or compressed to text."""
+    """Return the mask (y, x) of a COCO segmentation: polygons, or run lengths as a list or compressed to text.
+
+    Raises
+    ------
+    InputError
+        If polygons or run lengths are damaged or belong to another size; the message goes on after "annotation N is
+        damaged:".
+    """
     if isinstance(segmentation, dict):
         size = tuple(segmentation["size"])
         if size != shape:
-            raise InputError(f"its size is {size}, that of the image {shape}.")
+            raise InputError(f"its size is {size}, that of the image {shape}.", code="mask-does-not-fit")
         counts = segmentation["counts"]
-        return decode_runs(_decompress(counts) if isinstance(counts, str) else counts, shape)
+        return decode_runs(decompress_runs(counts) if isinstance(counts, str) else counts, shape)
     mask = np.zeros(shape, np.bool_)
     for corners in segmentation:
         points = np.asarray(corners, np.float64).reshape(-1, 2)
         if len(points) < 3 or not np.isfinite(points).all():
-            raise InputError("a polygon needs at least three corners, all finite.")
+            raise InputError("a polygon needs at least three corners, all finite.", code="invalid-polygon")
         # The centre of the first pixel is (0.5, 0.5) in COCO and (0, 0) in scikit-image.
         mask[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, shape)] = True
     return mask
-
-
-def decode_runs(counts: Sequence[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask (y, x) of run lengths, alternately outside and inside, column by column."""
-    lengths = np.asarray(counts, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
-        raise InputError(f"its run lengths do not fill an image of {shape}.")
-    inside = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(inside, lengths).reshape(shape[1], shape[0]).T
-
-
-def _decompress(text: str) -> list[int]:
-    """Run lengths of COCO's text form: five bits a character, differences to the last but one from the third on.
-
-    As in ``rleFrString`` of cocoapi's maskApi.c.
-    """
-    counts: list[int] = []
-    place = 0
-    while place < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            bits = ord(text[place]) - 48
-            if not 0 <= bits < 64:
-                raise InputError("its compressed run lengths hold a character that does not belong there.")
-            value |= (bits & 0x1F) << shift
-            more, shift, place = bool(bits & 0x20), shift + 5, place + 1
-        if bits & 0x10:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-    return counts

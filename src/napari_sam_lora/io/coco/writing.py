@@ -1,9 +1,9 @@
-"""Write COCO annotations: polygons where they are exact, and run lengths."""
+"""Write COCO annotations: polygons where they are exact, otherwise run lengths."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from skimage.measure import find_contours
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.io.coco.reading import segmentation_mask
+from napari_sam_lora.io.coco.run_lengths import compress_runs, encode_runs
 from napari_sam_lora.labels import find_objects
 
 Outline = Literal["auto", "polygons", "rle"]
@@ -61,12 +62,17 @@ def write_coco(
     Returns
     -------
     Path
+
+    Raises
+    ------
+    InputError
+        If the ending or the outline is another.
     """
     target = Path(path)
     if target.suffix.lower() != ".json":
-        raise InputError(f"A COCO file ends in .json, unlike {target.name}.")
+        raise InputError(f"The name of a COCO file must end in .json, not {target.name}.", code="wrong-file-ending")
     if outline not in OUTLINES:
-        raise InputError(f"Outlines are {', '.join(OUTLINES)}, not {outline!r}.")
+        raise InputError(f"The outline must be one of {', '.join(OUTLINES)}, not {outline!r}.", code="unknown-outline")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     used: set[int] = set()
@@ -92,12 +98,12 @@ def write_coco(
             annotations.append(entry | ({"score": round(float(score), 6)} if np.isfinite(score) else {}))
     content = {"images": images, "annotations": annotations, "categories": _categories(used, names or {})}
     with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(_renumbered(content), ensure_ascii=False), encoding="utf-8")
+        temporary.write_text(json.dumps(_number_categories(content), ensure_ascii=False), encoding="utf-8")
     return target
 
 
 def segmentation(mask: NDArray[np.bool_], corner: tuple[int, int], shape: tuple[int, int], outline: Outline) -> Any:
-    """COCO's segmentation of an object: a list of polygons (x, y, ...), or compressed run lengths.
+    """Return COCO's segmentation of an object: a list of polygons (x, y, ...), or compressed run lengths.
 
     Parameters
     ----------
@@ -112,60 +118,39 @@ def segmentation(mask: NDArray[np.bool_], corner: tuple[int, int], shape: tuple[
     """
     if outline != "rle":
         polygons = _polygons(mask, corner)
-        if outline == "polygons" or np.array_equal(_drawn(polygons, corner, mask.shape), mask):
+        if outline == "polygons" or np.array_equal(_draw(polygons, corner, mask.shape), mask):
             return polygons
     whole = np.zeros(shape, np.bool_)
     whole[corner[0] : corner[0] + mask.shape[0], corner[1] : corner[1] + mask.shape[1]] = mask
-    return {"size": list(shape), "counts": compress(run_lengths(whole))}
-
-
-def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of runs, alternately outside and inside, column by column; the inverse of `decode_runs`."""
-    values = np.concatenate([[False], mask.T.ravel()])
-    edges = np.flatnonzero(values[1:] != values[:-1])
-    return [int(length) for length in np.diff(np.concatenate([[0], edges, [mask.size]]))]
-
-
-def compress(counts: Sequence[int]) -> str:
-    """Run lengths as COCO's text; see ``rleToString`` of cocoapi's maskApi.c."""
-    letters: list[str] = []
-    for place, count in enumerate(counts):
-        value = count - counts[place - 2] if place > 2 else count
-        more = True
-        while more:
-            bits = value & 0x1F
-            value >>= 5
-            more = value != (-1 if bits & 0x10 else 0)
-            letters.append(chr((bits | (0x20 if more else 0)) + 48))
-    return "".join(letters)
+    return {"size": list(shape), "counts": compress_runs(encode_runs(whole))}
 
 
 def _polygons(mask: NDArray[np.bool_], corner: tuple[int, int]) -> list[list[float]]:
-    """Outlines half-way between the centres of inner and outer pixels; the centre of the first pixel is (0.5, 0.5)."""
+    """Return outlines half-way between inner and outer pixel centres; the first pixel's centre is (0.5, 0.5)."""
     contours = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
     polygons = []
     for points in contours:
         y, x = points[:-1, 0] - 0.5 + corner[0], points[:-1, 1] - 0.5 + corner[1]
-        # Around an object they run against the clock with y downwards, around a hole with it.
+        # Outer contours run counter-clockwise (y downwards), those of holes clockwise.
         if np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)) > 0:
             polygons.append(np.stack([x, y], 1).ravel().tolist())
     return polygons
 
 
-def _drawn(polygons: list[list[float]], corner: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    moved = [(np.reshape(points, (-1, 2)) - corner[::-1]).ravel().tolist() for points in polygons]
-    return segmentation_mask(moved, (shape[0], shape[1]))
+def _draw(polygons: list[list[float]], corner: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    shifted = [(np.reshape(points, (-1, 2)) - corner[::-1]).ravel().tolist() for points in polygons]
+    return segmentation_mask(shifted, (shape[0], shape[1]))
 
 
 def _categories(used: set[int], names: Mapping[int, str]) -> list[dict[str, Any]]:
     return [{"id": one, "name": names.get(one, f"class {one}" if one else "object")} for one in sorted({*used, *names})]
 
 
-def _renumbered(content: dict[str, Any]) -> dict[str, Any]:
-    """COCO's categories count from 1: if there are objects without a class, theirs comes after all others."""
-    known = [one["id"] for one in content["categories"]]
-    if 0 in known:
-        free = max(known) + 1
+def _number_categories(content: dict[str, Any]) -> dict[str, Any]:
+    """Give objects without a class (0) a category after all others, as COCO's categories count from 1."""
+    used = [one["id"] for one in content["categories"]]
+    if 0 in used:
+        free = max(used) + 1
         for one in content["categories"]:
             one["id"] = one["id"] or free
         for one in content["annotations"]:

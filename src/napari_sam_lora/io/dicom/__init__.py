@@ -1,0 +1,1 @@
+"""DICOM: headers, pixels, volumes, time series and segmentations."""

@@ -1,4 +1,4 @@
-"""JPEG kinds of DICOM that pydicom needs another library for: imagecodecs, which reads TIFF here too, decodes them."""
+"""Decode JPEG-compressed DICOM frames with imagecodecs, which is installed for TIFF; pydicom alone cannot."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ DECODER_DEPENDENCIES = dict.fromkeys(_KINDS, ("imagecodecs",))
 
 
 def register() -> None:
-    """Let pydicom use this module; calling it again changes nothing."""
+    """Register this module as a decoder of pydicom; calling it again changes nothing."""
     from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415  an optional dependency
 
     for kind in _KINDS:
-        with suppress(ValueError):  # it is there already
+        with suppress(ValueError):  # already registered
             get_decoder(kind).add_plugin("napari-sam-lora", (__name__, "decode_frame"))
 
 
 def is_available(uid: str) -> bool:
-    """Whether a transfer syntax is decoded here; pydicom asks it."""
+    """Return whether this module decodes a transfer syntax; called by pydicom."""
     return uid in _KINDS
 
 
 def decode_frame(source: bytes, runner: Any) -> bytes:
-    """The pixels of one frame; pydicom calls it.
+    """Decode the pixels of one frame; called by pydicom.
 
     Parameters
     ----------
     source : bytes
         The compressed frame.
     runner : pydicom.pixels.decoders.base.DecodeRunner
-        Knows the file, and is told how the pixels lie.
+        Provides the transfer syntax; gets the layout of the decoded pixels.
     """
     import imagecodecs  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Pixels of DICOM frames: decoded, rescaled, and as colours where they are colours."""
+"""Decode and rescale the pixels of DICOM frames, in gray or colour."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.decoding_errors import summarize
 from napari_sam_lora.io.dicom import codecs
-from napari_sam_lora.io.dicom.headers import Frame, words
+from napari_sam_lora.io.dicom.headers import Frame
 
 
 def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
-    """Pixels of frames of one size, each file read once.
+    """Read the pixels of frames of one size; each file is read once.
 
     Returns
     -------
     array (n, y, x) or (n, y, x, 3)
-        Rescaled, of a CT to Hounsfield units; integers where slopes are integers, otherwise float32.
+        Rescaled, in CT to Hounsfield units; integers if all slopes and intercepts are, otherwise float32.
 
     Raises
     ------
@@ -28,22 +29,23 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
         If a file cannot be decoded.
     """
     is_whole = all(value == int(value) for frame in frames for value in frame.rescale)
-    places: dict[Path, list[int]] = {}
-    for place, frame in enumerate(frames):
-        places.setdefault(frame.path, []).append(place)
+    positions_by_file: dict[Path, list[int]] = {}
+    for position, frame in enumerate(frames):
+        positions_by_file.setdefault(frame.path, []).append(position)
     planes: dict[int, NDArray[Any]] = {}
-    for path, wanted in places.items():
+    for path, positions in positions_by_file.items():
         dataset, stored = _decode(path)
-        for place in wanted:
-            planes[place] = _rescale(dataset, stored[frames[place].index], frames[place].rescale, is_whole)
+        for position in positions:
+            frame = frames[position]
+            planes[position] = _rescale(dataset, stored[frame.index], frame.rescale, is_whole)
     out = np.empty((len(frames), *planes[0].shape), np.result_type(*{plane.dtype for plane in planes.values()}))
-    for place in range(len(frames)):
-        out[place] = planes.pop(place)
+    for position in range(len(frames)):
+        out[position] = planes.pop(position)
     return out
 
 
 def _decode(path: Path) -> tuple[Any, NDArray[Any]]:
-    """The file, and its stored values (frames, y, x) or (frames, y, x, 3)."""
+    """Return the data set of a file and its stored values (frames, y, x) or (frames, y, x, 3)."""
     import pydicom  # noqa: PLC0415  an optional dependency
     from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415
 
@@ -53,8 +55,8 @@ def _decode(path: Path) -> tuple[Any, NDArray[Any]]:
         stored = dataset.pixel_array
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             stored = apply_color_lut(stored, dataset)[..., :3]
-    except Exception as error:  # decoders raise whatever they like on a damaged file
-        raise InputError(f"{path.name} cannot be read: {words(error)}") from error
+    except Exception as error:  # decoders raise any exception on a damaged file
+        raise InputError(f"{path.name} cannot be read: {summarize(error)}", code="file-not-readable") from error
     plane = (dataset.Rows, dataset.Columns)
     if stored.ndim > 2 and stored.shape[-1] == 3 and stored.shape[-3:-1] == plane:
         bits = 8 * stored.dtype.itemsize if dataset.SamplesPerPixel == 1 else int(dataset.BitsStored)

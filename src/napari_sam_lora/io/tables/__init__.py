@@ -1,0 +1,1 @@
+"""CSV, JSON and NumPy files of objects and their prompts."""

@@ -1,4 +1,4 @@
-"""What a user gave for each object of a plane, as a file of the training set."""
+"""Save and load the user's prompts of a plane, as a file of the training set."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ ENDING = ".npz"
 _KINDS = ("box", "points", "point_labels", "mask")
 
 
-def write_user_prompts(path: Path, given: Mapping[int, Prompts]) -> Path:
-    """Write prompts of one row an object, atomically.
+def write_user_prompts(path: Path, prompts: Mapping[int, Prompts]) -> Path:
+    """Write the prompts of each object, atomically.
 
     Parameters
     ----------
     path : Path
         Ends in .npz. It holds an array for each kind of prompt of each object, named such as ``7/box``.
-    given : mapping of int to Prompts
-        By the object's id.
+    prompts : mapping of int to Prompts
+        One row each, by the object's id.
     """
     arrays: dict[str, Any] = {
-        f"{label}/{kind}": value for label, row in given.items() for kind, value in _arrays(row).items()
+        f"{label}/{kind}": value for label, row in prompts.items() for kind, value in _arrays(row).items()
     }
-    with atomic_path(path) as part, part.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
 
 
 def read_user_prompts(path: Path) -> dict[int, Prompts]:
-    """Inverse of `write_user_prompts`.
+    """Read the file that `write_user_prompts` wrote; returns one row of prompts by the object's id.
 
     Raises
     ------
     InputError
-        If it is not such a file, or damaged.
+        If the file is damaged or of another kind.
     """
     objects: dict[int, dict[str, NDArray[Any]]] = {}
     try:
@@ -53,13 +53,13 @@ def read_user_prompts(path: Path) -> dict[int, Prompts]:
             for name in stored.files:
                 label, kind = name.split("/")
                 if kind not in _KINDS:
-                    raise ValueError(f"{kind} is no kind of prompt")
+                    raise ValueError(f"{kind} is not a kind of prompt")
                 objects.setdefault(int(label), {})[kind] = stored[name]
         return {label: _row(arrays) for label, arrays in objects.items()}
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.", code="file-not-readable") from error
     except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path.name} is not a file of prompts: {error}") from error
+        raise InputError(f"{path.name} is not a file of prompts: {error}", code="not-a-prompt-file") from error
 
 
 def _arrays(row: Prompts) -> dict[str, NDArray[Any]]:

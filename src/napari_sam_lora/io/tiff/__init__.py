@@ -1,0 +1,1 @@
+"""TIFF: write labels, read pixel sizes, detect truncated files."""

@@ -1,4 +1,4 @@
-"""tifffile reads what is left of a cut-off file and logs it; here that is an error."""
+"""Detect truncated TIFF files, of which tifffile reads the rest and only logs an error."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Fragments of tifffile's messages.
 _DAMAGE = ("invalid page offset", "invalid offset", "corrupted", "failed to read")
 
 
-class _Collector(logging.Handler):
+class _MessageCollector(logging.Handler):
+    """Collects the errors that are logged."""
+
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @contextmanager
-def damage_raises() -> Iterator[None]:
-    """Raise ValueError at the end of the block if planes were missing in a TIFF that was read in it."""
-    collector, logger = _Collector(), logging.getLogger("tifffile")
+def raise_on_damage() -> Iterator[None]:
+    """Raise ValueError at the end of the block if a TIFF that was read in it has missing planes."""
+    collector, logger = _MessageCollector(), logging.getLogger("tifffile")
     logger.addHandler(collector)
     try:
         yield
     finally:
         logger.removeHandler(collector)
-    if any(words in text for text in collector.said for words in _DAMAGE):
+    if any(fragment in message for message in collector.messages for fragment in _DAMAGE):
         raise ValueError("the file is cut off: planes are missing")

@@ -1,4 +1,4 @@
-"""Pixel sizes in TIFF files: of ImageJ, of OME, and the resolution tags."""
+"""Read pixel sizes of TIFF files from OME and ImageJ metadata and from resolution tags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TAG_UNITS = {2: "inch", 3: "cm"}
 
 
 def pixel_sizes(file: Any) -> dict[str, tuple[float, str]]:
-    """Size and unit along the axes "Z", "Y", "X" and "T", as far as a file says it.
+    """Return size and unit along the axes "Z", "Y", "X" and "T", as far as the file holds them.
 
     Parameters
     ----------
@@ -21,16 +21,16 @@ def pixel_sizes(file: Any) -> dict[str, tuple[float, str]]:
     Returns
     -------
     dict of str to (float, str)
-        Units are such as "µm" and "s". Empty if nothing is known.
+        Units such as "µm" and "s". Empty if the file holds none.
     """
     if file.is_ome:
-        return _of_ome(file)
+        return _from_ome(file)
     if file.is_imagej:
-        return _of_imagej(file)
-    return _of_tags(file)
+        return _from_imagej(file)
+    return _from_tags(file)
 
 
-def _of_ome(file: Any) -> dict[str, tuple[float, str]]:
+def _from_ome(file: Any) -> dict[str, tuple[float, str]]:
     try:
         root = ElementTree.fromstring(file.ome_metadata)
     except (ElementTree.ParseError, TypeError):
@@ -40,37 +40,38 @@ def _of_ome(file: Any) -> dict[str, tuple[float, str]]:
         return {}
     found: dict[str, tuple[float, str]] = {}
     for axis in "ZYX":
-        _keep(found, axis, pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-    _keep(found, "T", pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
+        _add(found, axis, pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    _add(found, "T", pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
     return found
 
 
-def _of_imagej(file: Any) -> dict[str, tuple[float, str]]:
+def _from_imagej(file: Any) -> dict[str, tuple[float, str]]:
     described = file.imagej_metadata or {}
     unit = described.get("unit", "")
     found: dict[str, tuple[float, str]] = {}
     for axis, name in (("Y", "YResolution"), ("X", "XResolution")):
-        _keep(found, axis, _per_pixel(file, name), unit)
+        _add(found, axis, _pixel_length(file, name), unit)
     if found:
-        _keep(found, "Z", described.get("spacing"), unit)
-    _keep(found, "T", described.get("finterval"), described.get("tunit", "s"))
+        _add(found, "Z", described.get("spacing"), unit)
+    _add(found, "T", described.get("finterval"), described.get("tunit", "s"))
     return found
 
 
-def _of_tags(file: Any) -> dict[str, tuple[float, str]]:
+def _from_tags(file: Any) -> dict[str, tuple[float, str]]:
     tags = file.pages[0].tags
     unit = tags.get("ResolutionUnit")
     name = _TAG_UNITS.get(int(unit.value)) if unit is not None else None
     found: dict[str, tuple[float, str]] = {}
-    if name != "cm":  # dots per inch are of a printer, and mean nothing
+    if name != "cm":  # dots per inch are meant for printers
         return found
     for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
-        size = _per_pixel(file, tag)
-        _keep(found, axis, None if size is None else size * 1e4, "µm")
+        size = _pixel_length(file, tag)
+        _add(found, axis, None if size is None else size * 1e4, "µm")
     return found
 
 
-def _per_pixel(file: Any, name: str) -> float | None:
+def _pixel_length(file: Any, name: str) -> float | None:
+    """Return the length of a pixel in the file's unit from a resolution tag."""
     tag = file.pages[0].tags.get(name)
     if tag is None:
         return None
@@ -78,8 +79,8 @@ def _per_pixel(file: Any, name: str) -> float | None:
     return units / pixels if pixels else None
 
 
-def _keep(found: dict[str, tuple[float, str]], axis: str, value: Any, unit: Any) -> None:
-    """Keep a size if it is one, and in a unit that is known."""
+def _add(found: dict[str, tuple[float, str]], axis: str, value: Any, unit: Any) -> None:
+    """Add a size to ``found`` if it is a positive number in a known unit."""
     symbol = time_unit(unit) if axis == "T" else length_unit(unit)
     try:
         size = float(value)

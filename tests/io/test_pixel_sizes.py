@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from volume_files import load
 
-from napari_sam_lora.io.output import PixelSize
+from napari_sam_lora.io.pixel_size import PixelSize
 from napari_sam_lora.io.units import length_unit, time_unit
 from napari_sam_lora.io.volumes import attributes_of, read_layers
 from napari_sam_lora.io.writers import save_labels
 
-from .volumes import load
-
 # OME's schema 2016-06, UnitsLength, as far as they are used here.
 OME_LENGTHS = {"pm", "Å", "nm", "µm", "mm", "cm", "dm", "m", "km", "in"}
-FILM: dict[str, Any] = {"scale": (2.5, 0.2, 0.1), "units": ("second", "um", "um"), "axis_labels": ("t", "y", "x")}
+TIME_SERIES: dict[str, Any] = {
+    "scale": (2.5, 0.2, 0.1),
+    "units": ("second", "um", "um"),
+    "axis_labels": ("t", "y", "x"),
+}
 
 
 def _labels(shape: tuple[int, ...] = (3, 8, 9), largest: int = 300) -> Any:
@@ -75,8 +78,8 @@ def test_all_units_of_length_survive_a_tiff(tmp_path: Path, name: str, unit: str
 
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
 @pytest.mark.parametrize("largest", [300, 70_000])
-def test_a_film_stays_one(tmp_path: Path, name: str, largest: int) -> None:
-    (path,) = save_labels(tmp_path / name, _labels(largest=largest), FILM)
+def test_a_time_series_stays_one(tmp_path: Path, name: str, largest: int) -> None:
+    (path,) = save_labels(tmp_path / name, _labels(largest=largest), TIME_SERIES)
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == "TYX"
     ((_, attributes, _),) = read_layers(path)
@@ -117,7 +120,7 @@ def test_what_imagej_cannot_hold_has_its_pixel_size_in_the_tags_too(tmp_path: Pa
         np.testing.assert_allclose((1e4 / x, 1e4 / y), (0.1, 0.2), rtol=1e-6)
 
 
-def test_a_unit_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+def test_an_unknown_unit_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     data = np.zeros((3, 8, 9), np.uint16)
     tifffile.imwrite(path, data, imagej=True, resolution=(10, 10), metadata={"axes": "ZYX", "unit": "cells"})
@@ -137,16 +140,16 @@ def test_an_image_file_says_which_axes_its_labels_have(tmp_path: Path) -> None:
     assert not PixelSize.of_layer(attributes).has_depth
 
 
-def test_sides_in_several_units_are_told_in_one() -> None:
+def test_spacing_in_several_units_is_converted_to_one() -> None:
     size = PixelSize.of_layer({"scale": (0.3, 200, 100), "units": ("um", "nm", "nm")})
-    np.testing.assert_allclose(size.sides, (300, 200, 100))
+    np.testing.assert_allclose(size.spacing, (300, 200, 100))
     assert size.unit == "nm"
 
 
-def test_objects_of_a_film_have_areas_and_no_volumes(tmp_path: Path) -> None:
+def test_objects_of_a_time_series_have_areas_and_no_volumes(tmp_path: Path) -> None:
     labels = np.zeros((3, 8, 9), np.int32)
     labels[:2, 1:3, 2:6] = 7
-    (path,) = save_labels(tmp_path / "a.csv", labels, FILM)
+    (path,) = save_labels(tmp_path / "a.csv", labels, TIME_SERIES)
     (row,) = csv.DictReader(path.open(encoding="utf-8"))
     assert "volume" not in row
     assert float(row["area"]) == pytest.approx(16 * 0.02)

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
 from numpy.typing import NDArray
 from PIL import Image
+from volume_files import affine, load, write_series, write_volume
+from warning_codes import warns
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.existing_files import keep_previous
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.nifti import write_nifti
-from napari_sam_lora.io.output import PixelSize, kept_aside
-from napari_sam_lora.io.tables.objects import ObjectInfo, PlanePrompt, write_prompts
+from napari_sam_lora.io.pixel_size import PixelSize
+from napari_sam_lora.io.tables.objects import ObjectInfo
+from napari_sam_lora.io.tables.prompts import ObjectPrompts, write_prompts
 from napari_sam_lora.io.tiff import writing
 from napari_sam_lora.io.volumes import read_layers
 from napari_sam_lora.io.writers import save_labels, write_layer
-
-from .volumes import affine, load, write_series, write_volume
 
 MICROSCOPE = {"scale": (0.3, 0.2, 0.1), "units": ("micrometer",) * 3}
 VOLUMES = {
@@ -144,7 +147,7 @@ def test_planes_become_numbered_pngs(tmp_path: Path) -> None:
 
 
 def test_png_refuses_ids_that_it_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="65535"):
+    with raises(InputError, "ids-too-large", match="65535"):
         save_labels(tmp_path / "a.png", np.array([[0, 70000]]))
     assert list(tmp_path.iterdir()) == []
 
@@ -155,7 +158,7 @@ class TestEveryFormat:
 
     def test_a_file_is_never_silently_replaced(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"mine")
-        with pytest.raises(InputError, match="exists already"):
+        with raises(InputError, "file-exists", match=name):
             save_labels(tmp_path / name, _labels((8, 9)))
         assert (tmp_path / name).read_bytes() == b"mine"
         save_labels(tmp_path / name, _labels((8, 9)), overwrite=True)
@@ -164,13 +167,13 @@ class TestEveryFormat:
     def test_a_file_that_napari_replaces_is_kept_under_another_name(self, tmp_path: Path, name: str) -> None:
         ending = (name[1:],)
         (tmp_path / name).write_bytes(b"mine")
-        with pytest.warns(UserWarning, match="previous"):
+        with warns("previous-file-kept"):
             assert write_layer(str(tmp_path / name), _labels((8, 9)), {"name": "cells"}, ending) == [
                 str(tmp_path / name)
             ]
         (kept,) = tmp_path.glob("*previous*")
         assert kept.read_bytes() == b"mine"
-        with pytest.raises(InputError):
+        with raises(InputError, "labels-negative"):
             write_layer(str(tmp_path / name), np.full((8, 9), -1), {"name": "cells"}, ending)
         assert (tmp_path / name).read_bytes() not in (b"", b"mine")
 
@@ -188,21 +191,21 @@ class TestEveryFormat:
         assert list(tmp_path.iterdir()) == []
 
     def test_negative_ids_are_refused(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(InputError, match="negative"):
+        with raises(InputError, "labels-negative"):
             save_labels(tmp_path / name, np.array([[0, -1]]))
 
 
 def test_an_unknown_kind_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\.nii\.gz"):
+    with raises(InputError, "unknown-file-type", match=r"a\.xyz.*\.nii\.gz"):
         save_labels(tmp_path / "a.xyz", _labels())
 
 
 def test_the_table_has_areas_in_physical_units_and_what_is_known(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), np.int32)
     labels[1:3, 2:6] = 7
-    known = {7: ObjectInfo(2, "cell", "prompted", 0.91, True, "nuclei", (PlanePrompt(0, (1, 2, 3, 6)),))}
+    infos = {7: ObjectInfo(2, "cell", "prompted", 0.91, True, "nuclei", (ObjectPrompts(0, (1, 2, 3, 6)),))}
     layer = {"scale": (0.5, 0.25), "units": ("micrometer",) * 2}
-    (path,) = save_labels(tmp_path / "a.csv", labels, layer, known=known)
+    (path,) = save_labels(tmp_path / "a.csv", labels, layer, infos=infos)
     (row,) = csv.DictReader(path.open(encoding="utf-8"))
     assert (row["id"], row["class"], row["pixels"], row["unit"]) == ("7", "cell", "8", "µm²")
     assert float(row["area"]) == pytest.approx(8 * 0.125)
@@ -230,7 +233,7 @@ def test_a_pixel_size_of_unknown_unit_is_no_length() -> None:
 def test_a_file_in_the_way_is_put_back_if_nothing_takes_its_place(tmp_path: Path) -> None:
     target = tmp_path / "cells.prompts.csv"
     target.write_text("earlier", "utf-8")
-    with pytest.raises(InputError, match="no boxes and no points"), kept_aside([target, tmp_path / "other.csv"]):
+    with raises(InputError, "no-prompts"), keep_previous([target, tmp_path / "other.csv"]):
         write_prompts(target, {})
     assert target.read_text("utf-8") == "earlier"
     assert list(tmp_path.iterdir()) == [target]

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.coco.reading import decode_runs, rasterise, read_coco
-from napari_sam_lora.io.coco.writing import CocoPlane, compress, run_lengths, write_coco
-from napari_sam_lora.io.tables.objects import ObjectInfo, PlanePrompt, write_prompts
-from napari_sam_lora.io.tables.prompts import read_prompts
+from napari_sam_lora.io.coco.reading import rasterise, read_coco
+from napari_sam_lora.io.coco.run_lengths import compress_runs, decode_runs, encode_runs
+from napari_sam_lora.io.coco.writing import CocoPlane, write_coco
+from napari_sam_lora.io.tables.objects import ObjectInfo
 from napari_sam_lora.io.writers import save_labels
 
 
@@ -67,15 +68,15 @@ def test_an_object_with_a_hole_gets_run_lengths(tmp_path: Path) -> None:
 def test_run_lengths_are_those_of_the_coco_tools() -> None:
     mask = np.zeros((3, 2), np.bool_)
     mask[1, 0] = mask[0, 1] = True
-    assert run_lengths(mask) == [1, 1, 1, 1, 2]
-    assert compress([1, 1, 1, 1, 2]) == "11101"  # each from the third on less the last but one: 1 1 1, 1 - 1, 2 - 1
-    assert run_lengths(~mask) == [0, 1, 1, 1, 1, 2]
-    np.testing.assert_array_equal(decode_runs(run_lengths(mask), (3, 2)), mask)
+    assert encode_runs(mask) == [1, 1, 1, 1, 2]
+    assert compress_runs([1, 1, 1, 1, 2]) == "11101"  # from the fourth on less the last but one: 1 1 1, 1 - 1, 2 - 1
+    assert encode_runs(~mask) == [0, 1, 1, 1, 1, 2]
+    np.testing.assert_array_equal(decode_runs(encode_runs(mask), (3, 2)), mask)
 
 
 def test_classes_become_categories_and_scores_are_kept(tmp_path: Path) -> None:
-    known = {1: ObjectInfo(2, "nucleus", score=0.9), 5: ObjectInfo(4, "debris")}
-    save_labels(tmp_path / "a.json", _blobs(), known=known, image="cells.tif")
+    infos = {1: ObjectInfo(2, "nucleus", score=0.9), 5: ObjectInfo(4, "debris")}
+    save_labels(tmp_path / "a.json", _blobs(), infos=infos, image="cells.tif")
     content = json.loads((tmp_path / "a.json").read_text())
     names = {one["id"]: one["name"] for one in content["categories"]}
     assert names == {2: "nucleus", 4: "debris", 5: "object"}
@@ -99,32 +100,5 @@ def test_the_planes_of_a_stack_are_images_called_as_the_pngs(tmp_path: Path) -> 
 
 
 def test_an_unknown_outline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="polygons"):
+    with raises(InputError, "unknown-outline", match="polygons"):
         write_coco(tmp_path / "a.json", [], outline="circles")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["prompts.csv", "prompts.json"])
-@pytest.mark.parametrize("image", ["", "stack.tif"])
-def test_prompts_are_read_back_by_the_command_line(tmp_path: Path, name: str, image: str) -> None:
-    prompts = {
-        3: [PlanePrompt(1, (1, 2, 8.5, 9), ((4, 5), (0, 0)), (1, 0))],
-        9: [PlanePrompt(1, None, ((6, 7),), (1,)), PlanePrompt(0, None, (), (), ("mask",))],
-    }
-    path = write_prompts(tmp_path / name, prompts, image)
-    planes = read_prompts(path).for_image(Path(image or "any.tif"))
-    assert list(planes) == [1]
-    assert planes[1].ids == (3, 9)
-    found = planes[1].prompts
-    assert found.boxes is not None
-    assert found.points is not None
-    assert found.point_labels is not None
-    assert found.boxes[0].tolist() == [1, 2, 8.5, 9]
-    assert not found.has_box(1)
-    assert found.points[0].tolist() == [[4, 5], [0, 0]]
-    assert found.point_labels[0].tolist() == [1, 0]
-    assert found.points[1].tolist() == [[6, 7]]
-
-
-def test_prompts_that_a_file_cannot_hold_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no boxes"):
-        write_prompts(tmp_path / "a.csv", {1: [PlanePrompt(0, None, (), (), ("mask",))]})

@@ -1,4 +1,4 @@
-"""COCO annotations."""
+"""Reading COCO annotations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.coco.reading import CocoImage, decode_runs, rasterise, read_coco, segmentation_mask
+from napari_sam_lora.io.coco.reading import CocoImage, rasterise, read_coco, segmentation_mask
+from napari_sam_lora.io.coco.run_lengths import decode_runs
 
 SQUARE = [10, 20, 16, 20, 16, 24, 10, 24]  # x, y: columns 10 to 15, rows 20 to 23
 
@@ -56,7 +58,7 @@ def test_text_and_list_of_run_lengths_give_the_same_mask(seed: int) -> None:
 
 
 def _to_text(counts: list[int]) -> str:
-    """The inverse, written from the description of the format."""
+    """Compress run lengths, written independently from the description of the format."""
     text = ""
     for place, count in enumerate(counts):
         value = count - counts[place - 2] if place > 2 else count
@@ -97,31 +99,39 @@ def test_crowds_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["{", "[]", "{}", '{"images": [{"id": 1}], "annotations": []}', '{"images": [], "annotations": [{"image_id": 3}]}'],
+    ("content", "code"),
+    [
+        ("{", "not-json"),
+        ("[]", "not-coco"),
+        ("{}", "not-coco"),
+        ('{"images": [{"id": 1}], "annotations": []}', "not-coco"),
+        ('{"images": [], "annotations": [{"image_id": 3}]}', "not-coco"),
+    ],
 )
-def test_a_file_that_is_not_coco_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_coco_is_refused(content: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(InputError, match=r"a\.json is not"):
+    with raises(InputError, code, match=r"a\.json"):
         read_coco(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
-    "segmentation",
+    ("segmentation", "reason"),
     [
-        [[1, 2, 3, 4]],
-        [[1, 2, 3, 4, 5]],
-        [["a"] * 6],
-        [[float("nan")] * 6],
-        7,
-        {"counts": [3], "size": [40, 50]},
-        {"counts": [2000], "size": [50, 40]},
-        {"counts": [2010, -10], "size": [40, 50]},
-        {"counts": "o", "size": [40, 50]},
-        {"counts": " ", "size": [40, 50]},
-        {"counts": [2000]},
+        ([[1, 2, 3, 4]], "invalid-polygon"),
+        ([[1, 2, 3, 4, 5]], ValueError),
+        ([["a"] * 6], ValueError),
+        ([[float("nan")] * 6], "invalid-polygon"),
+        (7, TypeError),
+        ({"counts": [3], "size": [40, 50]}, "run-lengths-do-not-fit"),
+        ({"counts": [2000], "size": [50, 40]}, "mask-does-not-fit"),
+        ({"counts": [2010, -10], "size": [40, 50]}, "run-lengths-do-not-fit"),
+        ({"counts": "o", "size": [40, 50]}, IndexError),
+        ({"counts": " ", "size": [40, 50]}, "run-lengths-invalid-character"),
+        ({"counts": [2000]}, KeyError),
     ],
 )
-def test_a_damaged_annotation_is_named(segmentation: Any) -> None:
-    with pytest.raises(InputError, match=r"a\.png: annotation 50 is damaged"):
+def test_a_damaged_annotation_is_named(segmentation: Any, reason: str | type[Exception]) -> None:
+    with raises(InputError, "annotation-damaged", match=r"a\.png: annotation 50") as raised:
         rasterise(CocoImage("a.png", (_annotation(50, segmentation),), 0), (40, 50))
+    cause = raised.value.__cause__
+    assert type(cause) is reason if isinstance(reason, type) else getattr(cause, "code", None) == reason

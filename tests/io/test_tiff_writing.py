@@ -1,4 +1,4 @@
-"""Label images as TIFF."""
+"""Writing label images as TIFF."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
@@ -39,7 +40,7 @@ def test_large_ids_survive_in_a_type_that_holds_them(tmp_path: Path, largest: in
 
 
 def test_ids_that_do_not_fit_are_refused_rather_than_changed(tmp_path: Path) -> None:
-    with pytest.raises(InputError):
+    with raises(InputError, "ids-too-large", match=str(2**32 + 5)):
         write_labels(tmp_path / "labels.tif", np.array([[0, 2**32 + 5]], np.int64))
 
 
@@ -63,14 +64,14 @@ def test_the_file_is_compressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["labels.png", "labels", "labels.tif.gz", ".tif"])
 def test_another_ending_is_refused(tmp_path: Path, labels: NDArray[np.int64], name: str) -> None:
-    with pytest.raises(InputError, match=r"\.tif or \.tiff"):
+    with raises(InputError, "wrong-file-ending", match=r"\.tif or \.tiff"):
         write_labels(tmp_path / name, labels)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_negative_labels_are_refused_and_the_file_is_kept(tmp_path: Path, labels: NDArray[np.int64]) -> None:
     path = write_labels(tmp_path / "labels.tif", labels)
-    with pytest.raises(InputError, match="negative"):
+    with raises(InputError, "labels-negative"):
         write_labels(path, labels - 1)
     np.testing.assert_array_equal(tifffile.imread(path), labels)
     assert list(tmp_path.iterdir()) == [path]

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
+from volume_files import affine, write_series, write_volume
+from warning_codes import warns
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.images import list_images, read_image, stem
 from napari_sam_lora.io.placement import layer_affine
 from napari_sam_lora.io.volumes import get_reader, read_layers
-
-from .volumes import affine, write_series, write_volume
 
 SHAPE = (5, 6, 7)
 AFFINES = {
@@ -132,10 +133,10 @@ def test_two_series_of_a_folder_are_two_layers_and_folders_are_looked_into(tmp_p
     assert [layer[1]["name"] for layer in read_layers(tmp_path / "study")] == ["native", "contrast"]
 
 
-def test_a_missing_slice_is_told(tmp_path: Path) -> None:
+def test_a_missing_slice_gives_a_warning(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "a", _ct(), affine())
     next(folder.glob("*2.dcm")).unlink()
-    with pytest.warns(UserWarning, match="missing"):
+    with warns("uneven-slices"):
         read_layers(folder)
 
 
@@ -160,7 +161,10 @@ def test_a_truncated_file_gives_a_clear_message(tmp_path: Path, name: str, share
         write_volume(path, data, affine())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(InputError, match=path.name):
+    code = "file-not-readable"
+    if name.endswith(".dcm"):
+        code = {0.0: "not-dicom", 0.3: "no-dicom-image"}.get(share, code)
+    with raises(InputError, code, match=path.name):
         read_layers(path)
 
 
@@ -239,7 +243,7 @@ def test_a_folder_of_dicom_slices_is_taken_and_another_is_not(tmp_path: Path) ->
     assert len(reader(str(tmp_path / "ct"))) == 1
     (tmp_path / "empty").mkdir()
     assert get_reader(str(tmp_path / "empty")) is None
-    with pytest.raises(InputError, match="no DICOM"):
+    with raises(InputError, "no-dicom-image", match="empty"):
         read_layers(tmp_path / "empty")
 
 
@@ -252,7 +256,7 @@ def test_the_command_line_takes_a_dicom_folder_for_one_image(tmp_path: Path) -> 
     np.testing.assert_array_equal(file.data, _ct())
     for path in write_series(tmp_path / "b", _ct(), affine(), "another").iterdir():
         path.rename(folder / f"b{path.name}")
-    with pytest.raises(InputError, match="2 series"):
+    with raises(InputError, "several-series", match="2 series"):
         read_image(folder)
 
 
@@ -261,7 +265,7 @@ def test_a_volume_without_a_place_keeps_its_voxel_size(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[280:328] = bytes(48)  # the rows of the sform
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="where its voxels lie"):
+    with warns("position-missing"):
         ((shown, attributes, _),) = read_layers(path)
     np.testing.assert_allclose(attributes["scale"], [2.5, 0.8, 0.7], rtol=1e-6)
     assert shown.shape == (7, 6, 5)

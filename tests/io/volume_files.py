@@ -1,4 +1,4 @@
-"""Volumes that tests write: NIfTI files and DICOM series with a known place in space."""
+"""Write NIfTI files and DICOM series with a known position, for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 
 def affine(spacing: ArrayLike = (0.7, 0.8, 2.5), angles: ArrayLike = (0, 0, 0), flips: ArrayLike = (1, 1, 1)) -> Any:
-    """From voxels (i, j, k) to RAS, turned by angles in degrees."""
+    """Return the affine from voxels (i, j, k) to RAS, rotated by angles in degrees."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(
         np.asarray(spacing) * np.asarray(flips)
@@ -25,12 +25,12 @@ def affine(spacing: ArrayLike = (0.7, 0.8, 2.5), angles: ArrayLike = (0, 0, 0), 
 
 
 def load(path: Path) -> Any:
-    """A NIfTI file, as nibabel gives it."""
+    """Load a NIfTI file with nibabel."""
     return nibabel.load(path)
 
 
 def write_volume(path: Path, data: NDArray[Any], matrix: Any, big_endian: bool = False) -> Path:
-    """A NIfTI file."""
+    """Write a NIfTI file."""
     image = nibabel.Nifti1Image(data, matrix, dtype=data.dtype)
     image.header.set_xyzt_units("mm", "sec")
     if big_endian:
@@ -40,7 +40,7 @@ def write_volume(path: Path, data: NDArray[Any], matrix: Any, big_endian: bool =
 
 
 def write_series(folder: Path, data: NDArray[np.int16], matrix: Any, name: str = "chest", order: int = 1) -> Path:
-    """A DICOM series of CT slices (z, y, x); ``matrix`` maps (column, row, slice) to the patient (LPS)."""
+    """Write a DICOM series of CT slices (z, y, x); ``matrix`` maps (column, row, slice) to the patient (LPS)."""
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()
     for k, plane in enumerate(data):

@@ -1,4 +1,4 @@
-"""DICOM files of several frames that tests write."""
+"""Write DICOM files with several frames, for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
 
 def dataset(planes: NDArray[Any], modality: str = "MR", name: str = "frames", **more: Any) -> Dataset:
-    """An image object of frames (n, y, x) or (n, y, x, 3), of 8 or 16 bits, without a place."""
+    """Make an image of frames (n, y, x) or (n, y, x, 3), of 8 or 16 bits, without a position."""
     one = Dataset()
     one.file_meta = FileMetaDataset()
     one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = EnhancedMRImageStorage
@@ -47,7 +47,7 @@ def dataset(planes: NDArray[Any], modality: str = "MR", name: str = "frames", **
 
 
 def group(name: str, **values: Any) -> dict[str, list[Dataset]]:
-    """A functional group."""
+    """Make a functional group."""
     inner = Dataset()
     for key, value in values.items():
         setattr(inner, key, value)
@@ -55,7 +55,7 @@ def group(name: str, **values: Any) -> dict[str, list[Dataset]]:
 
 
 def groups(*parts: dict[str, list[Dataset]]) -> Dataset:
-    """Functional groups of a frame, or those that all share."""
+    """Combine the functional groups of a frame, or the shared ones."""
     item = Dataset()
     for part in parts:
         for key, value in part.items():
@@ -64,7 +64,7 @@ def groups(*parts: dict[str, list[Dataset]]) -> Dataset:
 
 
 def place(position: Sequence[float], orientation: Sequence[float] | None = None) -> list[dict[str, list[Dataset]]]:
-    """The groups that say where a frame lies."""
+    """Make the groups with the position and orientation of a frame."""
     found = [group("PlanePositionSequence", ImagePositionPatient=list(position))]
     if orientation is not None:
         found.append(group("PlaneOrientationSequence", ImageOrientationPatient=list(orientation)))
@@ -72,12 +72,12 @@ def place(position: Sequence[float], orientation: Sequence[float] | None = None)
 
 
 def measures(spacing: Sequence[float] = (0.5, 0.25), thickness: float = 3.0) -> dict[str, list[Dataset]]:
-    """The group of pixel sizes."""
+    """Make the group of pixel sizes."""
     return group("PixelMeasuresSequence", PixelSpacing=list(spacing), SliceThickness=thickness)
 
 
 def stack(planes: NDArray[Any], frames: Sequence[Dataset], *shared: dict[str, list[Dataset]], **more: Any) -> Dataset:
-    """An enhanced image: frames with functional groups of their own."""
+    """Make an enhanced image: frames with functional groups of their own."""
     one = dataset(planes, **more)
     one.SharedFunctionalGroupsSequence = [groups(*shared)]
     one.PerFrameFunctionalGroupsSequence = list(frames)
@@ -87,7 +87,7 @@ def stack(planes: NDArray[Any], frames: Sequence[Dataset], *shared: dict[str, li
 def segmentation(
     planes: NDArray[np.bool_], positions: Sequence[Sequence[float]], segments: Sequence[int], **more: Any
 ) -> Dataset:
-    """A binary segmentation (n, y, x), a frame for each segment and slice."""
+    """Make a binary segmentation (n, y, x), one frame per segment and slice."""
     frames = [
         groups(*place(position), group("SegmentIdentificationSequence", ReferencedSegmentNumber=number))
         for position, number in zip(positions, segments, strict=True)
@@ -105,7 +105,7 @@ def segmentation(
 
 
 def compress(one: Dataset, frames: Sequence[bytes], syntax: str) -> Dataset:
-    """The same with compressed frames."""
+    """Replace the pixels by compressed frames."""
     one.file_meta.TransferSyntaxUID = UID(syntax)
     one.PixelData = encapsulate(list(frames))
     one["PixelData"].is_undefined_length = True
@@ -113,14 +113,14 @@ def compress(one: Dataset, frames: Sequence[bytes], syntax: str) -> Dataset:
 
 
 def save(path: Path, one: Dataset) -> Path:
-    """Write it."""
+    """Write a data set to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     one.save_as(path, enforce_file_format=True)
     return path
 
 
 def save_table_of_contents(folder: Path) -> Path:
-    """A DICOMDIR, as on discs."""
+    """Write a DICOMDIR, the table of contents of a disc."""
     one = Dataset()
     one.file_meta = FileMetaDataset()
     one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = MediaStorageDirectoryStorage
