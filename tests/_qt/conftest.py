@@ -24,19 +24,19 @@ MakeController = Callable[[Any], Controller]
 
 @pytest.fixture
 def viewer(make_napari_viewer: Any) -> Any:
-    """A real viewer; a leak of it fails the test."""
+    """Open a real viewer; a leak of it fails the test."""
     return make_napari_viewer(strict_qt=True)
 
 
 @pytest.fixture
 def manifest() -> PluginManifest:
-    """The plugin's own, read afresh."""
+    """Read the plugin's own manifest again."""
     return PluginManifest.from_file(Path(str(files("napari_sam_lora") / "napari.yaml")))
 
 
 @pytest.fixture
 def registered(viewer: Any, manifest: PluginManifest) -> None:
-    """napari knows the plugin: its commands, readers, writers and samples."""
+    """Register the plugin in napari: its commands, readers, writers and samples."""
     manager = PluginManager.instance()
     if manifest.name not in manager:
         manager.register(manifest)
@@ -44,7 +44,7 @@ def registered(viewer: Any, manifest: PluginManifest) -> None:
 
 @pytest.fixture
 def make_controller(nano: Model, qapp: Any) -> Iterator[MakeController]:
-    """Makes controllers whose model is loaded already."""
+    """Make controllers whose model is already loaded."""
     made: list[Controller] = []
 
     def make(viewer: Any) -> Controller:
@@ -58,20 +58,20 @@ def make_controller(nano: Model, qapp: Any) -> Iterator[MakeController]:
 
 @pytest.fixture
 def controller(viewer: Any, nuclei: tuple[NDArray[Any], NDArray[Any]], make_controller: MakeController) -> Controller:
-    """Over a viewer with one image of nuclei."""
+    """Make a controller of a viewer with one image of nuclei."""
     viewer.add_image(nuclei[0], name="nuclei")
     return make_controller(viewer)
 
 
 @pytest.fixture
 def cell(nuclei: tuple[NDArray[Any], NDArray[Any]]) -> LabelledObject:
-    """The largest nucleus."""
+    """Return the largest nucleus."""
     return max(find_objects(nuclei[1]), key=lambda found: found.area)
 
 
 @pytest.fixture
 def settle(qtbot: Any) -> Callable[[Controller], None]:
-    """Waits until the preview has caught up with the prompts."""
+    """Wait until the preview is up to date with the prompts."""
 
     def wait(controller: Controller) -> None:
         qtbot.waitUntil(lambda: not controller.previews.is_waiting, timeout=WAIT_MS)
@@ -81,7 +81,7 @@ def settle(qtbot: Any) -> Callable[[Controller], None]:
 
 @pytest.fixture
 def put(viewer: Any) -> Iterator[Callable[[Any], Any]]:
-    """Shows parts of panels, and deletes them before the viewer is closed."""
+    """Show widgets, and delete them before the viewer is closed."""
     made: list[QWidget] = []
 
     def show(widget: QWidget) -> QWidget:

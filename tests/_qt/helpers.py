@@ -1,4 +1,4 @@
-"""What tests do to a viewer, as a user would."""
+"""Actions of a user on a viewer, for tests."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from napari_sam_lora._qt.viewer.controller import Controller
 
 
 def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Intersection over union of two masks."""
+    """Return the intersection over union of two masks."""
     return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))
 
 
 def drawn_on(controller: Controller) -> Any:
-    """What prompts are drawn on: its ``points``, ``shapes`` and ``mask.layer``."""
+    """Return the layers that prompts are drawn on: ``points``, ``shapes`` and ``mask.layer``."""
     return controller.drawing.layers
 
 
 def rows_of(controller: Controller) -> list[tuple[Any, ...]]:
-    """The prompts of the shown plane, object by object."""
+    """Return the prompts of the shown plane, object by object."""
     assert controller.plane is not None
     return list(controller.session.draft(controller.plane).rows().values())
 
 
-def add_point(controller: Controller, place: ArrayLike) -> None:
+def add_point(controller: Controller, position: ArrayLike) -> None:
     """Click with the point tool at data coordinates."""
     controller.draw_with("point")
-    drawn_on(controller).points.add(np.atleast_2d(place))
+    drawn_on(controller).points.add(np.atleast_2d(position))
 
 
 def add_box(controller: Controller, box: tuple[float, ...], others: tuple[float, ...] = ()) -> None:

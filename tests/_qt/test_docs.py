@@ -1,4 +1,4 @@
-"""What the documentation calls by name is on the screen."""
+"""Names of the user interface in the documentation are on the screen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AFTER_A_RUN = {"Use it anyway", "worst", *(figure[1].split(",")[0] for figure in
 
 
 def _texts(panel: QWidget) -> Iterator[str]:
-    """All words of a panel."""
+    """Yield all texts of a panel."""
     for label in panel.findChildren(QLabel):
         yield label.text()
     for button in panel.findChildren(QAbstractButton):
@@ -66,8 +66,8 @@ def test_what_the_pages_call_by_name_is_on_the_screen(
     named = {
         " ".join(part.split()): page.name
         for page in PAGES
-        for words in ITALIC.findall(page.read_text("utf-8"))
-        for part in words.split("▸")
+        for names in ITALIC.findall(page.read_text("utf-8"))
+        for part in names.split("▸")
     }
     assert len(named) > 50
-    assert {words: page for words, page in named.items() if words not in shown} == {}
+    assert {name: page for name, page in named.items() if name not in shown} == {}

@@ -1,4 +1,4 @@
-"""A monkey at the keyboard: whatever is done in whatever order, nothing breaks and no label is lost."""
+"""Random operations in random order (a monkey at the keyboard): nothing breaks and no label is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOOLS = ("point", "box", "lasso", "scribble", "mask")
 
 
 class Monkey:
-    """Random operations of a user, and a model of what the labels must be."""
+    """Random operations of a user on a viewer."""
 
     def __init__(self, viewer: Any, controller: Controller, models: list[Model], wait: Any, seed: int) -> None:
         self.wait = partial(wait, timeout=WAIT_MS)
@@ -42,17 +42,17 @@ class Monkey:
         self.done.append(name)
         getattr(self, name)()
 
-    def place(self) -> NDArray[Any]:
+    def position(self) -> NDArray[Any]:
         return self.random.uniform(2, SIDE - 3, 2)
 
-    def at(self, *places: NDArray[Any]) -> NDArray[Any]:
-        """Data coordinates of places in the shown plane."""
+    def at(self, *positions: NDArray[Any]) -> NDArray[Any]:
+        """Convert positions in the shown plane to data coordinates."""
         plane = self.controller.plane or PlaneKey("", (1, 2), (0,))
-        return plane_to_data(np.array(places), plane)
+        return plane_to_data(np.array(positions), plane)
 
     def do_point(self) -> None:
         self.controller.draw_with("point")
-        self.controller.drawing.layers.points.add(self.at(self.place()))  # type: ignore[union-attr]
+        self.controller.drawing.layers.points.add(self.at(self.position()))  # type: ignore[union-attr]
 
     def do_box(self) -> None:
         self.shape("rectangle")
@@ -67,16 +67,16 @@ class Monkey:
         self.controller.draw_with("mask")
         layer = self.controller.drawing.layers.mask.layer  # type: ignore[union-attr]
         if layer is not None:
-            layer.paint(np.minimum(self.at(self.place())[0], np.array(layer.data.shape) - 1), layer.selected_label)
+            layer.paint(np.minimum(self.at(self.position())[0], np.array(layer.data.shape) - 1), layer.selected_label)
 
     def do_shift_click(self) -> None:
-        click(self.viewer, self.at(self.place())[0], ("Shift",))
+        click(self.viewer, self.at(self.position())[0], ("Shift",))
 
     def do_move_a_point(self) -> None:
         layer = self.controller.drawing.layers.points  # type: ignore[union-attr]
         if layer is not None and len(layer.data):
             data = layer.data.copy()
-            data[self.random.integers(len(data)), 1:] = self.place()
+            data[self.random.integers(len(data)), 1:] = self.position()
             layer.data = data
 
     def do_delete_prompts(self) -> None:
@@ -141,8 +141,8 @@ class Monkey:
     def do_replace_the_image(self) -> None:
         image = self.controller.image_layer
         assert image is not None
-        place = self.viewer.layers.index(image)
-        self.viewer.layers.pop(place)
+        index = self.viewer.layers.index(image)
+        self.viewer.layers.pop(index)
         self.viewer.add_image(image.data.copy(), scale=image.scale)
 
     def do_switch_model(self) -> None:
@@ -154,8 +154,8 @@ class Monkey:
         layer = self.controller.target_layer
         if layer is not None:
             self.settle()
-            place = np.minimum(np.rint(self.at(self.place())), np.array(layer.data.shape) - 1).astype(int)
-            layer.data_setitem(tuple(place.T), 1000)
+            index = np.minimum(np.rint(self.at(self.position())), np.array(layer.data.shape) - 1).astype(int)
+            layer.data_setitem(tuple(index.T), 1000)
 
     def do_bring_back(self) -> None:
         records = () if self.controller.target is None else self.controller.target.records()
@@ -164,7 +164,7 @@ class Monkey:
 
     def shape(self, kind: str) -> None:
         self.controller.draw_with({"rectangle": "box", "polygon": "lasso", "path": "scribble"}[kind])  # type: ignore[arg-type]
-        (y0, x0), (y1, x1) = self.place(), self.place()
+        (y0, x0), (y1, x1) = self.position(), self.position()
         corners = self.at(*(np.array(corner) for corner in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))))
         self.controller.drawing.layers.shapes.add(corners, shape_type=kind)  # type: ignore[union-attr]
 

@@ -1,4 +1,4 @@
-"""What the tests of fine-tuning and adapters share: labelled viewers, and runs of a few steps."""
+"""Labelled viewers and fine-tuning runs of a few steps, for tests."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LONG = FAST | {"steps": 2000, "objects": 1}
 
 @cache
 def small_model() -> Model:
-    """The bundled model at a small input size."""
+    """Load the bundled model with a small input size."""
     return load_model("sam_nano", device="cpu", input_size=128)
 
 
 def open_labelled(viewer: Any, image: NDArray[Any], labels: NDArray[Any]) -> Iterator[Controller]:
-    """A controller over a viewer with one image and its labels; closed in the end."""
+    """Yield a controller of a viewer with one image and its labels, then close it."""
     viewer.add_image(image, name="nuclei")
     viewer.add_labels(labels.astype(np.int32), name="cells")
     controller = Controller(viewer, QApplication.instance(), Session(small_model()))
@@ -39,8 +39,8 @@ def open_labelled(viewer: Any, image: NDArray[Any], labels: NDArray[Any]) -> Ite
     controller.close()
 
 
-def made_adapter(seed: int = 0, base_hash: str | None = None, base_name: str = "sam_nano") -> Adapter:
-    """An adapter that changes what the model says, as if it had been trained."""
+def random_adapter(seed: int = 0, base_hash: str | None = None, base_name: str = "sam_nano") -> Adapter:
+    """Return an adapter with random weights, which changes the masks of the model as a trained one does."""
     model = small_model()
     config = LoRAConfig((4, 5), rank=2)
     generator = torch.Generator().manual_seed(seed)
@@ -53,27 +53,27 @@ def made_adapter(seed: int = 0, base_hash: str | None = None, base_name: str = "
     return Adapter(tensors, AdapterInfo(base_name, own_hash, config, "late", 128, training=training))
 
 
-def finish(qtbot: Any, desk: FinetuningController) -> TrainingEvent:
-    """Wait for the end of the run."""
-    qtbot.waitUntil(lambda: desk.latest is not None and desk.latest.is_final, timeout=SOON_MS)
-    assert desk.latest is not None
-    return desk.latest
+def finish(qtbot: Any, finetuning: FinetuningController) -> TrainingEvent:
+    """Wait for the end of the run and return its last event."""
+    qtbot.waitUntil(lambda: finetuning.latest is not None and finetuning.latest.is_final, timeout=SOON_MS)
+    assert finetuning.latest is not None
+    return finetuning.latest
 
 
 def train(qtbot: Any, controller: Controller, values: dict[str, Any], name: str = "run") -> TrainingEvent:
-    """A run from the start to its end."""
-    desk = finetuning_controller_of(controller)
-    desk.set_values(dict(values))
-    desk.start(name)
-    return finish(qtbot, desk)
+    """Start a run, wait for its end and return its last event."""
+    finetuning = finetuning_controller_of(controller)
+    finetuning.set_values(dict(values))
+    finetuning.start(name)
+    return finish(qtbot, finetuning)
 
 
-def at_first_step(qtbot: Any, desk: FinetuningController, act: Callable[[], None]) -> None:
-    """Do something once a run has made a step."""
-    qtbot.waitUntil(lambda: desk.latest is not None and desk.latest.step is not None, timeout=SOON_MS)
+def at_first_step(qtbot: Any, finetuning: FinetuningController, act: Callable[[], None]) -> None:
+    """Call a function once the run has made a step."""
+    qtbot.waitUntil(lambda: finetuning.latest is not None and finetuning.latest.step is not None, timeout=SOON_MS)
     act()
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
-    """A copy of all weights."""
+    """Return a copy of all weights."""
     return {name: value.clone() for name, value in model.loaded.sam.state_dict().items()}

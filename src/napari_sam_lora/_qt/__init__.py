@@ -1,1 +1,1 @@
-"""The widgets: the only room that imports Qt and napari."""
+"""User interface: the only package that imports Qt and napari."""

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_sam_lora import Model
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
-from napari_sam_lora._qt.viewer.napari_stores import current_plane
+from napari_sam_lora._qt.viewer.coordinates import current_plane
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("registered")
 
 
 def _volume(path: Path, angles: tuple[float, ...] = (0, 0, 0)) -> Path:
-    """A NIfTI file (i, j, k) = (5, 6, 7) with voxels of 0.7 x 0.8 x 2.5 mm, the first axis towards the left."""
+    """Save a NIfTI file (i, j, k) = (5, 6, 7) with voxels of 0.7 x 0.8 x 2.5 mm, the first axis towards the left."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([-0.7, 0.8, 2.5])
     data = np.random.default_rng(0).integers(-1000, 1500, (5, 6, 7)).astype(np.int16)
@@ -56,8 +56,8 @@ def test_planes_of_a_volume_can_be_segmented_of_an_oblique_one_too(
 ) -> None:
     (layer,) = viewer.open(_volume(tmp_path / "head.nii", angles), plugin=PLUGIN)
     assert layer.data.shape == (7, 6, 5)
-    place = layer.data_to_world((2, 3, 2))
-    viewer.dims.set_point(range(3), place)
+    position = layer.data_to_world((2, 3, 2))
+    viewer.dims.set_point(range(3), position)
     plane = current_plane(viewer, layer, "head")
     assert plane is not None
     assert plane.axes == (1, 2)

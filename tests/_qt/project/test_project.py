@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
 from numpy.typing import NDArray
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog
@@ -18,6 +19,7 @@ from napari_sam_lora._qt.project.controller import ProjectController, project_co
 from napari_sam_lora._qt.project.panel import ProjectBox
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import Preferences, save_preferences
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.session.project.folder import read_manifest
 from napari_sam_lora.session.project.image_references import FoundImage, ImageReference
@@ -25,7 +27,7 @@ from napari_sam_lora.session.project.loader import open_project
 from napari_sam_lora.session.project.recovery import Recovery
 
 from ..helpers import add_box
-from ..tuning import made_adapter
+from ..tuning import random_adapter
 
 WAIT_MS = 20_000
 
@@ -83,11 +85,11 @@ def test_work_saves_itself_and_is_offered_after_a_crash(
 
     second = make_napari_viewer(strict_qt=True)
     again = make_controller(second)
-    desk = project_controller_of(again)
-    (offered,) = desk.offered
+    project = project_controller_of(again)
+    (offered,) = project.offered
     assert "my cells" in offered.question
-    desk.restore(offered, _leave_out)
-    assert desk.offered == ()
+    project.restore(offered, _leave_out)
+    assert project.offered == ()
     assert [layer.name for layer in second.layers][:2] == ["my cells", "my cells labels"]
     restored = second.layers["my cells labels"]
     np.testing.assert_array_equal(restored.data, wanted)
@@ -112,10 +114,10 @@ def test_work_that_was_closed_by_mistake_can_be_restored(
     controller.close()
 
     again = make_controller(make_napari_viewer(strict_qt=True))
-    desk = project_controller_of(again)
-    (offered,) = desk.offered
-    assert "closed" in offered.question
-    desk.restore(offered, _leave_out)
+    project = project_controller_of(again)
+    (offered,) = project.offered
+    assert offered.closed > 0
+    project.restore(offered, _leave_out)
     np.testing.assert_array_equal(again.target_layer.data, wanted)
     assert Recovery(offered.folder.parent).unfinished() == []  # no other viewer may open it meanwhile
 
@@ -130,17 +132,16 @@ def test_nothing_saves_itself_if_the_user_does_not_want_it(
     save_preferences(Preferences())
 
 
-def test_a_folder_that_cannot_be_written_is_told_once_and_work_goes_on(
+def test_a_folder_that_cannot_be_written_is_reported_once_and_work_goes_on(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_errors: list[str] = []
-    monkeypatch.setattr("napari_sam_lora._qt.project.controller.show_warning", report_errors.append)
+    warnings: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.project.controller.show_warning", warnings.append)
     (cache_folder() / "sessions").write_text("in the way")
-    desk = project_controller_of(controller)
+    project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
-    (words,) = report_errors
-    assert "does not save itself" in words
-    assert desk.state == words
+    assert project.problem == "recovery-not-writable"
+    assert warnings == [project.state]
 
 
 def test_a_brush_of_three_dimensions_is_saved_in_all_planes_and_so_is_taking_it_back(
@@ -172,10 +173,10 @@ def test_a_brush_of_three_dimensions_is_saved_in_all_planes_and_so_is_taking_it_
 def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:
-    desk = project_controller_of(controller)
+    project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
-    desk.save(tmp_path / "my project")
-    assert desk.folder == tmp_path / "my project"
+    project.save(tmp_path / "my project")
+    assert project.folder == tmp_path / "my project"
     _wait_for_labels(tmp_path / "my project", qtbot)
     qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
     controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
@@ -191,8 +192,8 @@ def test_what_cannot_be_written_into_the_project_when_the_viewer_closes_can_be_r
 ) -> None:
     folder = tmp_path / "my project"
     _commit(controller, cell, settle, qtbot)
-    desk = project_controller_of(controller)
-    desk.save(folder)
+    project = project_controller_of(controller)
+    project.save(folder)
     _wait_for_labels(folder, qtbot)
     qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
     shutil.rmtree(folder)
@@ -203,21 +204,21 @@ def test_what_cannot_be_written_into_the_project_when_the_viewer_closes_can_be_r
     assert open_project(offered.folder).labels[0].data[0, 0] == 9
 
 
-def test_it_is_told_that_only_the_planes_that_were_shown_of_large_labels_are_in_a_project(
+def test_a_warning_says_that_a_project_has_only_the_shown_planes_of_large_labels(
     viewer: Any, make_controller: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_errors: list[str] = []
-    monkeypatch.setattr("napari_sam_lora._qt.project.controller.show_warning", report_errors.append)
+    warnings: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.project.controller.show_warning", warnings.append)
     viewer.add_labels(np.ones((9, 9), np.uint8), name="small")
     controller = make_controller(viewer)
-    desk = project_controller_of(controller)
-    desk.save(tmp_path / "p")
-    assert report_errors == []
+    project = project_controller_of(controller)
+    project.save(tmp_path / "p")
+    assert warnings == []
     monkeypatch.setattr("napari_sam_lora.session.labels.object_statistics.LARGE", 100)
     viewer.add_labels(np.ones((3, 9, 9), np.uint8), name="large")
-    desk.save()
-    (words,) = report_errors
-    assert words.startswith("large: too large")
+    project.save()
+    (warning,) = warnings
+    assert warning.startswith("large: ")
 
 
 def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
@@ -230,7 +231,7 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
 ) -> None:
     model = controller.session.model
     assert model is not None
-    controller.session.adapters.add(made_adapter(base_hash=model.loaded.weights_hash), "nuclei")
+    controller.session.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
     controller.session.activate("nuclei")
     project_controller_of(controller).save(tmp_path / "p")
     controller.close()
@@ -243,11 +244,11 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
         return entries()
 
     monkeypatch.setattr(library, "entries", watched)
-    desk = project_controller_of(again)
+    project = project_controller_of(again)
     states: list[str] = []
-    desk.changed.connect(lambda: states.append(desk.state))
-    desk.open(tmp_path / "p", _leave_out)
-    qtbot.waitUntil(lambda: desk.folder is not None, timeout=WAIT_MS)
+    project.changed.connect(lambda: states.append(project.state))
+    project.open(tmp_path / "p", _leave_out)
+    qtbot.waitUntil(lambda: project.folder is not None, timeout=WAIT_MS)
     assert readers[0] is not threading.main_thread()  # torch is imported there, which would stop the window
     assert [entry.name for entry in entries()] == ["nuclei"]
     assert states[:2] == ["Opening p …", ""]
@@ -256,13 +257,13 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
 def test_a_project_that_is_opened_once_more_has_the_last_changes(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:
-    desk = project_controller_of(controller)
+    project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
-    desk.save(tmp_path / "p")
+    project.save(tmp_path / "p")
     _wait_for_labels(tmp_path / "p", qtbot)
     first = controller.target_layer
     first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
-    desk.open(tmp_path / "p" / ".." / "p", _leave_out)
+    project.open(tmp_path / "p" / ".." / "p", _leave_out)
     assert controller.target_layer is not first
     np.testing.assert_array_equal(controller.target_layer.data, first.data)  # type: ignore[union-attr]
 
@@ -272,14 +273,14 @@ def test_a_project_is_opened_as_it_is_when_its_adapters_are_read(
 ) -> None:
     model = controller.session.model
     assert model is not None
-    controller.session.adapters.add(made_adapter(base_hash=model.loaded.weights_hash), "nuclei")
+    controller.session.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
     controller.session.activate("nuclei")
-    desk = project_controller_of(controller)
+    project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
-    desk.save(tmp_path / "p")
+    project.save(tmp_path / "p")
     _wait_for_labels(tmp_path / "p", qtbot)
     first = controller.target_layer
-    desk.open(tmp_path / "p", _leave_out)
+    project.open(tmp_path / "p", _leave_out)
     first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
     qtbot.waitUntil(lambda: controller.target_layer is not first, timeout=WAIT_MS)
     assert controller.target_layer.data[0, 0] == 9  # type: ignore[union-attr]
@@ -288,13 +289,14 @@ def test_a_project_is_opened_as_it_is_when_its_adapters_are_read(
 def test_what_is_no_project_is_refused_at_once(
     controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_errors: list[str] = []
-    monkeypatch.setattr("napari_sam_lora._qt.viewer.controller.show_warning", report_errors.append)
-    desk = project_controller_of(controller)
-    desk.open(tmp_path, _leave_out)
-    (words,) = report_errors
-    assert "is not a project" in words
-    assert desk.folder is None
+    warnings: list[str] = []
+    monkeypatch.setattr("napari_sam_lora._qt.viewer.controller.show_warning", warnings.append)
+    project = project_controller_of(controller)
+    project.open(tmp_path, _leave_out)
+    with raises(InputError, "manifest-not-found") as error:
+        read_manifest(tmp_path)
+    assert warnings == [str(error.value)]
+    assert project.folder is None
 
 
 def test_a_panel_that_was_closed_while_a_project_was_read_can_still_ask(
@@ -321,17 +323,17 @@ def test_a_panel_that_was_closed_while_a_project_was_read_can_still_ask(
 def test_a_folder_of_other_things_is_refused_and_saving_goes_on(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:
-    desk = project_controller_of(controller)
+    project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
     (tmp_path / "photo.jpg").write_bytes(b"x")
-    desk.save(tmp_path)
-    assert desk.folder is None
+    project.save(tmp_path)
+    assert project.folder is None
     assert len(_sessions()) == 1
 
 
 def test_the_box_asks_only_if_there_is_something_to_restore(controller: Controller, put: Any) -> None:
     box = put(ProjectBox(controller))
-    assert isinstance(box.desk, ProjectController)
+    assert isinstance(box.project, ProjectController)
     assert not box.question.isVisible()
-    assert not box.asked.isVisible()
+    assert not box.answers.isVisible()
     assert box.save.text() == "Save project…"

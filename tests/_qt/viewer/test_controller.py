@@ -1,4 +1,4 @@
-"""The controller: one a viewer, follows its layers, ends with its window."""
+"""Controller: one for each viewer, follows its layers, ends with its window."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
 from napari_sam_lora.labels import LabelledObject
 from napari_sam_lora.session import CancelToken, Session
+from napari_sam_lora.session.jobs.user_messages import user_message
 
 from ..conftest import WAIT_MS, MakeController
 from ..helpers import add_box, add_point
@@ -198,7 +199,7 @@ def test_our_undo_takes_back_commits_and_strokes_in_the_order_they_were_made(
     np.testing.assert_array_equal(layer.data, committed)
 
 
-# ModelLoader
+# Models and errors
 
 
 def test_the_first_tool_loads_the_default_model_in_the_background(viewer: Any, nuclei: Any, qtbot: Any) -> None:
@@ -213,14 +214,16 @@ def test_the_first_tool_loads_the_default_model_in_the_background(viewer: Any, n
     controller.close()
 
 
-def test_an_error_in_the_worker_is_told_and_loses_nothing(
+def test_an_error_in_the_worker_is_reported_and_loses_nothing(
     controller: Controller, cell: LabelledObject, settle: Settle, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("the disk is on fire")
+    error = RuntimeError("the disk is on fire")
 
-    said: list[str] = []
-    controller.failed.connect(said.append)
+    def fail(*_: Any) -> None:
+        raise error
+
+    messages: list[str] = []
+    controller.failed.connect(messages.append)
     source = controller.session.images[controller.image]
     add_point(controller, cell.centre)
     settle(controller)
@@ -228,9 +231,8 @@ def test_an_error_in_the_worker_is_told_and_loses_nothing(
         patch.setattr(type(source), "read", fail)
         controller.image_layer.data = controller.image_layer.data + 1  # type: ignore[union-attr]
         controller.commit()
-        qtbot.waitUntil(lambda: bool(said), timeout=WAIT_MS)
-    assert "the disk is on fire" in said[0]
-    assert "labels and prompts are as they were" in said[0]
+        qtbot.waitUntil(lambda: bool(messages), timeout=WAIT_MS)
+    assert messages[0] == user_message(error)
     settle(controller)
     assert controller.target_layer is None, "the commit was given up"
     controller.commit()
@@ -241,26 +243,26 @@ def test_an_error_in_the_worker_is_told_and_loses_nothing(
 def test_a_model_that_cannot_be_loaded_leaves_the_one_in_use(
     controller: Controller, nano: Model, tmp_path: Any, qtbot: Any
 ) -> None:
-    said: list[str] = []
-    controller.failed.connect(said.append)
+    messages: list[str] = []
+    controller.failed.connect(messages.append)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"nothing")
     controller.load_model(broken)
-    qtbot.waitUntil(lambda: bool(said) and not controller.model_loader.loading, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: bool(messages) and not controller.model_loader.loading, timeout=WAIT_MS)
     assert controller.session.model is nano
 
 
 def test_results_of_other_threads_are_delivered_on_the_gui_thread_until_closed(qapp: Any, qtbot: Any) -> None:
-    relay = ThreadBridge()
+    bridge = ThreadBridge()
     seen: list[threading.Thread] = []
-    thread = threading.Thread(target=lambda: relay.post(lambda: seen.append(threading.current_thread())))
+    thread = threading.Thread(target=lambda: bridge.post(lambda: seen.append(threading.current_thread())))
     thread.start()
     thread.join()
     assert not seen
     qtbot.waitUntil(lambda: bool(seen), timeout=WAIT_MS)
     assert seen == [threading.main_thread()]
-    relay.close()
-    relay.post(lambda: seen.append(threading.main_thread()))
+    bridge.close()
+    bridge.post(lambda: seen.append(threading.main_thread()))
     assert len(seen) == 1
 
 
@@ -280,7 +282,7 @@ def test_closing_while_busy_waits_for_nothing_and_is_clean(
     assert begun.wait(30)
     for _ in range(3):
         add_point(controller, cell.centre)
-    controller.previews._ask()
+    controller.previews._request()
     controller.commit()
     controller.close()
     controller.close()

@@ -16,7 +16,7 @@ from ..conftest import WAIT_MS
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a napari that has no preferences of plugins."""
+    """Simulate a napari without preferences of plugins."""
     monkeypatch.setattr(settings, "_napari_page", lambda: None)
 
 

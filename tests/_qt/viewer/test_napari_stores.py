@@ -1,4 +1,4 @@
-"""Layers as the session sees them; these tests need a viewer model, but no window."""
+"""napari layers as stores of the session, and coordinates; the tests need a viewer model, but no window."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from error_codes import raises
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points
 
@@ -77,7 +78,7 @@ def test_a_transaction_that_fails_takes_back_its_writes_and_no_more() -> None:
     store.write(PLANE, np.ones((4, 5), bool), 1)
     with pytest.raises(ZeroDivisionError), store.transaction():
         raise ZeroDivisionError
-    with pytest.raises(InputError):
+    with raises(InputError, "id-out-of-range"):
         write_twice(store, 2, 256)
     assert (layer.data[1] == 1).all()
     assert store.undo()
@@ -95,9 +96,23 @@ def test_values_are_given_in_the_order_of_the_plane_that_is_seen() -> None:
 
 def test_an_id_that_the_layer_cannot_hold_is_refused_and_nothing_written() -> None:
     layer = Labels(np.zeros((4, 5), np.uint8), name="cells")
-    with pytest.raises(InputError, match="'cells' holds ids up to 255: convert it"):
+    with raises(InputError, "id-out-of-range", match="'cells'.* 255"):
         NapariStore(layer).write(PlaneKey.of("", 2), np.ones((4, 5), bool), 256)
     assert not layer.data.any()
+
+
+def test_a_layer_whose_array_is_read_only_is_refused() -> None:
+    class ReadOnly:
+        """Array without item assignment."""
+
+        shape, ndim, dtype = (4, 5), 2, np.dtype(np.int32)
+
+        def __getitem__(self, key: Any) -> Any:
+            return np.zeros(self.shape, self.dtype)[key]
+
+    layer = Labels(ReadOnly(), name="cells")
+    with raises(InputError, "labels-read-only", match="'cells'"):
+        NapariStore(layer).write(PlaneKey.of("", 2), np.ones((4, 5), bool), 1)
 
 
 def test_the_largest_label_is_found_plane_by_plane_in_lazy_arrays() -> None:

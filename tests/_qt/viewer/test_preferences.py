@@ -1,4 +1,4 @@
-"""Preferences, what panels remember, and the manifest that declares both."""
+"""Preferences, remembered settings of panels, and their declaration in the manifest."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MANIFEST = Path(str(files("napari_sam_lora") / "napari.yaml"))
 
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a napari that has no preferences of plugins."""
+    """Simulate a napari without preferences of plugins."""
     monkeypatch.setattr(settings, "_napari_page", lambda: None)
 
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest) -> Any:
-    """napari's own settings of this plugin, in a folder of the test's."""
+    """Return napari's own settings of this plugin, in a folder of the test."""
     napari_settings = pytest.importorskip("napari.settings")
     # Supported from 0.7 on: without napari's page the preferences come from a file, which `no_page` tests everywhere.
     if not hasattr(napari_settings, "get_plugin_settings"):

@@ -1,4 +1,4 @@
-"""Bars in napari's activity dock."""
+"""Progress bars in napari's activity dock."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QLabel
 
-from napari_sam_lora._qt.viewer.progress import INDICATOR_PERCENT, activity_bar
-from napari_sam_lora._qt.viewer.thread_bridge import ProgressBars
+from napari_sam_lora._qt.viewer.progress import INDICATOR_PERCENT, ProgressBars, activity_bar
 
 
 def _movies(viewer: Any) -> list[Any]:

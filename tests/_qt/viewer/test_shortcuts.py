@@ -1,4 +1,4 @@
-"""The keys of the prompt panel."""
+"""Keyboard shortcuts of the panels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from error_codes import raises
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
@@ -15,6 +16,7 @@ from napari.utils.shortcuts import default_shortcuts
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.labels import LabelledObject
 
 from ..conftest import WAIT_MS
@@ -27,7 +29,7 @@ def press(viewer: Any, key: str) -> None:
 
 @pytest.fixture
 def panel(controller: Controller, viewer: Any) -> PromptPanel:
-    """Docked and registered, as when its window is shown."""
+    """Dock and register a panel, as when its window is shown."""
     made = PromptPanel(viewer)
     viewer.window.add_dock_widget(made)
     controller.attach(made)
@@ -35,11 +37,11 @@ def panel(controller: Controller, viewer: Any) -> PromptPanel:
 
 
 def test_no_key_is_one_that_napari_uses() -> None:
-    taken = {binding for bindings in default_shortcuts.values() for binding in bindings}
+    used = {binding for bindings in default_shortcuts.values() for binding in bindings}
     for kind in (ViewerModel, Image, Points, Shapes):
-        taken |= set(kind.class_keymap)
+        used |= set(kind.class_keymap)
     ours = {coerce_keybinding(one.key): one.action for one in shortcuts.KEYS}
-    assert not taken & set(ours)
+    assert not used & set(ours)
     # In a Labels layer these two are napari's, and mean the same.
     assert {ours[key] for key in set(ours) & set(Labels.class_keymap)} <= {"undo", "redo"}
 
@@ -47,26 +49,26 @@ def test_no_key_is_one_that_napari_uses() -> None:
 def test_the_table_lists_every_key() -> None:
     table = shortcuts.table()
     for one in shortcuts.KEYS:
-        assert one.words in table
+        assert one.description in table
     assert "Shift-click" in table
 
 
 def test_the_documentation_lists_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "prompting.md").read_text("utf-8")
     for one in shortcuts.KEYS:
-        assert f"| {one.key.replace('Control', 'Ctrl')} | {one.words} |" in text
+        assert f"| {one.key.replace('Control', 'Ctrl')} | {one.description} |" in text
 
 
 def test_keys_work_while_a_panel_is_open_only(controller: Controller, viewer: Any, panel: PromptPanel) -> None:
     assert {coerce_keybinding(one.key) for one in shortcuts.KEYS} <= set(viewer.keymap)
-    controller.panel_left(panel)
+    controller.detach(panel)
     assert not {coerce_keybinding(one.key) for one in shortcuts.KEYS} & set(viewer.keymap)
 
 
 def test_closing_the_dock_gives_the_keys_back(
     controller: Controller, viewer: Any, panel: PromptPanel, put: Any
 ) -> None:
-    controller.panel_left(panel)
+    controller.detach(panel)
     other = PromptPanel(viewer)
     dock = viewer.window.add_dock_widget(other)
     controller.attach(other)
@@ -83,7 +85,7 @@ def test_a_key_that_somebody_else_has_bound_stays_theirs(controller: Controller,
     controller.attach(panel)
     press(viewer, "Shift-C")
     assert pressed == ["theirs"]
-    controller.panel_left(panel)
+    controller.detach(panel)
     assert coerce_keybinding("Shift-C") in viewer.keymap
 
 
@@ -119,10 +121,12 @@ def test_an_object_is_made_and_taken_back_with_keys_alone(
 def test_switching_to_an_adapter_that_is_not_there_says_so(
     controller: Controller, viewer: Any, panel: PromptPanel
 ) -> None:
-    said: list[str] = []
-    controller.message.connect(said.append)
+    with raises(AdapterError, "no-last-adapter") as error:
+        controller.session.toggle()
+    messages: list[str] = []
+    controller.message.connect(messages.append)
     press(viewer, "Shift-M")
-    assert said == ["No adapter was active yet: activate one from the list, or train one."]
+    assert messages == [str(error.value)]
 
 
 def test_keys_do_nothing_without_an_image(controller: Controller, viewer: Any, panel: PromptPanel) -> None:

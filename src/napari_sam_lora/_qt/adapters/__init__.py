@@ -1,0 +1,1 @@
+"""Adapters panel: the adapter library, and segmenting again with another adapter."""

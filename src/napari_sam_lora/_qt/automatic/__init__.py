@@ -1,0 +1,1 @@
+"""Segment a whole image, or a folder of files, without prompts."""

@@ -1,0 +1,1 @@
+"""Fine-tune panel: training set, settings, the run, and the verdict on its adapter."""

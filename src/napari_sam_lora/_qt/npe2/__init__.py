@@ -1,0 +1,1 @@
+"""Readers and writers that napari calls through the npe2 manifest."""

@@ -1,4 +1,4 @@
-"""Saving Labels layers with what their session knows of the objects: what napari calls, and what a button does."""
+"""Save Labels layers with the classes, scores and prompts that their session knows, from napari or by a button."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora.io.output import kept_aside
+from napari_sam_lora.io.existing_files import keep_previous
 from napari_sam_lora.io.tables.objects import ObjectInfo
 from napari_sam_lora.io.writers import write_layer
 from napari_sam_lora.session.labels.export import export_prompts, object_infos
 
-# Kinds of files as a dialog lists them; the first ending is added where there is none.
+# File kinds as a dialog lists them, with their endings; the first one is added to a name without any.
 KINDS = {
     "TIFF for Fiji (*.tif *.tiff)": (".tif", ".tiff"),
     "OME-TIFF (*.ome.tif)": (".ome.tif", ".ome.tiff"),
@@ -26,31 +26,31 @@ KINDS = {
 
 
 def layer_to_coco(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """COCO with the classes and scores of the session."""
-    return write_layer(path, data, attributes, (".json",), _known(data))
+    """Write COCO annotations with the classes and scores that the session knows."""
+    return write_layer(path, data, attributes, (".json",), _infos_of(data))
 
 
 def layer_to_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """The table of objects with all that the session knows."""
-    return write_layer(path, data, attributes, (".csv",), _known(data))
+    """Write the table of objects with all that the session knows."""
+    return write_layer(path, data, attributes, (".csv",), _infos_of(data))
 
 
 def save_layer(controller: Controller, layer: Any, path: Path, kind: str) -> list[str]:
-    """Write a Labels layer in one of `KINDS`; a file in the way is kept aside."""
+    """Write a Labels layer in one of `KINDS` and return the paths; an existing file is renamed, not overwritten."""
     endings = KINDS[kind]
     labels = controller.session.labels[controller.id_of(layer)]
     if endings[0] == ".prompts.csv":
         target = path if path.suffix.lower() == ".csv" else path.with_name(path.name + endings[0])
         image = controller.image_layer
         source = getattr(getattr(image, "source", None), "path", None)
-        with kept_aside([target]):
+        with keep_previous([target]):
             return [str(export_prompts(target, labels, Path(source).name if source else ""))]
     data, attributes, _ = layer.as_layer_data_tuple()
     return write_layer(str(path), data, attributes, endings, object_infos(labels))
 
 
-def _known(data: Any) -> dict[int, ObjectInfo]:
-    """Of the layer with this array, in whichever viewer it is."""
+def _infos_of(data: Any) -> dict[int, ObjectInfo]:
+    """Return what is known of the objects of the layer with this array, in whichever viewer it is."""
     application = QApplication.instance()
     for child in [] if application is None else application.children():
         if isinstance(child, Controller) and child.viewer is not None:

@@ -1,0 +1,1 @@
+"""List, classify, approve and edit the objects of a Labels layer."""

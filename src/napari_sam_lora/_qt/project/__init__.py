@@ -1,0 +1,1 @@
+"""Save, open and restore projects of a viewer."""

@@ -1,4 +1,4 @@
-"""Layers of a project: what is kept of them, and laying them out again."""
+"""Layers of a project: describe them for saving, and open them again in a viewer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ import numpy as np
 from napari.utils.notifications import show_warning
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import MARK
+from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY
 from napari_sam_lora.session.project.image_references import FoundImage
 from napari_sam_lora.session.project.loader import Project, ProjectLabels, restore
 from napari_sam_lora.session.project.snapshot import Extras
 
-# Where an image is that could not be found, or None to leave it out; asks the user.
-Ask = Callable[[FoundImage], Path | None]
+# Asks the user where an image is that was not found or has changed; None leaves the image out.
+AskForImage = Callable[[FoundImage], Path | None]
 
 
 def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras:
-    """What a viewer knows beside its session; ``model_source`` is the name or path that the model was loaded by."""
+    """Return what a project keeps of a viewer beside its session.
+
+    Parameters
+    ----------
+    controller : Controller
+    model_source : callable
+        Returns the name or path from which the model was loaded.
+    """
 
     def image_path(name: str) -> Path | None:
         source = getattr(controller.layer_of(name), "source", None)
@@ -29,8 +36,8 @@ def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras
         return Path(path) if path else None
 
     def layer(name: str) -> dict[str, Any]:
-        found = controller.layer_of(name)
-        return {} if found is None else _kept(found)
+        labels = controller.layer_of(name)
+        return {} if labels is None else _labels_to_plain(labels)
 
     def settings() -> dict[str, Any]:
         return {
@@ -42,20 +49,20 @@ def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras
     return Extras(image_path, layer, settings)
 
 
-def lay_out(project: Project, controller: Controller, ask: Ask) -> tuple[str, ...]:
-    """Open images and labels of a project in the viewer, and bring the session back.
+def open_in_viewer(project: Project, controller: Controller, ask: AskForImage) -> tuple[str, ...]:
+    """Open the images and labels of a project in the viewer, and restore the session.
 
     Returns
     -------
     tuple of str
-        What could not be brought back, in plain words.
+        One message for each thing that could not be restored.
     """
     problems: list[str] = []
     images: dict[str, str] = {}
     for found in project.images:
         layer = _open_image(found, project, controller, ask)
         if layer is None:
-            problems.append(f"The image “{found.reference.name}” is not open: open it and its objects can be edited.")
+            problems.append(f"The image “{found.reference.name}” is missing: open it to edit its objects.")
         else:
             images[found.reference.id] = controller.id_of(layer)
     labels = {one.id: controller.id_of(_add_labels(one, controller)) for one in project.labels}
@@ -70,9 +77,9 @@ def lay_out(project: Project, controller: Controller, ask: Ask) -> tuple[str, ..
     return tuple(problems)
 
 
-def _kept(layer: Any) -> dict[str, Any]:
-    """Plain values from which a Labels layer is made again."""
-    mark = layer.metadata.get(MARK)
+def _labels_to_plain(layer: Any) -> dict[str, Any]:
+    """Return the plain values from which `_add_labels` makes a Labels layer again."""
+    mark = layer.metadata.get(METADATA_KEY)
     placement = mark.get("placement") if isinstance(mark, dict) else None
     return {
         "name": str(layer.name),
@@ -85,11 +92,11 @@ def _kept(layer: Any) -> dict[str, Any]:
         "axis_labels": [str(label) for label in layer.axis_labels],
         "opacity": float(layer.opacity),
         "visible": bool(layer.visible),
-    } | ({"metadata": {MARK: {"placement": placement}}} if placement else {})
+    } | ({"metadata": {METADATA_KEY: {"placement": placement}}} if placement else {})
 
 
 def _origin(layer: Any) -> dict[str, Any]:
-    """How an image came into the viewer, beside its path."""
+    """Return the reader or sample by which an image was opened."""
     source = getattr(layer, "source", None)
     return {
         "reader": getattr(source, "reader_plugin", None),
@@ -97,8 +104,8 @@ def _origin(layer: Any) -> dict[str, Any]:
     }
 
 
-def _open_image(found: FoundImage, project: Project, controller: Controller, ask: Ask) -> Any | None:
-    """The layer of an image: one that is open already, or its file or sample opened again."""
+def _open_image(found: FoundImage, project: Project, controller: Controller, ask: AskForImage) -> Any | None:
+    """Return the layer of an image: one that is already open, or its file or sample opened again; None if neither."""
     wanted = found.reference
     for layer in controller.image_layers():
         if layer.name == wanted.name and _shape_of(controller, layer) == wanted.shape:
@@ -115,7 +122,7 @@ def _open_image(found: FoundImage, project: Project, controller: Controller, ask
             added = controller.viewer.open_sample(*sample)
         else:
             return None
-    except Exception as error:  # readers of other plugins raise whatever they like
+    except Exception as error:  # readers of other plugins may raise anything
         show_warning(f"The image “{wanted.name}” cannot be opened: {error}")
         return None
     fitting = [layer for layer in added if _shape_of(controller, layer) == wanted.shape]
@@ -128,11 +135,11 @@ def _shape_of(controller: Controller, layer: Any) -> tuple[int, ...]:
 
 
 def _add_labels(one: ProjectLabels, controller: Controller) -> Any:
-    """A Labels layer; it gets its id from the name that it is added with, and is then called as before."""
-    kept = dict(one.layer)
-    shown = kept.pop("name", one.id)
-    kept["units"] = tuple(kept.get("units", ())) or None
-    kept["axis_labels"] = tuple(kept.get("axis_labels", ())) or None
-    layer = controller.viewer.add_labels(one.data, name=one.id, **kept)
-    layer.name = shown
+    """Add a Labels layer under its former id, then give it its former name."""
+    values = dict(one.layer)
+    name = values.pop("name", one.id)
+    values["units"] = tuple(values.get("units", ())) or None
+    values["axis_labels"] = tuple(values.get("axis_labels", ())) or None
+    layer = controller.viewer.add_labels(one.data, name=one.id, **values)  # the id is made from this name
+    layer.name = name
     return layer

@@ -1,0 +1,1 @@
+"""Prompt panel: drawing tools, prompt layers, preview and committing objects."""

@@ -1,0 +1,1 @@
+"""Propagate objects through the planes of a stack."""

@@ -1,0 +1,1 @@
+"""Connection of a napari viewer to its session; shared by all panels."""

@@ -1,4 +1,4 @@
-"""Which image is segmented, which labels receive objects, and which plane is shown."""
+"""Active layers of a viewer: the image that is segmented, the labels that receive objects, and the shown plane."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_lora._qt.npe2.readers import placement_metadata
 from napari_sam_lora._qt.viewer.coordinates import (
     current_plane,
     data_shape,
@@ -17,7 +16,7 @@ from napari_sam_lora._qt.viewer.coordinates import (
     unit_factors,
 )
 from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
-from napari_sam_lora._qt.viewer.napari_stores import fits
+from napari_sam_lora._qt.viewer.napari_stores import fits, placement_metadata
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Session
 
@@ -25,12 +24,21 @@ TRANSFORM_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
 class ActiveLayers(QObject):
-    """The chosen image and labels of a viewer; they change by themselves when their layers go.
+    """Chosen image and labels of a viewer, and the plane of the image that is shown.
+
+    When a chosen layer is removed, another one is chosen, or none.
 
     Signals
     -------
-    image_chosen, target_chosen, plane_changed, image_moved : ()
-        `image_moved`: the image has another transform.
+    image_chosen, target_chosen, plane_changed : ()
+    image_moved : ()
+        The image has another transform.
+
+    Attributes
+    ----------
+    image_layer : napari.layers.Image or None
+    target_layer : napari.layers.Labels or None
+    plane : PlaneKey or None
     """
 
     image_chosen = Signal()
@@ -75,23 +83,30 @@ class ActiveLayers(QObject):
         self._wants_new = layer is None
         self._set_target(layer)
 
-    def fitting(self) -> list[Any]:
-        """Labels layers with the shape of the image."""
+    def fitting_labels(self) -> list[Any]:
+        """Return the Labels layers with the shape of the image."""
         image = self.image_layer
         return [] if image is None else [layer for layer in self._registry.labels() if fits(layer, image)]
 
     def make_target(self) -> Any:
-        """Add an empty Labels layer for the image, and choose it."""
+        """Add an empty Labels layer for the image, choose it, and return it.
+
+        Raises
+        ------
+        InputError
+            If there is no image, or labels of its shape do not fit in memory.
+        """
         image = self.image_layer
         if image is None:
-            raise InputError("There is no image: open one, or try File ▸ Open Sample ▸ SAM LoRA.")
+            raise InputError("There is no image: open one, or try File ▸ Open Sample ▸ SAM LoRA.", code="no-image")
         shape = data_shape(image)
         try:
             data = np.zeros(shape, np.int32 if np.prod(shape, dtype=np.float64) < 2**31 else np.uint16)
         except MemoryError as error:
             raise InputError(
-                f"Labels for an image of {shape} do not fit in memory: crop the image, or add a labels layer of a "
-                "zarr array yourself and choose it."
+                f"Labels for an image of {shape} do not fit in memory: crop the image, or add a Labels layer with a "
+                "zarr array yourself and choose it.",
+                code="labels-too-large",
             ) from error
         layers = self._viewer.layers
         active = layers.selection.active
@@ -104,10 +119,18 @@ class ActiveLayers(QObject):
         return made
 
     def go_to(self, plane: PlaneKey, centre: tuple[float, ...] | None) -> None:
-        """Show a plane, with a position in data coordinates in the middle."""
+        """Show a plane, with a position in data coordinates in the middle.
+
+        Raises
+        ------
+        InputError
+            If the layer of the plane is not in the viewer.
+        """
         layer, viewer = self._registry.layer_of(plane.image), self._viewer
         if layer is None:
-            raise InputError("The layer of this object is not open any more.")
+            raise InputError(
+                "The layer of this object was removed: open it again to show the object.", code="layer-not-open"
+            )
         offset = viewer.dims.ndim - layer.ndim
         shown = [axis + offset for axis in plane.axes]
         viewer.dims.ndisplay = 2
@@ -121,11 +144,11 @@ class ActiveLayers(QObject):
         for axis in plane.other_axes:
             viewer.dims.set_point(axis + offset, float(world[axis]))
         if centre is not None:
-            camera = getattr(viewer, "scene", viewer).camera  # where it was before napari 0.9 warns since
+            camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it and warns at the former place
             camera.center = (0.0, *(float(world[axis]) for axis in plane.axes))
 
     def update_plane(self) -> None:
-        """Look again at which plane is shown."""
+        """Find out which plane is shown; emits `plane_changed` if it is another one."""
         layer = self.image_layer
         plane = None if layer is None else current_plane(self._viewer, layer, self._registry.id_of(layer))
         if plane != self.plane:
@@ -133,7 +156,7 @@ class ActiveLayers(QObject):
             self.plane_changed.emit()
 
     def close(self) -> None:
-        """Let go of the viewer."""
+        """Disconnect from the viewer and forget its layers."""
         for event in self._dims_events:
             event.disconnect(self._on_dims)
         if self.image_layer is not None:
@@ -142,7 +165,7 @@ class ActiveLayers(QObject):
         self.image_layer = self.target_layer = self.plane = None
 
     def _on_dims(self, event: Any = None) -> None:
-        self._registry.watch()
+        self._registry.watch_shown_planes()
         self.update_plane()
 
     def _on_moved(self, event: Any = None) -> None:
@@ -158,7 +181,7 @@ class ActiveLayers(QObject):
             self.update_plane()
 
     def _check_target(self) -> None:
-        fitting = self.fitting()
+        fitting = self.fitting_labels()
         if self.target_layer is not None and self.target_layer not in fitting:
             self._set_target(None)
         if self.target_layer is None and fitting and not self._wants_new:

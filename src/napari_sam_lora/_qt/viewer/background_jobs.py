@@ -1,4 +1,4 @@
-"""Work beside that of the session: files, pictures, measurements."""
+"""Background jobs beside the session's own work: reading files, measuring, making pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from napari_sam_lora.session.jobs.user_messages import user_message
 T = TypeVar("T")
 
 
-class Background(QObject):
-    """A worker thread of its own, whose results come on the GUI thread.
+class BackgroundJobs(QObject):
+    """Worker thread beside that of the session; results are delivered on the GUI thread.
 
     Signals
     -------
     progressed : (object, int, int)
-        Key of `in_background`, what is done and what there is to do.
+        Key of the job (see `in_background`), number of steps done, and their total.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Background(QObject):
         super().__init__(controller)
         self._controller = controller
         self._thread = TorchThread("napari-sam-lora background")
-        self._thread.progressed.connect(self._pass_on)
+        self._thread.progressed.connect(self._emit_progress)
 
     def in_background(
         self,
@@ -46,30 +46,40 @@ class Background(QObject):
         owner: QObject,
         failed: Callable[[], None] | None = None,
     ) -> Future[T]:
-        """Run something apart from the session's own work; errors are shown. A newer one with the same key replaces it.
+        """Run a function in the background and show its errors. A later job with the same key replaces it.
 
-        ``done`` is called on the GUI thread, after an error ``failed`` is; neither if Qt has deleted the owner.
+        Parameters
+        ----------
+        key : str
+        function : callable
+            The job; called in the worker thread.
+        done : callable
+            Called with the result on the GUI thread.
+        owner : QObject
+            Neither ``done`` nor ``failed`` is called once Qt has deleted this object.
+        failed : callable, optional
+            Called on the GUI thread after an error was shown.
         """
 
-        def tell(error: BaseException) -> None:
+        def report(error: BaseException) -> None:
             show_error(user_message(error))
             if failed is not None and isalive(owner):
                 failed()
 
         future = self._thread.submit(key, function)
-        self._controller.when_done(future, lambda result: done(result) if isalive(owner) else None, tell)
+        self._controller.when_done(future, lambda result: done(result) if isalive(owner) else None, report)
         return future
 
     def cancel(self, key: str) -> None:
-        """End what runs in the background under this key; nothing is called back."""
+        """Cancel the job with this key; nothing is called back."""
         self._thread.cancel(key)
 
     def end_background(self) -> None:
-        """Cancel everything; what runs ends by itself soon."""
-        self._thread.progressed.disconnect(self._pass_on, missing_ok=True)
+        """Cancel all jobs; one that is running ends by itself soon."""
+        self._thread.progressed.disconnect(self._emit_progress, missing_ok=True)
         self._thread.close(0)
 
-    def _pass_on(self, key: object, done: int, total: int) -> None:
-        """In the worker thread."""
+    def _emit_progress(self, key: object, done: int, total: int) -> None:
+        """Pass progress on; called in the worker thread."""
         if isalive(self):
             self.progressed.emit(key, done, total)

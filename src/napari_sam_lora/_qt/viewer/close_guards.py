@@ -1,4 +1,4 @@
-"""Ends a session with the window it belongs to."""
+"""Ask before work is lost when a window or the fine-tune panel is closed; end the session with its window."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
 
 from napari_sam_lora.session import Session
 
+# After this time a dock that was closed has been removed from its window.
+AFTER_MS = 300
+
 
 def main_window_of(panel: QWidget) -> QMainWindow | None:
-    """The main window that a panel is docked in, also while its dock floats."""
+    """Return the main window that a panel is docked in, also while its dock floats; None if it is in no window."""
     widget: QWidget | None = panel
     while widget is not None and not isinstance(widget, QMainWindow):
         widget = widget.parentWidget()
     return widget
 
 
-class WindowWatch(QObject):
-    """Watches one main window.
+class WindowCloseGuard(QObject):
+    """Guard of one main window: asks before it closes, and reports that it has closed.
 
     Parameters
     ----------
+    parent : QObject
     may_close : callable
-        Asks the user if there is something to ask; False keeps the window open.
+        Called with the window before it closes; may ask the user. False keeps the window open.
     closed : callable
-        Called once, when the window has closed.
+        Called when the window has closed, or when the application quits.
     """
 
     def __init__(self, parent: QObject, may_close: Callable[[QWidget], bool], closed: Callable[[], None]) -> None:
@@ -40,14 +44,14 @@ class WindowWatch(QObject):
             application.aboutToQuit.connect(self._end)
 
     def watch(self, window: QMainWindow | None) -> None:
-        """Watch this window from now on; a second call with the same one does nothing."""
+        """Guard this window from now on; a second call with the same window does nothing."""
         if window is not None and window is not self._window:
             self._window = window
             window.installEventFilter(self)
             window.destroyed.connect(self._end)
 
-    def let_go(self) -> None:
-        """Watch no window any more."""
+    def release(self) -> None:
+        """Stop guarding the window."""
         window, self._window = self._window, None
         with suppress(RuntimeError):  # Qt has deleted it
             if window is not None:
@@ -55,20 +59,20 @@ class WindowWatch(QObject):
                 window.destroyed.disconnect(self._end)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
-        """Ask before the window closes, and look afterwards whether it has."""
+        """Ask before the window closes, and check afterwards whether it has."""
         if watched is self._window and event is not None and event.type() == QEvent.Type.Close:
             if self._window is not None and not self._may_close(self._window):
                 event.ignore()
                 return True
-            QTimer.singleShot(0, self._check)
+            QTimer.singleShot(0, self._end_if_closed)
         return False
 
-    def _check(self) -> None:
+    def _end_if_closed(self) -> None:
         try:
-            still_open = self._window is not None and self._window.isVisible()
+            is_open = self._window is not None and self._window.isVisible()
         except RuntimeError:  # Qt has deleted it
-            still_open = False
-        if not still_open:
+            is_open = False
+        if not is_open:
             self._end()
 
     def _end(self) -> None:
@@ -76,43 +80,16 @@ class WindowWatch(QObject):
         self._closed()
 
 
-def ask_to_discard_training(window: QWidget) -> bool:
-    """Ask whether a training that is going on may be thrown away."""
-    return _sure(
-        window,
-        "Fine-tuning is going on",
-        "Fine-tuning has not finished. Close the window and discard what was learned so far?\n\n"
-        "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
-    )
-
-
-def ask_to_forget_propagation(window: QWidget) -> bool:
-    """Ask whether what a propagation has found, and nobody accepted yet, may be forgotten."""
-    return _sure(
-        window,
-        "Propagation was not accepted",
-        "Objects were propagated through a stack and not accepted yet. Close the window and forget them?\n\n"
-        "To keep them, choose No and press “Accept” in the prompt panel first.",
-    )
-
-
-def _sure(window: QWidget, title: str, words: str) -> bool:
-    return bool(QMessageBox.question(window, title, words) == QMessageBox.StandardButton.Yes)
-
-
-# A dock that is closed has been taken out of its window by then.
-AFTER_MS = 300
-
-
 class ClosedPanelGuard(QTimer):
-    """Asks once a panel is gone from its window while a run is going on; a panel behind another tab is not gone.
+    """Guard of a run whose panel is closed: asks whether the run goes on. A panel behind another tab is not closed.
 
     Parameters
     ----------
     parent : QObject
     is_running : callable
-        Whether a run is going on.
+        Returns whether a run is going on.
     session : Session
+        The session whose training is stopped or discarded.
     """
 
     def __init__(self, parent: QObject, is_running: Callable[[], bool], session: Session) -> None:
@@ -122,37 +99,37 @@ class ClosedPanelGuard(QTimer):
         self._window: QWidget | None = None
         self.setSingleShot(True)
         self.setInterval(AFTER_MS)
-        self.timeout.connect(self._look)
+        self.timeout.connect(self._ask_if_closed)
 
-    def look_after(self, panel: QWidget) -> None:
-        """Look shortly whether this panel, which was hidden, is still in a window."""
+    def check_soon(self, panel: QWidget) -> None:
+        """Check shortly whether this panel, which was hidden, is still in a window."""
         if self._is_running():
             self._panel, self._window = panel, main_window_of(panel)
             self.start()
 
     def forget(self) -> None:
-        """Ask nothing any more."""
+        """Cancel a pending check."""
         self.stop()
         self._panel = self._window = None
 
-    def _look(self) -> None:
+    def _ask_if_closed(self) -> None:
         panel, window = self._panel, self._window
         self._panel = self._window = None
-        gone = panel is None or not isalive(panel) or main_window_of(panel) is None
-        if gone and self._is_running():
-            choice = ask_what_becomes_of_training(window if window is not None and isalive(window) else None)
-            if choice == "stop":
+        is_closed = panel is None or not isalive(panel) or main_window_of(panel) is None
+        if is_closed and self._is_running():
+            answer = ask_about_training(window if window is not None and isalive(window) else None)
+            if answer == "stop":
                 self._session.stop()
-            elif choice == "discard":
+            elif answer == "discard":
                 self._session.discard()
 
 
-def ask_what_becomes_of_training(window: QWidget | None) -> str:
-    """Ask; returns "go on", "stop" or "discard"."""
+def ask_about_training(window: QWidget | None) -> str:
+    """Ask whether a training whose panel was closed goes on; return "go on", "stop" or "discard"."""
     box = QMessageBox(window)
-    box.setWindowTitle("Fine-tuning is going on")
-    box.setText("The fine-tune widget was closed, but fine-tuning has not finished.")
-    box.setInformativeText("It can go on in the background; open the widget again to see how it does.")
+    box.setWindowTitle("Fine-tuning is still running")
+    box.setText("The fine-tune panel was closed, but fine-tuning has not finished.")
+    box.setInformativeText("It can go on in the background. Open the panel again to see its progress.")
     go_on = box.addButton("Go on", QMessageBox.ButtonRole.AcceptRole)
     stop = box.addButton("Stop, keep the best", QMessageBox.ButtonRole.ActionRole)
     discard = box.addButton("Discard", QMessageBox.ButtonRole.DestructiveRole)
@@ -160,3 +137,27 @@ def ask_what_becomes_of_training(window: QWidget | None) -> str:
     box.setEscapeButton(go_on)
     box.exec()
     return {stop: "stop", discard: "discard"}.get(box.clickedButton(), "go on")  # type: ignore[arg-type]
+
+
+def ask_to_discard_training(window: QWidget) -> bool:
+    """Ask whether a window may close and discard the training that is running."""
+    return _confirm(
+        window,
+        "Fine-tuning is still running",
+        "Fine-tuning has not finished. Close the window and discard what was learned so far?\n\n"
+        "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
+    )
+
+
+def ask_to_discard_propagation(window: QWidget) -> bool:
+    """Ask whether a window may close and discard propagated objects that were not accepted."""
+    return _confirm(
+        window,
+        "Propagated objects were not accepted",
+        "Objects were propagated through a stack and not accepted yet. Close the window and discard them?\n\n"
+        "To keep them, choose No and press “Accept” in the prompt panel first.",
+    )
+
+
+def _confirm(window: QWidget, title: str, question: str) -> bool:
+    return bool(QMessageBox.question(window, title, question) == QMessageBox.StandardButton.Yes)

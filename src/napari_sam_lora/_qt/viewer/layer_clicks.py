@@ -1,4 +1,4 @@
-"""Clicks on the objects of a layer that is looked through."""
+"""Clicks on the objects of a layer, without drawing prompts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam_lora._qt.viewer.napari_stores import world_to_data
+from napari_sam_lora._qt.viewer.coordinates import world_to_data
+
+# A click that moved by more pixels of the canvas has dragged the image.
+DRAG_PIXELS = 3
 
 
 class LayerClicks:
-    """Selects a layer and takes the clicks on it, and later selects the layer again that was selected before.
+    """Selects a layer and listens to clicks on it; afterwards selects the former layer again.
 
     Parameters
     ----------
     viewer : napari.Viewer
     clicked : callable
-        Called with data coordinates (n,) of a click in a 2-D view, rounded to a pixel; not if the image was dragged.
+        Called with the data coordinates (n,) of a click in a 2-D view, rounded to a pixel; not if the image was
+        dragged.
     """
 
     def __init__(self, viewer: Any, clicked: Callable[[Any], None]) -> None:
@@ -25,27 +29,27 @@ class LayerClicks:
         self._layer: Any | None = None
         self._former: Any | None = None
 
-    def take(self, layer: Any, words: str) -> None:
-        """Take the clicks on a layer from now on, and say in the status bar what they do."""
+    def listen_to(self, layer: Any, help_text: str) -> None:
+        """Select a layer, listen to clicks on it, and show in the status bar what they do."""
         active = self._viewer.layers.selection.active
         if active is not layer:
             self._former = active
         if layer is not self._layer:
-            self._let_go()
+            self._disconnect()
             layer.mouse_drag_callbacks.append(self._on_mouse)
             self._layer = layer
-        layer.help = words
+        layer.help = help_text
         layer.mode = "pan_zoom"
         self._viewer.layers.selection.active = layer  # otherwise a click would draw a prompt
 
     def end(self) -> None:
-        """Take none any more, and select the former layer."""
-        self._let_go()
+        """Stop listening, and select the former layer."""
+        self._disconnect()
         if self._former is not None and self._former in self._viewer.layers:
             self._viewer.layers.selection.active = self._former
         self._former = None
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         if self._layer is not None:
             self._layer.mouse_drag_callbacks.remove(self._on_mouse)
         self._layer = None
@@ -57,5 +61,5 @@ class LayerClicks:
         yield
         while event.type == "mouse_move":
             yield
-        if np.abs(np.asarray(event.pos) - start).max() <= 3:  # else the image was dragged
+        if np.abs(np.asarray(event.pos) - start).max() <= DRAG_PIXELS:
             self._clicked(np.round(world_to_data(self._viewer, layer, event.position)).astype(int))

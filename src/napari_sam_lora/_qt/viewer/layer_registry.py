@@ -1,4 +1,4 @@
-"""Which layers of a viewer the session knows, under ids that no renaming changes."""
+"""Registry of the layers that the session works on, with ids that stay when layers are renamed or moved."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_sam_lora._qt.viewer.coordinates import current_plane, data_shape
 from napari_sam_lora._qt.viewer.napari_stores import (
     NapariSource,
     NapariStore,
-    current_plane,
-    data_shape,
     is_managed,
+    is_segmentable,
+    is_writable,
     planes_of_stroke,
-    usable_image,
-    usable_labels,
 )
 from napari_sam_lora.session import PlaneKey, Session
 
 
 class LayerRegistry(QObject):
-    """Follows the layer list: tells the session of images and labels that come, go or change.
+    """Follows the layer list of a viewer and tells the session which images and labels come, go or change.
 
     Signals
     -------
     images_changed, labels_changed : ()
-        Layers came, went, were renamed or moved.
+        Image or Labels layers were added, removed, renamed or moved.
     pixels_changed : (str)
-        An image has other data now.
+        The image with this id has other data now.
     objects_changed : (str)
-        See `LabelSet.objects_changed`.
+        See `LabelSet.objects_changed`; with the id of the Labels layer.
     stepped : (str, Step)
-        See `LabelSet.stepped`.
+        See `LabelSet.stepped`; with the id of the Labels layer.
     layers_changed : ()
-        Layers of any kind came, went or moved.
+        Layers of any kind were added, removed, renamed or moved.
     layer_removed : (object)
-        Any layer.
+        A layer of any kind was removed.
     """
 
     images_changed = Signal()
@@ -53,12 +52,12 @@ class LayerRegistry(QObject):
         self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._layers: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._noted: dict[str, PlaneKey] = {}
-        self._changed: dict[str, set[tuple[int, ...]]] = {}
+        self._watched: dict[str, PlaneKey] = {}
+        self._painted: dict[str, set[tuple[int, ...]]] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
-        self._timer.timeout.connect(self._note_changes)
+        self._timer.timeout.connect(self._report_painted)
         events = viewer.layers.events
         self._connected = [
             (events.inserted, self._on_inserted),
@@ -71,44 +70,46 @@ class LayerRegistry(QObject):
             self._add(layer)
 
     def id_of(self, layer: Any) -> str:
-        """Id of a layer; empty if it is none of ours."""
+        """Return the id of a layer; empty if it has none."""
         return "" if layer is None else self._ids.get(layer, "")
 
     def layer_of(self, name: str) -> Any | None:
-        """The layer with an id; None if it is not in the viewer."""
+        """Return the layer with this id; None if it is not in the viewer."""
         return self._layers.get(name)
 
     def images(self) -> list[Any]:
-        """In the order of the layer list."""
+        """Return the Image layers of the session, in the order of the layer list."""
         return [layer for layer in self._viewer.layers if self.id_of(layer) in self._session.images]
 
     def labels(self) -> list[Any]:
-        """In the order of the layer list."""
+        """Return the Labels layers of the session, in the order of the layer list."""
         return [layer for layer in self._viewer.layers if self.id_of(layer) in self._session.labels]
 
-    def watch(self) -> None:
-        """Call it when the viewer shows another plane: painting is found by comparing with what was there before."""
+    def watch_shown_planes(self) -> None:
+        """Let the session remember the labels of the shown planes, to find later what was painted in them."""
         for name, labels in self._session.labels.items():
             layer = self._layers[name]
             plane = current_plane(self._viewer, layer, name) if layer.visible else None
-            if plane is not None and self._noted.get(name) != plane:
-                self._noted[name] = plane
+            if plane is not None and self._watched.get(name) != plane:
+                self._watched[name] = plane
                 labels.watch(plane)
 
     def flush(self) -> None:
-        """Let the session see at once what was painted."""
+        """Report to the session at once what was painted."""
         if self._timer.isActive():
             self._timer.stop()
-            self._note_changes()
+            self._report_painted()
 
     def close(self) -> None:
-        """Let go of all layers."""
+        """Disconnect from the viewer and all layers."""
         self._timer.stop()
         for emitter, call in self._connected:
             emitter.disconnect(call)
         for layer in list(self._layers.values()):
             self._disconnect(layer)
         self._layers.clear()
+
+    # Layers that come and go
 
     def _on_inserted(self, event: Any) -> None:
         self._add(event.value)
@@ -125,7 +126,7 @@ class LayerRegistry(QObject):
         self.layers_changed.emit()
 
     def _add(self, layer: Any) -> None:
-        if is_managed(layer) or not (usable_image(layer) or usable_labels(layer)):
+        if is_managed(layer) or not (is_segmentable(layer) or is_writable(layer)):
             return
         name = self._ids.get(layer) or self._free_id(str(layer.name))
         self._ids[layer] = name
@@ -133,7 +134,7 @@ class LayerRegistry(QObject):
         self._shapes[name] = data_shape(layer)
         layer.events.name.connect(self._on_renamed)
         layer.events.data.connect(self._on_data)
-        if usable_image(layer):
+        if is_segmentable(layer):
             self._session.add_image(name, NapariSource(layer))
             self.images_changed.emit()
         else:
@@ -143,13 +144,13 @@ class LayerRegistry(QObject):
             self.labels_changed.emit()
 
     def _add_labels(self, name: str, layer: Any) -> None:
-        before = self._session.target
+        target = self._session.target
         labels = self._session.add_labels(name, NapariStore(layer))
-        self._session.target = before  # which one receives objects is the user's choice
+        self._session.target = target  # the user chooses which labels receive objects
         labels.objects_changed.connect(lambda: self.objects_changed.emit(name))
         labels.stepped.connect(lambda step: self.stepped.emit(name, step))
-        self._noted.pop(name, None)
-        self.watch()
+        self._watched.pop(name, None)
+        self.watch_shown_planes()
 
     def _remove(self, layer: Any) -> None:
         name = self.id_of(layer)
@@ -157,8 +158,8 @@ class LayerRegistry(QObject):
             return
         self._disconnect(layer)
         del self._layers[name], self._shapes[name]
-        self._changed.pop(name, None)
-        self._noted.pop(name, None)
+        self._painted.pop(name, None)
+        self._watched.pop(name, None)
         if name in self._session.images:
             self._session.remove_image(name)
             self.images_changed.emit()
@@ -169,9 +170,16 @@ class LayerRegistry(QObject):
     def _disconnect(self, layer: Any) -> None:
         layer.events.name.disconnect(self._on_renamed)
         layer.events.data.disconnect(self._on_data)
-        if usable_labels(layer):
+        if is_writable(layer):
             layer.events.paint.disconnect(self._on_painted)
             layer.events.set_data.disconnect(self._on_refreshed)
+
+    def _free_id(self, wanted: str) -> str:
+        used = {*self._ids.values(), *self._session.images, *self._session.labels}
+        names = (wanted if number == 1 else f"{wanted} ({number})" for number in range(1, len(used) + 2))
+        return next(name for name in names if name not in used)
+
+    # Layers that change
 
     def _on_renamed(self, event: Any) -> None:
         source = self._session.images.get(self.id_of(event.source))
@@ -180,16 +188,16 @@ class LayerRegistry(QObject):
         self._on_reordered()
 
     def _on_data(self, event: Any) -> None:
-        """The whole array of a layer was replaced."""
+        """Tell the session that the whole array of a layer was replaced."""
         layer, name = event.source, self.id_of(event.source)
-        same = data_shape(layer) == self._shapes.get(name)
+        has_same_shape = data_shape(layer) == self._shapes.get(name)
         self._shapes[name] = data_shape(layer)
         if name in self._session.images:
             self._session.add_image(name, NapariSource(layer))
             self.pixels_changed.emit(name)
-            if not same:
+            if not has_same_shape:
                 self.labels_changed.emit()
-        elif same:
+        elif has_same_shape:
             self._on_painted(event)
         else:
             self._session.remove_labels(name)
@@ -200,27 +208,22 @@ class LayerRegistry(QObject):
         name = self.id_of(event.source)
         labels = self._session.labels.get(name)
         if labels is not None and not labels.is_editing:
-            self._changed.setdefault(name, set()).update(planes_of_stroke(event))
+            self._painted.setdefault(name, set()).update(planes_of_stroke(event))
             self._timer.start()
 
     def _on_refreshed(self, event: Any) -> None:
-        """After an undo, among others; also after each change of the plane, which changes nothing."""
+        """Handle napari's undo, among others; a change of the plane refreshes the layer too, but paints nothing."""
         name = self.id_of(event.source)
         plane = current_plane(self._viewer, event.source, name)
-        if plane is not None and plane == self._noted.get(name):
+        if plane is not None and plane == self._watched.get(name):
             self._on_painted(event)
 
-    def _note_changes(self) -> None:
-        changed, self._changed = self._changed, {}
-        for name in changed.keys() & self._session.labels.keys():
+    def _report_painted(self) -> None:
+        painted, self._painted = self._painted, {}
+        for name in painted.keys() & self._session.labels.keys():
             layer = self._layers[name]
-            for index in changed[name]:
+            for index in painted[name]:
                 self._session.labels[name].note_painted(PlaneKey.of(name, layer.ndim, index))
-            shown = current_plane(self._viewer, layer, name) or self._noted.get(name)
+            shown = current_plane(self._viewer, layer, name) or self._watched.get(name)
             plane = shown or PlaneKey.of(name, layer.ndim, (0,) * (layer.ndim - 2))
             self._session.labels[name].note_painted(plane)
-
-    def _free_id(self, wanted: str) -> str:
-        taken = {*self._ids.values(), *self._session.images, *self._session.labels}
-        names = (wanted if number == 1 else f"{wanted} ({number})" for number in range(1, len(taken) + 2))
-        return next(name for name in names if name not in taken)

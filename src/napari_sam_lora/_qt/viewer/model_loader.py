@@ -1,4 +1,4 @@
-"""The model of a session as the user meets it: loaded in the background, errors in plain words."""
+"""Load models in the background and bring the session's events to the GUI thread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_sam_lora._qt.viewer.preferences import embeddings_folder, preferences
-from napari_sam_lora._qt.viewer.thread_bridge import ProgressBars, ThreadBridge
+from napari_sam_lora._qt.viewer.progress import ProgressBars
+from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
 from napari_sam_lora.session import Session
 
 
 class ModelLoader(QObject):
-    """Brings the events of a session's threads to the GUI thread.
+    """Loads models for a session, and emits the events of the session's threads on the GUI thread.
 
     Signals
     -------
@@ -25,8 +26,14 @@ class ModelLoader(QObject):
     progressed : (object, int, int)
     training_changed : (TrainingEvent)
     propagated : (Proposal)
+        As in `Session`.
     loading_changed : (str)
-        Name of the model that is being loaded; empty when this has ended.
+        Name of the model that is being loaded; empty when loading has ended.
+
+    Attributes
+    ----------
+    loading : str
+        Name or path of the model that is being loaded; empty if none is.
     """
 
     model_changed = Signal()
@@ -53,7 +60,7 @@ class ModelLoader(QObject):
         bridge.follow(session.failed, self._on_failure)
 
     def ensure_model(self) -> None:
-        """Load the user's default model if none is loaded or being loaded."""
+        """Load the preferred model if none is loaded or being loaded."""
         if self._session.model is None and not self.loading:
             chosen = preferences()
             self.load_model(chosen.model, chosen.device)
@@ -63,16 +70,16 @@ class ModelLoader(QObject):
         future = self._session.load_model(name, device, input_size, embeddings_folder())
         self.loading = str(name)
         self._loading = future
-        future.add_done_callback(lambda done: self._bridge.post(lambda: self._loaded(done)))
+        future.add_done_callback(lambda done: self._bridge.post(lambda: self._on_loaded(done)))
         self.loading_changed.emit(self.loading)
 
     def close(self) -> None:
-        """Remove what is shown of progress."""
+        """Remove all progress bars."""
         for loading in (True, False):
             self._bars.clear(loading=loading)
 
-    def _loaded(self, future: Future[Any]) -> None:
-        if future is self._loading:  # not one that was superseded
+    def _on_loaded(self, future: Future[Any]) -> None:
+        if future is self._loading:  # otherwise a later model replaced it
             self.loading = ""
             self._bars.clear(loading=True)
             self.loading_changed.emit("")
@@ -83,11 +90,11 @@ class ModelLoader(QObject):
         self.busy_changed.emit(busy)
 
     def _on_progress(self, key: object, done: int, total: int) -> None:
-        if key == ("model",) and not self.loading:  # said by a download that was cancelled meanwhile
+        if key == ("model",) and not self.loading:  # from a download that was cancelled meanwhile
             return
         self._bars.update(key, done, total)
         self.progressed.emit(key, done, total)
 
-    def _on_failure(self, words: str) -> None:
-        show_error(words)
-        self.failed.emit(words)
+    def _on_failure(self, message: str) -> None:
+        show_error(message)
+        self.failed.emit(message)

@@ -1,4 +1,4 @@
-"""Preferences of the user, and what the panels remember from one start of napari to the next."""
+"""Preferences of the user, and settings that panels remember between sessions of napari."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CONFIG_VARIABLE = "NAPARI_SAM_LORA_CONFIG"
 
 @dataclass(frozen=True)
 class Preferences:
-    """What the user has chosen for all sessions; the manifest's ``configurations`` has the same names and defaults.
+    """Choices of the user for all sessions; ``configurations`` in the manifest has the same names and defaults.
 
     Attributes
     ----------
     model : str
-        Registered name of the model that is loaded when one is first needed.
+        Registered name, or checkpoint file, of the model that is loaded when one is first needed.
     device : str
         "auto", or a torch device.
     cache_folder : str
-        Where checkpoints and embeddings are kept; empty for the user's cache directory.
+        Folder of checkpoints and embeddings; empty for the user's cache directory.
     autosave : bool
         Whether prompts, objects and adapters are saved while working.
     keep_embeddings : bool
@@ -48,42 +48,41 @@ class Preferences:
 
 
 def config_folder() -> Path:
-    """Where settings files are: ``NAPARI_SAM_LORA_CONFIG``, or the user's configuration directory."""
+    """Return the folder of settings files: ``NAPARI_SAM_LORA_CONFIG``, or the user's configuration directory."""
     chosen = os.environ.get(CONFIG_VARIABLE)
     return Path(chosen).expanduser() if chosen else platformdirs.user_config_path(PLUGIN)
 
 
 def preferences() -> Preferences:
-    """The preferences as they are now.
+    """Return the current preferences.
 
-    From napari's Preferences (napari 0.9 and later), otherwise from ``preferences.json`` in `config_folder`. A value
-    that cannot be used counts as not set.
+    They are read from napari's Preferences (napari 0.9 and later), otherwise from ``preferences.json`` in
+    `config_folder`. A value that cannot be used counts as not set.
     """
-    general = _napari_page()
-    given = _read(preferences_file()) if general is None else _fields_of(general)
-    return _checked(given)
+    page = _napari_page()
+    return _validated(_read(preferences_file()) if page is None else _fields_of(page))
 
 
 def preferences_file() -> Path:
-    """Where preferences are kept in a napari that has no page for them."""
+    """Return the file that holds preferences if napari has no page for them."""
     return config_folder() / "preferences.json"
 
 
 def save_preferences(changed: Preferences) -> None:
-    """Keep preferences where `preferences` finds them."""
-    general = _napari_page()
-    if general is None:
+    """Write preferences where `preferences` reads them."""
+    page = _napari_page()
+    if page is None:
         _write(preferences_file(), asdict(changed))
         return
     for name, value in asdict(changed).items():
-        if getattr(general, name) != value:
-            setattr(general, name, value)
+        if getattr(page, name) != value:
+            setattr(page, name, value)
 
 
 def apply_preferences(chosen: Preferences) -> None:
-    """Let the cache folder and the allocator preference act, before the first model is loaded.
+    """Apply the preferred cache folder and memory allocator; call this before the first model is loaded.
 
-    Environment variables that are set already go before them.
+    Environment variables that are already set take precedence.
     """
     if chosen.cache_folder:
         os.environ.setdefault(CACHE_VARIABLE, chosen.cache_folder)
@@ -92,49 +91,49 @@ def apply_preferences(chosen: Preferences) -> None:
 
 
 def embeddings_folder() -> Path | None:
-    """Where embeddings are kept on disk; None if the user has not asked for it."""
+    """Return the folder of embeddings on disk; None if the user has not chosen to keep them."""
     return cache_folder() / "embeddings" if preferences().keep_embeddings else None
 
 
 class RememberedSettings:
-    """What one panel remembers; values are what JSON can hold. A file that cannot be used counts as empty.
+    """Settings that one panel remembers, as JSON values. A file that cannot be read counts as empty.
 
     Parameters
     ----------
     panel : str
-        Name of the panel, and of its file in `config_folder`.
+        Name of the panel, and of its file in `config_folder` without ``.json``.
     """
 
     def __init__(self, panel: str) -> None:
         self._path = config_folder() / f"{panel}.json"
 
     def read(self) -> dict[str, Any]:
-        """All that is remembered."""
+        """Return all remembered values by name."""
         return _read(self._path)
 
     def update(self, **values: Any) -> None:
-        """Remember more; what cannot be written is forgotten, since it is no more than a convenience."""
-        known = self.read()
-        if known | values != known:
-            _write(self._path, known | values)
+        """Remember values, beside those that are remembered already. A file that cannot be written is no error."""
+        remembered = self.read()
+        if remembered | values != remembered:
+            _write(self._path, remembered | values)
 
 
-def _checked(given: dict[str, Any]) -> Preferences:
-    """Preferences from values of unknown origin."""
-    usual = Preferences()
-    usable: dict[str, Any] = {
-        one.name: given[one.name]
+def _validated(values: dict[str, Any]) -> Preferences:
+    """Make preferences of values from a file that anybody may have edited."""
+    defaults = Preferences()
+    valid: dict[str, Any] = {
+        one.name: values[one.name]
         for one in fields(Preferences)
-        if type(given.get(one.name)) is type(getattr(usual, one.name))
+        if type(values.get(one.name)) is type(getattr(defaults, one.name))
     }
-    made = replace(usual, **usable)
+    made = replace(defaults, **valid)
     if made.model not in MODELS and not Path(made.model).is_file():
         made = replace(made, model=Preferences.model)
     return replace(made, device=made.device.strip() or Preferences.device, cache_folder=made.cache_folder.strip())
 
 
 def _napari_page() -> Any | None:
-    """napari's settings of this plugin; None if it has none."""
+    """Return napari's settings of this plugin; None if there are none."""
     try:
         from napari.settings import get_plugin_settings  # type: ignore[attr-defined, unused-ignore]  # noqa: PLC0415
 
@@ -143,16 +142,16 @@ def _napari_page() -> Any | None:
         return None
 
 
-def _fields_of(general: Any) -> dict[str, Any]:
-    return {one.name: getattr(general, one.name, None) for one in fields(Preferences)}
+def _fields_of(page: Any) -> dict[str, Any]:
+    return {one.name: getattr(page, one.name, None) for one in fields(Preferences)}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

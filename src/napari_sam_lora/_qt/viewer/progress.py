@@ -1,34 +1,87 @@
-"""Bars in napari's activity dock, whose turning indicator leaves the processor to the work."""
+"""Progress bars in napari's activity dock, and durations in words."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from napari.utils import progress
 from qtpy.QtWidgets import QApplication, QLabel, QMainWindow
 
-# napari turns its indicator 33 times a second while a bar is open, and each time the whole window is composed anew.
-# With a software renderer (remote desktops, virtual screens) that took a fifth of two cores; at a tenth of the speed
+# napari turns its indicator 33 times a second while a bar is open, and each time draws the whole window.
+# With a software renderer (remote desktops, virtual screens) that took a fifth of two cores. At a tenth of the speed
 # it still moves.
 INDICATOR_PERCENT = 10
 
+# Titles of the bars, by the kind of work: the first element of the key in `Session.progressed`.
+TITLES = {
+    "model": "Downloading the model (MB)",
+    "everything": "Finding all objects",
+    "resegment": "Segmenting again",
+    "propagate": "Propagating objects",
+}
 
-def activity_bar(total: int, words: str) -> progress:
-    """A new bar in the activity dock, to be closed by the caller. Call it on the GUI thread.
+
+def activity_bar(total: int, title: str) -> progress:
+    """Open a bar in the activity dock; the caller closes it. Call this on the GUI thread.
 
     Parameters
     ----------
     total : int
-        Steps until the work is done.
-    words : str
-        What is being done.
+        Number of steps until the work is done.
+    title : str
+        The work that is being done.
     """
-    bar = progress(total=total, desc=words)
+    bar = progress(total=total, desc=title)
     for window in QApplication.topLevelWidgets():
         if isinstance(window, QMainWindow):
-            _calm_indicators(window)
+            _slow_indicators(window)
     return bar
 
 
-def _calm_indicators(window: QMainWindow) -> None:
+class ProgressBars:
+    """Bars of a session's work in the activity dock. Use it on the GUI thread."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Any] = {}
+
+    def update(self, key: Any, done: int, total: int) -> None:
+        """Show the progress of the work with this key; see `Session.progressed`."""
+        kind = key[0] if isinstance(key, tuple) and key else ""
+        if kind not in TITLES or total <= 0:
+            return
+        if kind == "model":  # bytes to megabytes
+            done, total = done >> 20, max(1, total >> 20)
+        bar = self._bars.get(kind)
+        if bar is None:
+            bar = self._bars[kind] = activity_bar(total, TITLES[kind])
+        if bar.total != total:
+            bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            self._close(kind)
+
+    def clear(self, *, loading: bool) -> None:
+        """Close the bar of the model download (``loading``) or all other bars, since that work ended."""
+        for kind in [one for one in self._bars if (one == "model") == loading]:
+            self._close(kind)
+
+    def _close(self, kind: str) -> None:
+        bar = self._bars.pop(kind, None)  # napari processes events meanwhile, and one of them may have closed it
+        if bar is not None:
+            bar.close()
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time in suitable units: "40 s", "3 min", "1 h 20 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _slow_indicators(window: QMainWindow) -> None:
     status = window.statusBar()
     for label in [] if status is None else status.findChildren(QLabel):
         movie = label.movie()

@@ -1,4 +1,4 @@
-"""Keys for what is done most; none that napari uses, and only while a panel is open."""
+"""Keyboard shortcuts of the most frequent actions. They are no keys of napari's, and work while a panel is open."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Key:
-    """One key.
+class Shortcut:
+    """Key and the action that it calls.
 
     Attributes
     ----------
     key : str
-        As napari writes it.
-    words : str
+        Key combination in napari's notation.
+    description : str
     action : str
         Name of a method of `Actions`.
     """
 
     key: str
-    words: str
+    description: str
     action: str
 
 
-# Letters alone are taken by napari's layers, nearly all of them.
+# Shift or Control is needed, since napari's layers use nearly all single letters.
 KEYS = (
-    Key("Shift-C", "Add the object to the labels", "commit"),
-    Key("Shift-N", "Next object, keeping this one", "next_object"),
-    Key("Shift-T", "Switch between inside and outside", "toggle_polarity"),
-    Key("Shift-K", "Take the next of the three masks", "next_candidate"),
-    Key("Shift-R", "Reset the prompts", "clear_prompts"),
-    Key("Shift-M", "Switch between base model and adapter", "toggle_adapter"),
-    Key("Control-Z", "Take back the last change of labels", "undo"),
-    Key("Control-Shift-Z", "Do it again", "redo"),
+    Shortcut("Shift-C", "Add the object to the labels", "commit"),
+    Shortcut("Shift-N", "Start the next object and keep this one", "next_object"),
+    Shortcut("Shift-T", "Switch between inside and outside", "toggle_polarity"),
+    Shortcut("Shift-K", "Take the next of the three masks", "next_candidate"),
+    Shortcut("Shift-R", "Reset the prompts", "clear_prompts"),
+    Shortcut("Shift-M", "Switch between base model and adapter", "toggle_adapter"),
+    Shortcut("Control-Z", "Undo the last change of labels", "undo"),
+    Shortcut("Control-Shift-Z", "Redo it", "redo"),
 )
 
 
 def table() -> str:
-    """The keys as rich text, for a label."""
-    lines = [("Shift-click", "Mark a point outside of the object")] + [(one.key, one.words) for one in KEYS]
+    """Return the shortcuts as rich text, for a label."""
+    lines = [("Shift-click", "Mark a point outside of the object")]
+    lines += [(one.key, one.description) for one in KEYS]
     rows = (
         f"<tr><td><b>{key.replace('Control', 'Ctrl')}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in lines
     )
@@ -51,9 +52,9 @@ def table() -> str:
 
 
 class KeyBinder:
-    """Binds the keys to a viewer while at least one panel is open.
+    """Binds the shortcuts to a viewer while at least one panel is open.
 
-    A key that the user or another plugin has bound already is left to them.
+    A key that the user or another plugin has already bound is left to them.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -62,18 +63,18 @@ class KeyBinder:
         self._bound: list[str] = []
 
     def bind(self) -> None:
-        """Bind what is not bound yet."""
+        """Bind all shortcuts; does nothing if they are bound already."""
         if self._bound or self._controller.viewer is None:
             return
         for one in KEYS:
             try:
                 self._controller.viewer.bind_key(one.key, self._handler(one.action))
-            except ValueError:  # taken
+            except ValueError:  # somebody else has bound it
                 continue
             self._bound.append(one.key)
 
     def unbind(self) -> None:
-        """Give the keys back."""
+        """Remove all bindings."""
         viewer = self._controller.viewer
         while self._bound:
             key = self._bound.pop()
@@ -89,7 +90,7 @@ class KeyBinder:
 
 
 class Actions:
-    """What the keys do."""
+    """Actions that shortcuts call."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
@@ -101,10 +102,10 @@ class Actions:
         self.redo = controller.redo
 
     def next_candidate(self) -> None:
-        """Go round the candidates."""
+        """Choose the next of the candidate masks; after the last one, the automatic choice."""
         order = ("auto", 0, 1, 2)
-        place = order.index(self._controller.options.candidate)
-        self._controller.set_options(candidate=order[(place + 1) % len(order)])
+        index = order.index(self._controller.options.candidate)
+        self._controller.set_options(candidate=order[(index + 1) % len(order)])
 
     def toggle_adapter(self) -> None:
         """Switch between the base model and the adapter that was active last."""

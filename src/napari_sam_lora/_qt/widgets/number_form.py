@@ -1,4 +1,4 @@
-"""Numbers of a configuration in plain words, with fields to enter them."""
+"""Form of the numbers of a configuration; what was entered is remembered."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number.
+    """Number of a configuration.
 
     Attributes
     ----------
     name : str
-        Of the field of the configuration.
-    words : str
-        Its label.
+        Name of the field in the configuration.
+    label : str
+        Label in the form.
     tip : str
+        Tooltip.
     default : int, float or None
-        None leaves it to the model. The same as in the configuration, which is not imported here because that
-        imports torch.
+        The same as in the configuration, which is not imported because it would import torch. None leaves the number
+        to the model.
     low, high, step : int or float
     is_basic : bool
-        Whether it is shown at once.
+        Whether it is shown before the user asks for more settings.
     """
 
     name: str
-    words: str
+    label: str
     tip: str
     default: float | None
     low: float
@@ -41,24 +42,30 @@ class Parameter:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is an integer."""
+        """Whether the number is an integer."""
         return isinstance(self.default, int)
 
-    def usable(self, value: Any) -> float | None:
-        """What was remembered, which may be anything, or the default."""
+    def validated(self, value: Any) -> float | None:
+        """Return a remembered value, which may be anything, if it is a number in the range; otherwise the default."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         number = value if is_number and self.low <= value <= self.high else self.default
         return number if number is None else int(number) if self.is_whole else float(number)
 
 
 class NumberForm(QWidget):
-    """Fields for some numbers; what was entered is remembered.
+    """Form with a spin box for each number.
 
     Parameters
     ----------
     parameters : iterable of Parameter
     remembered : RememberedSettings
+        Holds the values between sessions.
     parent : QWidget, optional
+
+    Attributes
+    ----------
+    fields : dict of str to QSpinBox or QDoubleSpinBox
+        By name of the parameter.
     """
 
     def __init__(
@@ -66,28 +73,28 @@ class NumberForm(QWidget):
     ) -> None:
         super().__init__(parent)
         self._remembered = remembered
-        self.fields: dict[str, Any] = {}  # spin boxes of either kind
+        self.fields: dict[str, Any] = {}
         self._parameters = tuple(parameters)
-        known = remembered.read()
+        values = remembered.read()
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for one in self._parameters:
             field = _field(one)
-            _set(field, one, known.get(one.name, one.default))
+            _set(field, one, values.get(one.name, one.default))
             field.editingFinished.connect(self._remember)
-            layout.addRow(one.words, field)
+            layout.addRow(one.label, field)
             label = layout.labelForField(field)
             if label is not None:
                 label.setToolTip(one.tip)
             self.fields[one.name] = field
 
     def values(self) -> dict[str, Any]:
-        """By name."""
+        """Return the numbers by name; None stands for "auto"."""
         return {one.name: _value(self.fields[one.name], one) for one in self._parameters}
 
     def reset(self) -> None:
-        """Back to what is usual."""
+        """Set all numbers to their defaults."""
         for one in self._parameters:
             _set(self.fields[one.name], one, one.default)
         self._remember()
@@ -109,7 +116,7 @@ def _field(parameter: Parameter) -> Any:
 
 
 def _set(field: Any, parameter: Parameter, value: Any) -> None:
-    number = parameter.usable(value)
+    number = parameter.validated(value)
     field.setValue(field.minimum() if number is None else number)
 
 

@@ -1,4 +1,4 @@
-"""A row of small pictures that lead to places in the viewer."""
+"""Row of thumbnails; a click shows their place in the viewer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QSizePolicy, QToolB
 from napari_sam_lora._qt.finetuning.example_pictures import Example, Picture
 from napari_sam_lora._qt.viewer.controller import Controller
 
-SIDE = 76  # three of them fit beside each other in a panel of 330 pixels
+SIDE = 76  # pixels; three thumbnails fit side by side in a panel of 330 pixels
 
 
-class Strip(QScrollArea):
-    """Pictures side by side; takes no room while there are none.
+class PictureStrip(QScrollArea):
+    """Thumbnails side by side; hidden while there are none.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Strip(QScrollArea):
         self.hide()
 
     def show_examples(self, examples: Sequence[Example]) -> None:
-        """Replace the pictures."""
+        """Replace the thumbnails."""
         content = QWidget()
         layout = QHBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -47,12 +47,12 @@ class Strip(QScrollArea):
         self.setVisible(bool(examples))
 
     def clear(self) -> None:
-        """Show none."""
+        """Remove all thumbnails."""
         if self.buttons:
             self.show_examples([])
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """As high as a picture, its title and a scroll bar."""
+        """Return the height of a thumbnail with its title and a scroll bar."""
         bar = self.horizontalScrollBar()
         return QSize(260, SIDE + 2 * self.fontMetrics().height() + (bar.sizeHint().height() if bar is not None else 0))
 
@@ -71,8 +71,8 @@ class Strip(QScrollArea):
 
 
 def to_pixmap(picture: Picture) -> QPixmap:
-    """An RGB picture uint8 (y, x, 3) for Qt."""
+    """Convert an RGB picture uint8 (y, x, 3) to a pixmap."""
     whole = np.ascontiguousarray(picture)
     height, width, _ = whole.shape
-    pixels = whole.tobytes()  # kept until Qt has its own copy
+    pixels = whole.tobytes()  # must stay alive until Qt has its own copy
     return QPixmap.fromImage(QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888).copy())
