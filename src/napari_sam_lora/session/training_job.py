@@ -19,6 +19,7 @@ from napari_sam_lora.session.jobs.openmp import release_pools
 from napari_sam_lora.session.jobs.user_messages import user_message
 from napari_sam_lora.session.jobs.worker import TorchThread, emit_safely
 from napari_sam_lora.session.labels.records import StoredPrompts
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
 from napari_sam_lora.session.prompting.draft import group_rows
 
@@ -40,7 +41,7 @@ class TrainingPlane:
     plane : PlaneKey
     source : ImageSource
         Source of the pixels, which are read in the training thread when the run begins.
-    labels : int64 (y, x)
+    labels : int (y, x)
     prompts : dict of int to tuple of StoredPrompts
         The user's prompts of each object of the plane; objects without prompts are left out.
     complete : bool
@@ -50,7 +51,7 @@ class TrainingPlane:
 
     plane: PlaneKey
     source: ImageSource
-    labels: NDArray[np.int64]
+    labels: Pixels
     prompts: dict[int, tuple[StoredPrompts, ...]]
     complete: bool
 
@@ -228,7 +229,7 @@ class TrainingJob:
 
     def _pairs(
         self, config: TrainConfig
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
+    ) -> Iterator[tuple[NDArray[Any], Pixels, dict[int, Prompts], StackPosition | None]]:
         """Yield image, labels, prompts and stack position of each plane."""
         for plane in self._planes:
             self._check()

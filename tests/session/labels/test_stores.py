@@ -97,3 +97,14 @@ def test_the_oldest_steps_are_forgotten() -> None:
         store.write(PlaneKey.of("", 2), _rows(0, 1), label)
     assert [store.undo(), store.undo(), store.undo()] == [True, True, False]
     assert store.data.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [(np.uint8, np.uint8), (np.uint16, np.uint16), (np.int32, np.int32), (np.uint64, np.int64)]
+)
+def test_pixels_are_read_in_their_own_dtype_and_as_a_copy(stored: type, read: type) -> None:
+    store = ArrayStore(np.full((2, 4, 5), 200, stored))
+    pixels = store.read(PlaneKey.of("", 3, (1,)))
+    assert pixels.dtype == read
+    pixels[:] = 0
+    assert (store.data == 200).all()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session.labels.stores import Pixels, own_dtype
 from napari_sam_lora.session.plane_key import Box, check_plane
 
 # Key of this plugin in the metadata of layers, also of those that its readers make.
@@ -123,11 +124,11 @@ class NapariStore:
         """Largest id that the dtype can hold."""
         return int(np.iinfo(self.layer.data.dtype).max)
 
-    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
-        """Return a copy of one plane (y, x), or of a part of it."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> Pixels:
+        """Copy the pixels (y, x) of one plane, or of a box of it, in their own dtype; see `own_dtype`."""
         check_plane(plane, self.shape)
         pixels = np.asarray(self.layer.data[plane.slices(box)])
-        return np.array(pixels.T if plane.is_transposed else pixels, np.int64)
+        return own_dtype(pixels.T if plane.is_transposed else pixels).copy()
 
     def write(
         self,

@@ -14,11 +14,10 @@ from scipy import ndimage as ndi
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.records import ObjectRecord, StoredPrompts
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 from napari_sam_lora.session.prompting.preview import Preview
 from napari_sam_lora.text import pluralize
-
-Pixels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Plan:
     Attributes
     ----------
     name : str
-    planes : mapping of PlaneKey to int64 (y, x)
+    planes : mapping of PlaneKey to int (y, x)
         Pixels of these planes after the edit.
     records : mapping of int to ObjectRecord or None
         New or changed records; None removes one.
@@ -127,7 +126,7 @@ def plan_commit(
 
     Parameters
     ----------
-    present : int64 (h, w)
+    present : int (h, w)
         Present pixels of a box of the plane.
     box : tuple of int
         The box; see `box_of_commit`.
@@ -135,6 +134,7 @@ def plan_commit(
     records : mapping of int to ObjectRecord
         Records of the present objects.
     """
+    present = present.astype(np.int64)  # the new id may not fit in its dtype
     own = {"new": 0, "class": policy.class_id}.get(policy.target, policy.label)
     replaced = policy.target == "replace"
     y0, x0, y1, x1 = box
@@ -194,7 +194,7 @@ def plan_split(planes: Mapping[PlaneKey, Pixels], record: ObjectRecord, next_id:
 
     Parameters
     ----------
-    planes : mapping of PlaneKey to int64 (y, x)
+    planes : mapping of PlaneKey to int (y, x)
         Planes of the last two axes of one label image, in order.
     """
     keys = list(planes)

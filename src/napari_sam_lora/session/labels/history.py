@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord
-from napari_sam_lora.session.labels.stores import LabelStore
+from napari_sam_lora.session.labels.stores import LabelStore, Pixels
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 
 STEPS = 200
@@ -39,19 +39,17 @@ class Change:
         Box of the plane in which the pixels lie.
     where : intp (n,)
         Their positions in the box, in C order.
-    before, after : int64 (n,)
+    before, after : int (n,)
     """
 
     plane: PlaneKey
     box: Box
     where: NDArray[np.intp]
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    before: Pixels
+    after: Pixels
 
     @classmethod
-    def between(
-        cls, plane: PlaneKey, before: NDArray[np.int64], after: NDArray[np.int64], origin: tuple[int, int] = (0, 0)
-    ) -> Change | None:
+    def between(cls, plane: PlaneKey, before: Pixels, after: Pixels, origin: tuple[int, int] = (0, 0)) -> Change | None:
         """Compare two states of a plane, or of a box that begins at an origin; return None if they are equal."""
         changed = Region.of(before != after)
         if not changed.area:
@@ -66,7 +64,7 @@ class Change:
         """List the objects that gain or lose pixels."""
         return [int(label) for label in np.union1d(self.before, self.after) if label]
 
-    def values(self, store: LabelStore) -> NDArray[np.int64]:
+    def values(self, store: LabelStore) -> Pixels:
         """Read the present pixels (n,) of a store at these positions."""
         return store.read(self.plane, self.box).ravel()[self.where]
 
@@ -77,7 +75,7 @@ class Change:
         mask.ravel()[self.where] = True
         return mask
 
-    def write(self, store: LabelStore, values: NDArray[np.int64]) -> None:
+    def write(self, store: LabelStore, values: Pixels) -> None:
         """Write values (n,) at these positions."""
         store.write(self.plane, self.mask(), values, self.box[:2])
 
@@ -90,7 +88,7 @@ class Change:
             for axis, place in zip(plane.other_axes, plane.index, strict=True)
         )
 
-    def copy_to(self, pixels: NDArray[np.int64], store: LabelStore) -> None:
+    def copy_to(self, pixels: Pixels, store: LabelStore) -> None:
         """Copy the present pixels of a store at these positions into a plane (y, x)."""
         y0, x0, y1, x1 = self.box
         pixels[y0:y1, x0:x1][self.mask()] = self.values(store)

@@ -16,7 +16,6 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.session.labels.edits import (
     CommitPolicy,
     EditResult,
-    Pixels,
     Plan,
     box_of_commit,
     check_ids,
@@ -29,7 +28,7 @@ from napari_sam_lora.session.labels.history import Change, EditHistory, Entry, M
 from napari_sam_lora.session.labels.object_statistics import ObjectStatistics
 from napari_sam_lora.session.labels.proposals import Proposal, plan_apply
 from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, ObjectStats
-from napari_sam_lora.session.labels.stores import LabelStore
+from napari_sam_lora.session.labels.stores import LabelStore, Pixels
 from napari_sam_lora.session.plane_key import PlaneKey, check_plane, labels_do_not_fit
 from napari_sam_lora.session.prompting.preview import Preview
 

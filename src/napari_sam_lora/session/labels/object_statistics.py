@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.labels import areas_in, find_objects
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.records import ObjectStats
-from napari_sam_lora.session.labels.stores import LabelStore
+from napari_sam_lora.session.labels.stores import LabelStore, Pixels
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 
 # Label images with more pixels are measured only in planes that were shown or edited.
@@ -199,7 +199,7 @@ def _enclosing_box(a: Box, b: Box) -> Box:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
-def _measure_plane(plane: NDArray[np.int64]) -> dict[int, _PlaneStats]:
+def _measure_plane(plane: Pixels) -> dict[int, _PlaneStats]:
     """Measure all objects of a plane (y, x)."""
     measured = {}
     for one in find_objects(plane):

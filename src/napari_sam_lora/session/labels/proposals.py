@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.labels import areas_in
 from napari_sam_lora.regions import Region
-from napari_sam_lora.session.labels.edits import Pixels, Plan, with_prompts
+from napari_sam_lora.session.labels.edits import Plan, with_prompts
 from napari_sam_lora.session.labels.records import ObjectRecord, Origin, StoredPrompts
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import PlaneKey
 from napari_sam_lora.text import pluralize
 
@@ -86,7 +87,7 @@ def plan_apply(
 
     Parameters
     ----------
-    planes : mapping of PlaneKey to int64 (y, x)
+    planes : mapping of PlaneKey to int (y, x)
         Present pixels of the planes of all changes; keys without an image.
     changes : sequence of ProposedChange
         Accepted changes.
@@ -155,7 +156,7 @@ def place_changes(
 
     Parameters
     ----------
-    present : int64 (y, x)
+    present : int (y, x)
         Present pixels of the plane.
     changes : sequence of ProposedChange
         Changes in this plane.
@@ -166,7 +167,7 @@ def place_changes(
     -------
     placed : list of (int, ProposedChange)
         Changes that were made, each with the id of its object.
-    pixels : int64 (y, x)
+    pixels : int (y, x)
     """
     removed = [one for one in changes if not one.new.area]
     left = [one for one in changes if one.new.area]

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session.plane_key import Box, PlaneKey, check_plane
 
+Pixels = NDArray[np.integer[Any]]
 _Step = list[tuple[PlaneKey, tuple[NDArray[np.intp], ...], NDArray[Any], NDArray[Any]]]
+
+
+def own_dtype(pixels: NDArray[Any]) -> Pixels:
+    """Return labels as they are, but uint64 as int64, which NumPy does not mix with other integers."""
+    return pixels.astype(np.int64) if pixels.dtype == np.uint64 else pixels
 
 
 class LabelStore(Protocol):
@@ -32,8 +38,8 @@ class LabelStore(Protocol):
         """Largest id that the dtype can hold."""
         ...
 
-    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
-        """Copy the pixels (y, x) of one plane, or of a box of it."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> Pixels:
+        """Copy the pixels (y, x) of one plane, or of a box of it, in their own dtype; see `own_dtype`."""
         ...
 
     def write(
@@ -106,9 +112,9 @@ class ArrayStore:
         """Largest id that the dtype can hold."""
         return int(np.iinfo(self.data.dtype).max)
 
-    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.int64]:
-        """Copy the pixels (y, x) of one plane, or of a box of it."""
-        return self._view(plane, box).astype(np.int64)
+    def read(self, plane: PlaneKey, box: Box | None = None) -> Pixels:
+        """Copy the pixels (y, x) of one plane, or of a box of it, in their own dtype; see `own_dtype`."""
+        return own_dtype(self._view(plane, box)).copy()
 
     def write(
         self,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.session.labels.label_set import LabelSet
 from napari_sam_lora.session.labels.object_statistics import LARGE
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
 from napari_sam_lora.session.project.folder import Index, LabelSnapshot, Snapshot
 from napari_sam_lora.session.project.image_references import ImageReference, relative_to
@@ -138,7 +139,7 @@ def _crossed_planes(plane: PlaneKey, shape: tuple[int, ...]) -> Iterator[Index]:
         yield tuple(int(places[place]) for places, place in zip(ranges, index, strict=False))
 
 
-def _compact(pixels: NDArray[np.int64]) -> NDArray[Any]:
+def _compact(pixels: Pixels) -> NDArray[Any]:
     """Convert labels to uint16, uint32 or int64, the smallest that holds them."""
     largest = int(pixels.max(initial=0))
     return pixels.astype(np.uint16 if largest < 2**16 else np.uint32 if largest < 2**32 else np.int64)

@@ -13,6 +13,7 @@ from napari_sam_lora.regions import Region
 from napari_sam_lora.session.jobs.worker import CancelToken
 from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
 from napari_sam_lora.session.labels.records import StoredPrompts
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
 from napari_sam_lora.session.prompting.draft import PromptItem, make_item
 from napari_sam_lora.session.prompting.engine import Engine
@@ -31,7 +32,7 @@ class ReplayPlane:
     ----------
     plane : PlaneKey
     source : ImageSource
-    labels : int64 (y, x)
+    labels : int (y, x)
         Copy of the present labels.
     targets : dict of int to tuple of StoredPrompts
         Prompts of each object to segment again.
@@ -39,7 +40,7 @@ class ReplayPlane:
 
     plane: PlaneKey
     source: ImageSource
-    labels: NDArray[np.int64]
+    labels: Pixels
     targets: dict[int, tuple[StoredPrompts, ...]]
 
 
@@ -66,7 +67,7 @@ def everything(
     engine: Engine,
     source: ImageSource,
     plane: PlaneKey,
-    labels: NDArray[np.int64],
+    labels: Pixels,
     config: EverythingConfig | None,
     smallest: int,
 ) -> Proposal:

@@ -14,6 +14,7 @@ from napari_sam_lora.labels import areas_in, find_objects
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.label_set import LabelSet
 from napari_sam_lora.session.labels.records import ObjectRecord, StoredPrompts
+from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ class Packed:
     dtype: str
     data: bytes
 
-    def pixels(self, shape: tuple[int, int]) -> NDArray[np.int64]:
+    def pixels(self, shape: tuple[int, int]) -> Pixels:
         """Unpack the labels (y, x)."""
-        return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(shape).astype(np.int64)
+        return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(shape)
 
 
-def pack(pixels: NDArray[np.int64]) -> Packed:
+def pack(pixels: Pixels) -> Packed:
     """Compress the labels (y, x) of a plane."""
     small = pixels.astype(np.min_scalar_type(int(pixels.max(initial=0))))
     return Packed(small.dtype.str, zlib.compress(small.tobytes(), 1))
@@ -72,7 +73,7 @@ class StackPlanes:
     redone: Mapping[tuple[int, int], Region]
     closed: frozenset[int]
     replayed: Mapping[int, dict[int, tuple[StoredPrompts, ...]]]
-    _unpacked: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+    _unpacked: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return self.source.shape[self.plane.other_axes[self.axis]]
@@ -84,18 +85,18 @@ class StackPlanes:
         """Return the plane at a position along the axis."""
         return self.plane.neighbour(index - self.plane.index[self.axis], self.axis)
 
-    def labels(self, index: int) -> NDArray[np.int64]:
+    def labels(self, index: int) -> Pixels:
         """Return the read-only labels (y, x) that stay in a plane; the last plane is cached unpacked."""
         pixels = self._unpacked.get(index)
         if pixels is None:
             shape = self.plane.shape(self.source.shape)
-            pixels = self.kept[index].pixels(shape) if index in self.kept else np.zeros(shape, np.int64)
+            pixels = self.kept[index].pixels(shape) if index in self.kept else np.zeros(shape, np.uint8)
             pixels.setflags(write=False)
             self._unpacked.clear()
             self._unpacked[index] = pixels
         return pixels
 
-    def with_labels(self, index: int, pixels: NDArray[np.int64]) -> StackPlanes:
+    def with_labels(self, index: int, pixels: Pixels) -> StackPlanes:
         """Return a copy with other labels (y, x) in a plane."""
         return replace(self, kept={**self.kept, index: pack(pixels)})
 
@@ -106,13 +107,13 @@ class StackPlanes:
 
 
 @dataclass(frozen=True, eq=False)
-class KeptLabels(Mapping[int, NDArray[np.int64]]):
+class KeptLabels(Mapping[int, Pixels]):
     """Labels that stay, as a mapping over the planes with objects to follow; other planes too can be indexed."""
 
     planes: StackPlanes
     indices: tuple[int, ...]
 
-    def __getitem__(self, index: int) -> NDArray[np.int64]:
+    def __getitem__(self, index: int) -> Pixels:
         return self.planes.labels(index)
 
     def __iter__(self) -> Iterator[int]:
@@ -157,7 +158,7 @@ def snapshot_planes(
     return replace(stack, kept=kept, redone=redone, closed=closed, replayed=masks.replayed)
 
 
-def _regions(pixels: NDArray[np.int64], wanted: Collection[int]) -> Iterator[tuple[int, Region]]:
+def _regions(pixels: Pixels, wanted: Collection[int]) -> Iterator[tuple[int, Region]]:
     """Yield the id and mask of some objects of a plane (y, x)."""
     for one in find_objects(pixels) if wanted else ():
         if one.label in wanted:
