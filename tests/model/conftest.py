@@ -80,7 +80,7 @@ def vit_b_checkpoint(vit_b_full: Sam, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def tiny_sam() -> Sam:
-    """A SAM of two narrow blocks with absolute positions, at 128 pixels and stride 16."""
+    """Build a SAM of two narrow blocks with absolute positions, at 128 pixels and stride 16."""
     encoder = ImageEncoderViT(
         img_size=128,
         embed_dim=32,

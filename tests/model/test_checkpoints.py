@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -152,12 +153,12 @@ class _Malicious:
         return Path.touch, (self.marker,)
 
 
-def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(tmp_path: Path) -> None:
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning_of_torch(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(pickle.dumps({"weights": [1, 2]}, protocol=4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(CheckpointError):
+        with raises(CheckpointError, "damaged-checkpoint", match="weights.pt"):
             load(path, CPU)
 
 
@@ -173,7 +174,7 @@ def test_nothing_in_a_file_is_executed(state: dict[str, Tensor], tmp_path: Path,
         torch.load(path, weights_only=False)
     assert marker.exists()  # the trap works
     marker.unlink()
-    with pytest.raises(CheckpointError, match="not opened"):
+    with raises(CheckpointError, "damaged-checkpoint"):
         load(path, CPU)
     assert not marker.exists()
 
@@ -198,7 +199,7 @@ def test_nothing_in_a_file_is_executed(state: dict[str, Tensor], tmp_path: Path,
 )
 def test_files_that_are_something_else_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=name):
+    with raises(CheckpointError, "damaged-checkpoint", match=name):
         load(tmp_path / name, CPU)
 
 
@@ -212,7 +213,7 @@ def test_truncated_files_are_refused(state: dict[str, Tensor], tmp_path: Path, n
         torch.save(state, path, _use_new_zipfile_serialization=name != "old.pth")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with raises(CheckpointError, "damaged-checkpoint", match=name):
         load(path, CPU)
 
 
@@ -221,21 +222,21 @@ def _without(state: State, key: str) -> State:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "error_code", "name"),
     [
-        (lambda state: {"conv.weight": torch.ones(2)}, "holds no SAM weights"),
-        (lambda state: {}, "holds no SAM weights"),
-        (lambda state: [state[WIDTH_KEY]], "holds no SAM weights"),
-        (lambda state: state[WIDTH_KEY], "holds no SAM weights"),
-        (lambda state: {"model": [1, 2], "state_dict": None}, "holds no SAM weights"),
-        (lambda state: {1: torch.ones(2), None: 3}, "holds no SAM weights"),
-        (lambda state: state | {WIDTH_KEY: torch.ones(64)}, "64"),
-        (lambda state: state | {WIDTH_KEY: torch.ones(768)}, "vit_b"),
-        (lambda state: state | {WIDTH_KEY: 128}, "SAM"),
-        (lambda state: state | {WIDTH_KEY: torch.tensor(128.0)}, "SAM"),
-        (lambda state: _without(state, "mask_decoder.iou_token.weight"), "iou_token"),
-        (lambda state: state | {"image_encoder.extra": torch.ones(2)}, "extra"),
-        (lambda state: state | {"mask_decoder.iou_token.weight": torch.ones(1, 64)}, "iou_token"),
+        (lambda state: {"conv.weight": torch.ones(2)}, "no-sam-weights", "weights.pth"),
+        (lambda state: {}, "no-sam-weights", "weights.pth"),
+        (lambda state: [state[WIDTH_KEY]], "no-sam-weights", "weights.pth"),
+        (lambda state: state[WIDTH_KEY], "no-sam-weights", "weights.pth"),
+        (lambda state: {"model": [1, 2], "state_dict": None}, "no-sam-weights", "weights.pth"),
+        (lambda state: {1: torch.ones(2), None: 3}, "no-sam-weights", "weights.pth"),
+        (lambda state: state | {WIDTH_KEY: torch.ones(64)}, "unknown-encoder-width", "64"),
+        (lambda state: state | {WIDTH_KEY: torch.ones(768)}, "weights-do-not-fit", "vit_b"),
+        (lambda state: state | {WIDTH_KEY: 128}, "no-sam-weights", "weights.pth"),
+        (lambda state: state | {WIDTH_KEY: torch.tensor(128.0)}, "no-encoder-width", WIDTH_KEY),
+        (lambda state: _without(state, "mask_decoder.iou_token.weight"), "weights-do-not-fit", "iou_token"),
+        (lambda state: state | {"image_encoder.extra": torch.ones(2)}, "weights-do-not-fit", "extra"),
+        (lambda state: state | {"mask_decoder.iou_token.weight": torch.ones(1, 64)}, "weights-do-not-fit", "iou_token"),
     ],
     ids=[
         "another network",
@@ -254,17 +255,17 @@ def _without(state: State, key: str) -> State:
     ],
 )
 def test_weights_that_are_not_sams_are_refused(
-    state: dict[str, Tensor], tmp_path: Path, change: Callable[[State], Any], message: str
+    state: dict[str, Tensor], tmp_path: Path, change: Callable[[State], Any], error_code: str, name: str
 ) -> None:
     torch.save(change(dict(state)), tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=message):
+    with raises(CheckpointError, error_code, match=name):
         load(tmp_path / "weights.pth", CPU)
 
 
 @pytest.mark.parametrize("name", ["sam_giant", "absent/weights.pth", "."])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(CheckpointError) as caught:
+    with raises(CheckpointError, "model-not-found") as caught:
         load(name, CPU)
     assert name in str(caught.value)
-    for known in MODELS:
-        assert known in str(caught.value)
+    for model_name in MODELS:
+        assert model_name in str(caught.value)

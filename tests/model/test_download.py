@@ -12,6 +12,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import xxhash
+from error_codes import raises
 
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.download import cache_folder, is_available, model_path
@@ -113,7 +114,7 @@ def test_without_a_known_size_the_total_is_zero_and_progress_still_rises(server:
 @pytest.mark.parametrize("algorithm", ["xxh128", "sha256"])
 def test_a_file_with_another_hash_is_refused_and_not_kept(info: ModelInfo, algorithm: str) -> None:
     wrong = replace(info, digest=f"{algorithm}:{'0' * (32 if algorithm == 'xxh128' else 64)}")
-    with pytest.raises(CheckpointError, match="damaged or not the right one") as caught:
+    with raises(CheckpointError, "download-with-wrong-hash") as caught:
         model_path(wrong)
     assert str(info.url) in str(caught.value)
     assert str(cache_folder() / "far.pth") in str(caught.value)
@@ -134,7 +135,7 @@ def test_a_file_put_there_by_hand_is_used(server: Server, info: ModelInfo) -> No
     assert server.requests == 0
 
 
-def _assert_tells_how_to_help(error: CheckpointError, info: ModelInfo) -> None:
+def _assert_says_what_to_do(error: CheckpointError, info: ModelInfo) -> None:
     assert info.name in str(error)
     assert str(info.url) in str(error)
     assert str(cache_folder() / "far.pth") in str(error)
@@ -144,16 +145,16 @@ def _assert_tells_how_to_help(error: CheckpointError, info: ModelInfo) -> None:
 def test_a_server_that_is_gone_is_reported(server: Server, info: ModelInfo) -> None:
     server.shutdown()
     server.server_close()
-    with pytest.raises(CheckpointError) as caught:
+    with raises(CheckpointError, "download-failed") as caught:
         model_path(info)
-    _assert_tells_how_to_help(caught.value, info)
+    _assert_says_what_to_do(caught.value, info)
 
 
 def test_a_file_that_is_gone_is_reported(info: ModelInfo) -> None:
     gone = replace(info, url=str(info.url).replace("model", "gone"))
-    with pytest.raises(CheckpointError) as caught:
+    with raises(CheckpointError, "download-failed") as caught:
         model_path(gone)
-    _assert_tells_how_to_help(caught.value, gone)
+    _assert_says_what_to_do(caught.value, gone)
 
 
 @pytest.mark.parametrize("sent", [0, len(CONTENT) // 2, len(CONTENT) - 1])
@@ -162,15 +163,16 @@ def test_a_download_that_breaks_off_leaves_nothing_and_can_be_tried_again(
     server: Server, info: ModelInfo, sent: int, with_length: bool
 ) -> None:
     server.sent, server.with_length = sent, with_length
-    with pytest.raises(CheckpointError) as caught:
+    # Without a known length only the hash shows that the file is not complete.
+    with raises(CheckpointError, "download-failed" if with_length else "download-with-wrong-hash") as caught:
         model_path(info)
-    _assert_tells_how_to_help(caught.value, info)
+    _assert_says_what_to_do(caught.value, info)
     server.sent = len(CONTENT)
     assert model_path(info).read_bytes() == CONTENT
 
 
 class StoppedError(Exception):
-    """What a user interface raises to stop."""
+    """Raised by a user interface to stop."""
 
 
 def test_an_exception_in_progress_stops_the_download(server: Server, info: ModelInfo) -> None:
@@ -193,7 +195,7 @@ def test_a_cache_folder_that_cannot_be_made_is_reported(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NAPARI_SAM_LORA_CACHE", str(tmp_path / "file" / "models"))
-    with pytest.raises(CheckpointError, match="NAPARI_SAM_LORA_CACHE"):
+    with raises(CheckpointError, "cache-folder-not-writable", match="NAPARI_SAM_LORA_CACHE"):
         model_path(info)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ def _plane(value: int = 1) -> Prepared:
 
 
 def _started(folder: Path) -> EmbeddingCache:
-    """The cache of a session that has just started."""
+    """Return the cache of a session that has just started."""
     return EmbeddingCache(files=EmbeddingFiles(folder))
 
 
@@ -182,14 +183,14 @@ def test_what_a_dead_process_left_half_written_is_removed_but_not_what_is_being_
 
 @pytest.fixture
 def unusable(tmp_path: Path) -> Path:
-    """A place where no folder can be made, for an administrator neither."""
+    """Return a path where no folder can be created, not even by an administrator."""
     (tmp_path / "file").write_text("in the way")
     return tmp_path / "file" / "embeddings"
 
 
-def test_a_folder_that_cannot_be_used_is_told_once_and_breaks_nothing(unusable: Path, encoder: _Encoder) -> None:
+def test_a_folder_that_cannot_be_used_gives_one_warning_and_breaks_nothing(unusable: Path, encoder: _Encoder) -> None:
     cache = _started(unusable)
-    with pytest.warns(UserWarning, match="memory only"):
+    with pytest.warns(UserWarning, match=re.escape(str(unusable))):
         cache.get(_plane(1), "weights", encoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -198,7 +199,7 @@ def test_a_folder_that_cannot_be_used_is_told_once_and_breaks_nothing(unusable: 
     assert encoder.runs == 2  # memory still holds both
 
 
-def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(
+def test_a_full_disk_gives_a_warning_and_leaves_no_partial_file(
     tmp_path: Path, encoder: _Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path, content: bytes) -> int:

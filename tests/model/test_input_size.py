@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from segment_anything.modeling import Sam
 from torch import nn
 
@@ -79,7 +80,7 @@ def test_setting_the_size_that_it_has_changes_nothing(tiny_sam: Sam) -> None:
 def test_sizes_that_are_not_multiples_of_the_stride_are_refused(tiny_sam: Sam, size: int) -> None:
     before = _sizes(tiny_sam)
     for change in (set_input_size, at_input_size):
-        with pytest.raises(InputError, match=f"multiple of 16, not {size}"):
+        with raises(InputError, "invalid-input-size", match=f"16, not {size}"):
             change(tiny_sam, size)
     assert _sizes(tiny_sam) == before
 
@@ -128,7 +129,7 @@ def test_twice_the_input_size_gives_finer_masks_of_the_same_object(nano: Model, 
 def test_a_model_is_loaded_at_the_input_size_asked_for() -> None:
     model = load_model("sam_nano", device="cpu", input_size=128)
     assert model.encode(np.zeros((60, 90), np.uint8)).tensor.shape == (1, 256, 16, 16)
-    with pytest.raises(InputError, match="multiple of 8"):
+    with raises(InputError, "invalid-input-size", match="8, not 100"):
         load_model("sam_nano", device="cpu", input_size=100)
 
 

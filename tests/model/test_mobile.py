@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from segment_anything.modeling import Sam
 from torch import Tensor
 
@@ -110,7 +111,8 @@ def test_other_tinyvits_and_damaged_files_are_refused(mobile: Sam, tmp_path: Pat
         state["image_encoder.layers.0.blocks.0.conv1.c.weight"] = torch.ones(3, 3)
     path = tmp_path / "vit_t.pt"
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match="TinyViT of width 448" if change == "wider" else "does not fit"):
+    error_code, name = ("unknown-encoder-width", "448") if change == "wider" else ("weights-do-not-fit", "vit_t")
+    with raises(CheckpointError, error_code, match=name):
         load(path, CPU)
 
 
@@ -194,5 +196,5 @@ def test_an_adapter_of_another_model_is_refused(model: Model, nano: Model) -> No
         [nuclei_pair(1)],
         TrainConfig.from_dict({"mode": "decoder", "rank": 1, "steps": 1, "objects": 1, "views": 1}),
     )
-    with pytest.raises(AdapterError, match="other weights"):
+    with raises(AdapterError, "other-base-model"):
         nano.activate(replace(adapter))

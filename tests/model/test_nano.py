@@ -7,6 +7,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor
 
@@ -69,7 +70,7 @@ def test_it_runs_at_any_multiple_of_eight_pixels(size: int) -> None:
 
 
 def test_another_input_size_is_refused() -> None:
-    with pytest.raises(InputError, match="multiple of 8, not 260"):
+    with raises(InputError, "invalid-input-size", match="8, not 260"):
         load_model("sam_nano", device="cpu", input_size=260)
 
 

@@ -24,7 +24,7 @@ def fresh() -> Sam:
 
 @pytest.fixture
 def refining(fresh: Sam) -> Sam:
-    """The same with a refiner whose last layers are not zero."""
+    """Build the same with a refiner whose last layers are not zero."""
     torch.manual_seed(1)
     refiner = fresh.mask_decoder.refiner
     for layer in (refiner.mask, refiner.quality[-1]):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
 
@@ -63,7 +64,7 @@ def _xy(points: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 def _theirs(
     box: tuple[float, ...] | None, points: Sequence[tuple[float, float]], labels: Sequence[int]
 ) -> dict[str, Any]:
-    """The prompt as `SamPredictor.predict` takes it."""
+    """Return the prompt as `SamPredictor.predict` takes it."""
     prompt: dict[str, Any] = {}
     if box is not None:
         prompt["box"] = np.array([box[1], box[0], box[3], box[2]])
@@ -205,7 +206,7 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def _largest(labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], list[int]]:
-    """The largest object and its half-open box."""
+    """Return the largest object and its half-open box."""
     mask = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
     y, x = np.nonzero(mask)
     return mask, [y.min(), x.min(), y.max() + 1, x.max() + 1]
@@ -231,18 +232,18 @@ def test_a_drawn_mask_finds_the_nucleus_also_in_a_plane_that_is_not_square(
 
 
 @pytest.mark.parametrize(
-    ("masks", "message"),
+    ("masks", "error_code", "size"),
     [
-        (np.ones((1, 255, 256), bool), "as large as the plane"),
-        (np.ones((1, 128, 128), bool), "as large as the plane"),
-        (np.zeros((1, 256, 256), np.float32), "Logits"),
-        (np.zeros((1, 64, 64), np.float64), "Logits"),
+        (np.ones((1, 255, 256), bool), "mask-does-not-fit", "255, 256"),
+        (np.ones((1, 128, 128), bool), "mask-does-not-fit", "128, 128"),
+        (np.zeros((1, 256, 256), np.float32), "logits-of-another-size", "256, 256"),
+        (np.zeros((1, 64, 64), np.float64), "logits-of-another-size", "64, 64"),
     ],
 )
 def test_masks_of_another_size_are_refused(
-    nano: Model, nuclei: tuple[Any, Any], masks: NDArray[Any], message: str
+    nano: Model, nuclei: tuple[Any, Any], masks: NDArray[Any], error_code: str, size: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with raises(InputError, error_code, match=size):
         nano.segment(nano.encode(nuclei[0]), Prompts(masks=masks))
 
 
@@ -250,7 +251,7 @@ def test_an_embedding_from_another_input_size_is_refused(nano: Model, nuclei: tu
     larger = replace(nano.predictor, sam=at_input_size(nano.predictor.sam, 320))
     embedding = larger.encode(nuclei[0])
     assert embedding.tensor.shape == (1, 256, 40, 40)
-    with pytest.raises(InputError, match="320"):
+    with raises(InputError, "embedding-of-another-input-size", match="320"):
         nano.segment(embedding, Prompts([[0, 0, 9, 9]]))
 
 

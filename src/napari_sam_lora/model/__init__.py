@@ -1,0 +1,1 @@
+"""SAM models: checkpoints, image encoders, embeddings and prediction from prompts."""

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, where the C library would hand it back after every layer."""
+"""Keep freed memory in the process; by default the C library returns it to the system after every layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OPT_OUT = "NAPARI_SAM_LORA_KEEP_ALLOCATOR"
 # Option numbers of mallopt(3), from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
 _SETTINGS = (
-    # Arenas of other threads are cut into heaps of 64 MB, which are handed back whatever the other settings say.
+    # Arenas of other threads consist of heaps of 64 MB, which are returned regardless of the other settings.
     (_ARENA_MAX, 1),
     (_TRIM_THRESHOLD, -1),
     (_MMAP_THRESHOLD, 1 << 30),

@@ -24,7 +24,7 @@ from napari_sam_lora.model.predictor import Predictor
 
 PointGrids = tuple[tuple[tuple[float, float], ...], ...]
 Progress = Callable[[int, int], None]
-# Least predicted IoU and least stability; segment-anything's, and those with the best average precision on real images.
+# Least predicted IoU and least stability: segment-anything's defaults, and the best on real images for sam_nano.
 _META_THRESHOLDS = (0.88, 0.95)
 _NANO_THRESHOLDS = (0.65, 0.65)
 
@@ -41,9 +41,9 @@ class EverythingConfig:
         Clicks decoded at once.
     pred_iou_thresh : float, optional
         Masks with a lower predicted IoU are dropped. By default a number that suits the model: segment-anything's 0.88
-        for Meta's architectures, 0.65 for sam_nano, which is less sure of itself.
+        for Meta's architectures, 0.65 for sam_nano, whose predicted IoU is lower.
     stability_score_thresh : float, optional
-        Masks whose outline moves more with the threshold are dropped. By default likewise 0.95, and 0.65 for sam_nano.
+        Masks whose outline depends more on the threshold are dropped. By default 0.95, and 0.65 for sam_nano.
     stability_score_offset : float
     box_nms_thresh : float
         Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.
@@ -54,7 +54,7 @@ class EverythingConfig:
     crop_overlap_ratio : float
         Overlap of the crops of a round, as a share of the plane; each further round has half of it.
     crop_n_points_downscale_factor : int
-        Each round has as many times fewer clicks along a side.
+        In each further round there are fewer clicks along a side, by this factor.
     min_mask_region_area : int
         Holes and separate parts of a mask with fewer pixels are filled or removed.
     point_grids : sequence of array (n, 2), optional
@@ -83,36 +83,49 @@ class EverythingConfig:
     def __post_init__(self) -> None:
         for name in ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.", code=f"{name}-out-of-range")
         for name in ("crop_n_layers", "min_mask_region_area"):
             if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, but is {getattr(self, name)}.")
+                raise InputError(
+                    f"{name} must not be negative, but is {getattr(self, name)}.", code=f"{name}-out-of-range"
+                )
         for name in ("box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
+                raise InputError(
+                    f"{name} must lie between 0 and 1, not {getattr(self, name)}.", code=f"{name}-out-of-range"
+                )
         last = self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers
         if self.point_grids is None and last < 1:
-            raise InputError("In the last round of crops no click is left: choose more points_per_side.")
+            raise InputError(
+                "No click is left in the last round of crops: increase points_per_side.", code="no-clicks-in-last-round"
+            )
         if self.point_grids is not None:
             object.__setattr__(self, "point_grids", _check_grids(self.point_grids, self.crop_n_layers))
 
 
 def _check_grids(grids: Sequence[ArrayLike], rounds: int) -> PointGrids:
-    """Grids as plain numbers, so that configurations can be compared."""
+    """Check the grids and return them as plain numbers, so that configurations can be compared."""
     arrays = [np.asarray(grid, float) for grid in grids]
     if len(arrays) != rounds + 1:
-        raise InputError(f"point_grids holds {len(arrays)} grids; there must be one for the plane and each crop round.")
+        raise InputError(
+            f"point_grids holds {len(arrays)} grids; it needs one for the plane and one for each crop round.",
+            code="wrong-number-of-point-grids",
+        )
     for array in arrays:
         if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not ((array >= 0) & (array <= 1)).all():
-            raise InputError("A point grid is an array (n, 2) of clicks (x, y) between 0 and 1.")
+            raise InputError(
+                "A point grid must be an array (n, 2) of clicks (x, y) between 0 and 1.", code="invalid-point-grid"
+            )
     return tuple(tuple((float(x), float(y)) for x, y in array) for array in arrays)
 
 
 def thresholds(sam: Sam, config: EverythingConfig) -> tuple[float, float]:
-    """Least predicted IoU and least stability of a configuration, chosen for the model where it leaves them open."""
-    usual = _NANO_THRESHOLDS if isinstance(sam.prompt_encoder, DensePromptEncoder) else _META_THRESHOLDS
-    given = (config.pred_iou_thresh, config.stability_score_thresh)
-    score, stability = (own if own is not None else other for own, other in zip(given, usual, strict=True))
+    """Return the least predicted IoU and the least stability; by default they depend on the model."""
+    defaults = _NANO_THRESHOLDS if isinstance(sam.prompt_encoder, DensePromptEncoder) else _META_THRESHOLDS
+    configured = (config.pred_iou_thresh, config.stability_score_thresh)
+    score, stability = (
+        default if value is None else value for value, default in zip(configured, defaults, strict=True)
+    )
     return score, stability
 
 
@@ -125,16 +138,16 @@ class _ResizeThin(ResizeLongestSide):
 
 
 class _Generator(SamAutomaticMaskGenerator):
-    """segment-anything's generator, reporting each batch of clicks."""
+    """segment-anything's mask generator, with progress after each batch of clicks."""
 
     def __init__(self, predictor: Predictor, config: EverythingConfig, progress: Progress | None) -> None:
         score, stability = thresholds(predictor.sam, config)
-        chosen: dict[str, Any] = {"pred_iou_thresh": score, "stability_score_thresh": stability}
+        overrides: dict[str, Any] = {"pred_iou_thresh": score, "stability_score_thresh": stability}
         if config.point_grids is not None:
             grids = [np.array(grid) for grid in config.point_grids]
-            chosen |= {"point_grids": grids, "points_per_side": None}
-        # With a smallest area it would want OpenCV.
-        super().__init__(predictor.sam, **asdict(config) | chosen | {"min_mask_region_area": 0})
+            overrides |= {"point_grids": grids, "points_per_side": None}
+        # A non-zero `min_mask_region_area` would make segment-anything import OpenCV.
+        super().__init__(predictor.sam, **asdict(config) | overrides | {"min_mask_region_area": 0})
         self.min_mask_region_area = config.min_mask_region_area
         self.predictor.transform = _ResizeThin(predictor.input_size)
         self._progress = progress
@@ -151,7 +164,7 @@ class _Generator(SamAutomaticMaskGenerator):
 
     @staticmethod
     def postprocess_small_regions(mask_data: MaskData, min_area: int, nms_thresh: float) -> MaskData:
-        """What segment-anything does with OpenCV: clean the masks, then drop those that have become alike."""
+        """Clean the masks, then drop duplicates; segment-anything does this with OpenCV."""
         if not len(mask_data["rles"]):
             return mask_data
         before = [rle_to_mask(rle) for rle in mask_data["rles"]]
@@ -181,7 +194,7 @@ def everything(
     config: EverythingConfig | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Masks of everything in a plane, as segment-anything's records.
+    """Segment everything in a plane; returns the records of segment-anything.
 
     Parameters
     ----------
@@ -202,7 +215,7 @@ def everything(
 
 
 def without_small_regions(mask: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
-    """Fill holes of a mask (y, x) with fewer pixels than ``area``, then remove such parts but the largest."""
+    """Fill holes of a mask (y, x) smaller than ``area`` pixels, then remove parts that small, except the largest."""
     full = np.ones((3, 3), np.bool_)
     holes, _ = ndi.label(~mask, full)
     sizes = np.bincount(holes.ravel())
@@ -221,7 +234,7 @@ def without_small_regions(mask: NDArray[np.bool_], area: int) -> NDArray[np.bool
 def records_to_labels(
     records: list[dict[str, Any]], shape: tuple[int, int], smallest: int = 0, largest_share: float = 0.5
 ) -> NDArray[np.int32]:
-    """Instance ids of records; where masks overlap, the smaller one is in front.
+    """Turn records into instance ids; where masks overlap, the smaller one is in front.
 
     Parameters
     ----------
@@ -241,4 +254,4 @@ def records_to_labels(
     kept = [r for r in records if smallest <= r["area"] <= largest_share * labels.size]
     for number, record in enumerate(sorted(kept, key=lambda record: -record["area"]), start=1):
         labels[record["segmentation"]] = number
-    return np.asarray(relabel_sequential(labels)[0], np.int32)  # some may be hidden by smaller ones
+    return np.asarray(relabel_sequential(labels)[0], np.int32)  # smaller masks may hide some

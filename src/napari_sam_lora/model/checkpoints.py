@@ -1,4 +1,4 @@
-"""Load SAM checkpoints: safetensors, or a state dict in a .pth or .pt, never unpickling anything else."""
+"""Load SAM checkpoints: safetensors, or a state dict in a .pth or .pt file; no other object is unpickled."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from napari_sam_lora.model.registry import MODELS
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.blocks.0.norm1.weight"
-# Of MobileSAM, whose encoder is a TinyViT: the width of its last stage.
+# MobileSAM's encoder is a TinyViT; this is the width of its last stage.
 _TINY_KEY = "image_encoder.layers.3.blocks.0.attn.norm.weight"
 _TINY_WIDTH = 320
-# What torch's unpickler stumbles over, besides its own error, in a file that is something else.
+# torch's unpickler raises these, besides its own error, on files that are no checkpoints.
 _NOT_A_CHECKPOINT = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
 _WRAPPERS = ("model_state", "model", "state_dict", "sam")
 
@@ -79,7 +79,8 @@ def load(name: str | Path, device: torch.device, progress: Progress | None = Non
     path = model_path(info, progress) if info else Path(name).expanduser()
     if not path.is_file():
         raise CheckpointError(
-            f"There is no model named {str(name)!r} and no such file. Named models: {', '.join(MODELS)}."
+            f"There is no model named {str(name)!r} and no such file. Named models: {', '.join(MODELS)}.",
+            code="model-not-found",
         )
     state = read_state(path)
     family = family_of(state)
@@ -87,7 +88,9 @@ def load(name: str | Path, device: torch.device, progress: Progress | None = Non
     try:
         sam.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{path.name} looks like SAM ({family}) but does not fit: {error}") from error
+        raise CheckpointError(
+            f"{path.name} looks like SAM ({family}), but its weights do not fit: {error}", code="weights-do-not-fit"
+        ) from error
     fuse_attention(sam.image_encoder)
     sam.requires_grad_(False)
     sam.eval()
@@ -100,16 +103,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            with warnings.catch_warnings():  # torch advises to report files of other pickle protocols
+            with warnings.catch_warnings():  # torch asks users to report files of other pickle protocols
                 warnings.simplefilter("ignore", UserWarning)
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, *_NOT_A_CHECKPOINT) as error:
         raise CheckpointError(
-            f"{path.name} is damaged, or holds more than weights and was not opened. Fetch it again."
+            f"{path.name} is damaged, or holds more than weights and was not opened. Download it again.",
+            code="damaged-checkpoint",
         ) from error
     state = _unwrap(content)
     if state is None:
-        raise CheckpointError(f"{path.name} holds no SAM weights.")
+        raise CheckpointError(f"{path.name} holds no SAM weights.", code="no-sam-weights")
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -118,19 +122,25 @@ def family_of(state: Mapping[str, Tensor]) -> str:
     key = _WIDTH_KEY if _WIDTH_KEY in state else _TINY_KEY
     shape = state[key].shape
     if len(shape) != 1:
-        raise CheckpointError(f"This is not a checkpoint of SAM: {key} has no width.")
+        raise CheckpointError(f"This is not a checkpoint of SAM: {key} has no width.", code="no-encoder-width")
     width = shape[0]
     if key == _TINY_KEY:
         if width != _TINY_WIDTH:
-            raise CheckpointError(f"SAM with a TinyViT of width {width} is not known; MobileSAM's has {_TINY_WIDTH}.")
+            raise CheckpointError(
+                f"SAM with a TinyViT of width {width} is not supported; MobileSAM's has {_TINY_WIDTH}.",
+                code="unknown-encoder-width",
+            )
         return "vit_t"
     if width not in _FAMILY_BY_WIDTH:
-        raise CheckpointError(f"SAM with encoder width {width} is not known; known are {_FAMILY_BY_WIDTH}.")
+        raise CheckpointError(
+            f"SAM with encoder width {width} is not supported; supported are {_FAMILY_BY_WIDTH}.",
+            code="unknown-encoder-width",
+        )
     return _FAMILY_BY_WIDTH[width]
 
 
 def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """BLAKE2b of names, shapes and float32 values, in the order of the names, as 32 hexadecimal digits."""
+    """Return the BLAKE2b of names, shapes and float32 values, sorted by name, as 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()

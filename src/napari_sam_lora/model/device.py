@@ -1,4 +1,4 @@
-"""Where a model computes."""
+"""The device that a model runs on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from napari_sam_lora.errors import InputError
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device of a name; "auto" takes the fastest kind there is."""
+    """Return the device of a name; "auto" picks CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    InputError
+        If the device is unknown or not available.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -17,5 +23,7 @@ def pick_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} cannot be used here; try 'auto' or 'cpu'.") from error
+        raise InputError(
+            f"The device {device!r} cannot be used here; try 'auto' or 'cpu'.", code="device-not-available"
+        ) from error
     return chosen

@@ -1,4 +1,4 @@
-"""Where the file of a named model is, fetching it first if need be."""
+"""Files of named models: bundled, in the cache folder, or downloaded into it."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ Progress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
-    """Where fetched checkpoints are kept: ``NAPARI_SAM_LORA_CACHE``, or the user's cache directory."""
+    """Return the folder of downloaded checkpoints: ``NAPARI_SAM_LORA_CACHE``, or the user's cache directory."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("napari-sam-lora") / "models"
 
 
 def is_available(info: ModelInfo) -> bool:
-    """Whether the file is on this computer; it is verified when it is loaded."""
+    """Return whether the file is on this computer; it is verified when it is loaded."""
     return info.asset is not None or (cache_folder() / info.file_name).is_file()
 
 
 def model_path(info: ModelInfo, progress: Progress | None = None) -> Path:
-    """Path of a verified checkpoint, fetched if it is not on this computer.
+    """Return the path of a verified checkpoint; download it if it is not on this computer.
 
-    A download goes to a temporary file that takes its name when its hash is right, so that one that broke off leaves
-    nothing and is started again.
+    A download goes to a temporary file, which is renamed once its hash is right: an interrupted download leaves nothing
+    behind and starts again.
 
     Parameters
     ----------
     info : ModelInfo
     progress : callable, optional
-        Called with the bytes fetched and all bytes (0 if unknown); an exception that it raises ends the download.
+        Called with the bytes downloaded and in total (0 if unknown); an exception that it raises ends the download.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be fetched, or is not what it should be; the message says how to put it there by hand.
+        If the file cannot be downloaded or stored, or has another hash; the message says how to provide it by hand.
     """
     if info.asset is not None:
         with as_file(files("napari_sam_lora") / "assets" / info.asset) as path:
             return path
     folder = cache_folder()
     target = folder / info.file_name
-    by_hand = f"Fetch {info.url} in another way, save it as {target}, and try again."
+    by_hand = f"Download {info.url} in another way, save it as {target}, and try again."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = pooch.retrieve(
@@ -63,27 +63,32 @@ def model_path(info: ModelInfo, progress: Progress | None = None) -> Path:
             fname=info.file_name,
             path=folder,
             downloader=pooch.HTTPDownloader(
-                progressbar=_Bar(progress) if progress else False, timeout=CONNECT_SECONDS, chunk_size=1 << 20
+                progressbar=_ProgressAdapter(progress) if progress else False,
+                timeout=CONNECT_SECONDS,
+                chunk_size=1 << 20,
             ),
         )
     except requests.RequestException as error:
         raise CheckpointError(
-            f"{info.name} is not on this computer and could not be fetched ({type(error).__name__}). {by_hand}"
+            f"{info.name} is not on this computer and could not be downloaded ({type(error).__name__}). {by_hand}",
+            code="download-failed",
         ) from error
-    except ValueError as error:  # pooch: the hash is another
+    except ValueError as error:  # raised by pooch if the hash differs
         raise CheckpointError(
-            f"The file of {info.name} that was fetched is damaged or not the right one. {by_hand}"
+            f"The downloaded file of {info.name} is damaged or not the right one. {by_hand}",
+            code="download-with-wrong-hash",
         ) from error
     except OSError as error:
         raise CheckpointError(
-            f"{info.name} cannot be kept in {folder}: {error.strerror or error}. "
-            f"Set {CACHE_VARIABLE} to a folder with {info.megabytes} MB of room."
+            f"{info.name} cannot be saved in {folder}: {error.strerror or error}. "
+            f"Set the environment variable {CACHE_VARIABLE} to a folder with {info.megabytes} MB of free space.",
+            code="cache-folder-not-writable",
         ) from error
     return Path(found)
 
 
-class _Bar:
-    """What pooch expects of a progress bar."""
+class _ProgressAdapter:
+    """Progress bar, as pooch expects it, that calls a function."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -97,7 +102,7 @@ class _Bar:
         self._progress(self._done, total)
 
     def reset(self) -> None:
-        """pooch counts the last, shorter piece as a whole one, and then counts again from here; we do not go back."""
+        """Ignore: pooch resets its count after the last chunk, but reported progress must not go back."""
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: there is nothing to close."""

@@ -1,4 +1,4 @@
-"""Embeddings on disk, so that a later session or another process finds what was encoded before."""
+"""Cache of embeddings on disk, shared by later sessions and other processes."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from torch import Tensor
 from napari_sam_lora.files import atomic_path
 
 DEFAULT_BUDGET = 4 * 2**30
-FORMAT = 1  # to be raised when the same weights and pixels give other embeddings, or the files look otherwise
-STALE_SECONDS = 3600  # a temporary file this old was left behind by a process that died
-_OURS = re.compile(r"\.?embedding-[0-9a-f]{32}.*\.safetensors")
+FORMAT = 1  # to be raised when the same weights and pixels give other embeddings, or the file layout changes
+STALE_SECONDS = 3600  # a temporary file this old belongs to a process that died
+_FILE_NAME = re.compile(r"\.?embedding-[0-9a-f]{32}.*\.safetensors")
 
 
 class EmbeddingFiles:
-    """A folder with one safetensors file an embedding, up to a budget; those used longest ago go first.
+    """A folder with one safetensors file for each embedding, up to a budget; the least recently used are removed first.
 
-    Threads and processes may share a folder. No trouble with the disk is raised: what cannot be read is not there, what
-    cannot be kept is not kept, and the first time a `UserWarning` says so. Other files in the folder are left alone.
+    Threads and processes may share a folder. Disk errors are not raised: an unreadable file counts as missing, an
+    embedding that cannot be written is skipped, and the first such error gives a `UserWarning`. Other files in the
+    folder are left alone.
 
     Parameters
     ----------
     folder : path-like
-        Made when the first embedding is kept.
+        Created when the first embedding is written.
     device : str or torch.device
-        Where embeddings are computed and needed. Those of another type of device are not mixed up with them, since
-        they are not equal to the last bit.
+        Device of the model. Embeddings of other types of device are kept apart, since they differ in the last bits.
     budget : int
         Bytes.
     """
@@ -51,33 +51,33 @@ class EmbeddingFiles:
         self._warned = False
 
     def path(self, key: tuple[str, str]) -> Path:
-        """Where the embedding of this key is, or would be."""
+        """Return the path of the file of this key, whether or not it exists."""
         digest = hashlib.blake2b(repr((FORMAT, self.device.type, *key)).encode(), digest_size=16)
         return self.folder / f"embedding-{digest.hexdigest()}.safetensors"
 
     def read(self, key: tuple[str, str]) -> Tensor | None:
-        """The embedding of this key, float32 (1, c, h, w) on the device; None if it is not kept.
+        """Return the embedding of this key, float32 (1, c, h, w) on the device; None if there is none.
 
         A damaged file is removed.
         """
         path = self.path(key)
         try:
-            content = path.read_bytes()  # not mapped: a mapped file that shrinks ends the process
+            content = path.read_bytes()  # not memory-mapped: a mapped file that shrinks crashes the process
         except FileNotFoundError:
             return None
         except OSError as error:
             self._warn(error)
             return None
         found = _unpack(content)
-        with suppress(OSError):  # another process may be faster
+        with suppress(OSError):  # another process may have removed it
             if found is None:
                 path.unlink()
             else:
-                os.utime(path)  # the time of last use; many disks do not note when a file is read
+                os.utime(path)  # time of last use; many file systems do not record when a file is read
         return None if found is None else found.to(self.device)
 
     def write(self, key: tuple[str, str], tensor: Tensor) -> None:
-        """Keep an embedding, float32 (1, c, h, w), and remove those used longest ago beyond the budget."""
+        """Write an embedding, float32 (1, c, h, w), and remove the least recently used ones beyond the budget."""
         path, content = self.path(key), _pack(tensor)
         if len(content) > self.budget:
             return
@@ -85,7 +85,7 @@ class EmbeddingFiles:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
-            if not path.is_file():  # otherwise another process has written the same
+            if not path.is_file():  # otherwise another process has written it
                 self._warn(error)
         self._trim()
 
@@ -98,12 +98,12 @@ class EmbeddingFiles:
                     path.unlink()
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
-        """Time of last use, size and path of every embedding; temporary files of dead processes are removed."""
+        """Yield time of last use, size and path of every embedding; remove temporary files of dead processes."""
         with suppress(OSError):
             for path in self.folder.iterdir():
-                if not _OURS.fullmatch(path.name):
+                if not _FILE_NAME.fullmatch(path.name):
                     continue
-                with suppress(OSError):  # gone meanwhile
+                with suppress(OSError):  # removed meanwhile
                     status = path.stat()
                     if not path.name.startswith("."):
                         yield status.st_mtime_ns, status.st_size, path
@@ -114,33 +114,33 @@ class EmbeddingFiles:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"Embeddings cannot be kept in {self.folder} ({error.strerror or error}), but in memory only. "
-                "Make room there, or choose a folder that you may write to.",
+                f"Embeddings cannot be saved in {self.folder} ({error.strerror or error}), so they are in memory only. "
+                "Free some space there, or choose a folder that you can write to.",
                 stacklevel=2,
             )
 
 
 def _pack(tensor: Tensor) -> bytes:
-    """The layout in memory is kept too, because the decoder's last bits depend on it."""
+    """Serialise an embedding with its checksum and its memory layout, on which the decoder's last bits depend."""
     channels_last = not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-    held = tensor.detach().to("cpu", torch.float32)
-    held = (held.permute(0, 2, 3, 1) if channels_last else held).contiguous()
-    about = torch.tensor([_checksum(held), int(channels_last)], dtype=torch.int64)
-    return save({"embedding": held, "about": about})
+    stored = tensor.detach().to("cpu", torch.float32)
+    stored = (stored.permute(0, 2, 3, 1) if channels_last else stored).contiguous()
+    metadata = torch.tensor([_checksum(stored), int(channels_last)], dtype=torch.int64)
+    return save({"embedding": stored, "about": metadata})
 
 
 def _unpack(content: bytes) -> Tensor | None:
-    """None if the content is damaged."""
+    """Restore an embedding; None if the content is damaged."""
     try:
         tensors = load(content)
-        held, (checksum, channels_last) = tensors["embedding"], tensors["about"].tolist()
+        stored, (checksum, channels_last) = tensors["embedding"], tensors["about"].tolist()
     except (SafetensorError, KeyError, ValueError, TypeError):
         return None
-    if held.dtype != torch.float32 or held.ndim != 4 or _checksum(held) != checksum:
+    if stored.dtype != torch.float32 or stored.ndim != 4 or _checksum(stored) != checksum:
         return None
-    return held.permute(0, 3, 1, 2) if channels_last else held
+    return stored.permute(0, 3, 1, 2) if channels_last else stored
 
 
-def _checksum(held: Tensor) -> int:
-    """safetensors checks the header only."""
-    return zlib.crc32(held.numpy().data)
+def _checksum(stored: Tensor) -> int:
+    """Return the CRC-32 of the values; safetensors itself checks the header only."""
+    return zlib.crc32(stored.numpy().data)

@@ -1,4 +1,4 @@
-"""Embeddings in memory and, if set, on disk, keyed by what they were computed from: a stale hit cannot happen."""
+"""Embeddings, and their cache in memory and optionally on disk; keys are made from content, so no hit is stale."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Embedding:
     tensor : Tensor
         SAM's image embedding, float32 (1, c, h, w).
     prepared : Prepared
-        The pixels that were encoded; a model whose encoder has changed since encodes them again by itself.
+        The pixels that were encoded; if the encoder has changed since, the model encodes them again.
     weights_key : str
         Identifies the encoder weights, adapter included.
     """
@@ -40,49 +40,49 @@ class Embedding:
 
 
 class EmbeddingCache:
-    """The most recently used embeddings, up to a budget of memory; safe to share between threads.
+    """Least-recently-used cache of embeddings with a budget of memory; safe to share between threads.
 
     Parameters
     ----------
     budget : int
         Bytes.
     files : EmbeddingFiles, optional
-        Where embeddings are kept on disk as well, and looked for before they are computed.
+        Cache on disk: searched before an embedding is computed, and written to afterwards.
     """
 
     def __init__(self, budget: int = DEFAULT_BUDGET, files: EmbeddingFiles | None = None) -> None:
         self.budget = budget
         self.files = files
-        self._held: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
         self._lock = Lock()
 
     def get(self, prepared: Prepared, weights_key: str, encode: Callable[[], Tensor]) -> Embedding:
-        """The embedding of these pixels under these weights, computed by ``encode`` if it is not kept."""
+        """Return the embedding of these pixels under these weights; call ``encode`` if it is not cached."""
         key = (prepared.key, weights_key)
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        made = Embedding(self._read_or_encode(key, encode), prepared, weights_key)
+            if key in self._cached:
+                self._cached.move_to_end(key)
+                return self._cached[key]
+        embedding = Embedding(self._read_or_encode(key, encode), prepared, weights_key)
         with self._lock:
-            self._held[key] = made
-            while len(self._held) > 1 and self._size() > self.budget:
-                self._held.popitem(last=False)
-        return made
+            self._cached[key] = embedding
+            while len(self._cached) > 1 and self._size() > self.budget:
+                self._cached.popitem(last=False)
+        return embedding
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._cached)
 
     def clear(self) -> None:
-        """Forget what is in memory; files stay."""
+        """Remove all embeddings from memory; files stay."""
         with self._lock:
-            self._held.clear()
+            self._cached.clear()
 
-    def give_up(self) -> bool:
-        """Keep no more than one embedding in memory from now on; returns whether more were allowed."""
+    def shrink(self) -> bool:
+        """Free memory, and keep at most one embedding from now on; returns whether more were allowed before."""
         with self._lock:
             before, self.budget = self.budget, 0
-            self._held.clear()
+            self._cached.clear()
         return before > 0
 
     def _read_or_encode(self, key: tuple[str, str], encode: Callable[[], Tensor]) -> Tensor:
@@ -95,4 +95,4 @@ class EmbeddingCache:
         return tensor
 
     def _size(self) -> int:
-        return sum(entry.tensor.numel() * entry.tensor.element_size() for entry in self._held.values())
+        return sum(entry.tensor.numel() * entry.tensor.element_size() for entry in self._cached.values())

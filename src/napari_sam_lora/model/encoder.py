@@ -17,9 +17,9 @@ from napari_sam_lora.model.families.mobile import TinyViT
 
 Encoder: TypeAlias = ImageEncoderViT | TinyViT
 
-# Attention over more tokens than this is computed in parts; a window of SAM has 196.
+# Attention over more tokens than this is computed in chunks; a window of SAM has 196.
 _TOKENS_AT_ONCE = 1024
-# Rows of queries in a part: their bias takes 16 MB at 64 x 64 tokens.
+# Rows of queries computed at once: their bias takes 16 MB at 64 x 64 tokens.
 _ROWS_AT_ONCE = 16
 
 
@@ -27,9 +27,9 @@ class FusedAttention(nn.Module):
     """The attention of `ImageEncoderViT` through ``scaled_dot_product_attention``.
 
     The decomposed relative position (MViTv2, arXiv 2112.01526, eq. 4) becomes the additive bias. Over a whole plane
-    that bias is large (0.8 GB for ViT-B at 1024 pixels), so without gradients it is made and used for a few rows of
-    queries of one head at a time, and with gradients for one head at a time, again in the backward pass. Parameters
-    and their names are those of the layer that it stands for.
+    that bias is large (0.8 GB for ViT-B at 1024 pixels). So it is computed for a few rows of queries of one head at a
+    time; with gradients for one head at a time, and once more in the backward pass. Parameters and their names are
+    those of the layer that it replaces.
 
     Parameters
     ----------
@@ -58,10 +58,12 @@ class FusedAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
-        """Attention (b, heads, h * w, d) with the relative position as bias."""
+        """Compute attention (b, heads, h * w, d) with the relative position as bias."""
         down = get_rel_pos(height, height, self.rel_pos_h)
         across = get_rel_pos(width, width, self.rel_pos_w)
-        if height * width <= _TOKENS_AT_ONCE or torch.onnx.is_in_onnx_export():  # a graph has no use for parts
+        if (
+            height * width <= _TOKENS_AT_ONCE or torch.onnx.is_in_onnx_export()
+        ):  # chunks would only enlarge an exported graph
             return _attention(q, k, v, down, across)
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
             heads = zip(q.split(1, 1), k.split(1, 1), v.split(1, 1), strict=True)
@@ -73,33 +75,33 @@ class FusedAttention(nn.Module):
                 for top in range(0, height, _ROWS_AT_ONCE):
                     rows = slice(top, min(height, top + _ROWS_AT_ONCE))
                     tokens = slice(rows.start * width, rows.stop * width)
-                    part = q[one][:, :, tokens]
-                    bias = _relative_position(part, down[rows], across)
+                    queries = q[one][:, :, tokens]
+                    bias = _relative_position(queries, down[rows], across)
                     out[one][:, :, tokens] = functional.scaled_dot_product_attention(
-                        part, k[one], v[one], attn_mask=bias
+                        queries, k[one], v[one], attn_mask=bias
                     )
         return out
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Attention (b, heads, h * w, d); see `_relative_position`."""
+    """Compute attention (b, heads, h * w, d); see `_relative_position`."""
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=_relative_position(q, down, across))
 
 
 def _recomputed_attention(q: Tensor, k: Tensor, v: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """The same; bias and weights are made again for the gradients, head by head, instead of being kept."""
+    """Compute the same; bias and weights are computed again in the backward pass instead of being stored."""
     return checkpoint(_attention, q, k, v, down, across, use_reentrant=False, preserve_rng_state=False)
 
 
 def _relative_position(q: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Bias (b, heads, r * w, h * w) of queries (b, heads, r * w, d) in r rows.
+    """Compute the bias (b, heads, r * w, h * w) of queries (b, heads, r * w, d) in r rows.
 
     Parameters
     ----------
     down : Tensor
-        Relative position vectors of those rows to all rows, (r, h, d).
+        Relative position vectors from those rows to all rows, (r, h, d).
     across : Tensor
-        Of all columns to all columns, (w, w, d).
+        Relative position vectors from all columns to all columns, (w, w, d).
     """
     grid = q.unflatten(2, (len(down), len(across)))
     vertical = torch.einsum("bnrwc,rkc->bnrwk", grid, down)
@@ -115,7 +117,7 @@ def fuse_attention(encoder: Encoder) -> None:
 
 
 def block_count(encoder: Encoder) -> int:
-    """Number of transformer blocks."""
+    """Return the number of transformer blocks."""
     return len(encoder.blocks)
 
 
@@ -143,7 +145,7 @@ def prefix(encoder: Encoder, x: Tensor, split: int) -> Tensor:
 def suffix(encoder: Encoder, x: Tensor, split: int, recompute: bool = False) -> Tensor:
     """Run what `prefix` with the same ``split`` left out; returns the embedding (b, c, h, w).
 
-    With ``recompute`` the activations inside a block are computed again for the gradients, instead of being kept.
+    With ``recompute`` the activations inside a block are computed again in the backward pass instead of being stored.
     """
     if split > block_count(encoder):
         return x
@@ -153,7 +155,7 @@ def suffix(encoder: Encoder, x: Tensor, split: int, recompute: bool = False) -> 
 
 
 def _stem(encoder: Encoder, x: Tensor) -> Tensor:
-    """Pixels to the tokens (b, h, w, d) of the first block."""
+    """Map pixels to the tokens (b, h, w, d) of the first block."""
     if isinstance(encoder, TinyViT):
         return encoder.stem(x)
     x = encoder.patch_embed(x)
@@ -161,7 +163,7 @@ def _stem(encoder: Encoder, x: Tensor) -> Tensor:
 
 
 def _steps(encoder: Encoder) -> list[Callable[[Tensor], Tensor]]:
-    """What follows one after the other: a block each, with what leads to the next."""
+    """List the steps of the encoder: one block each, with the downsampling that follows it, if any."""
     if isinstance(encoder, TinyViT):
         return [partial(encoder.step, index) for index in range(len(encoder.blocks))]
     return list(encoder.blocks)

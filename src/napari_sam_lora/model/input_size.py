@@ -1,4 +1,4 @@
-"""Run a SAM at another input size than the one that it was trained at."""
+"""Run a SAM at an input size other than the one it was trained at."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from napari_sam_lora.model.sharing import share
 
 
 def stride(sam: Sam) -> int:
-    """Side of the square of input pixels that one image token stands for."""
+    """Return the side of the square of input pixels that one image token stands for."""
     return int(sam.image_encoder.img_size // sam.prompt_encoder.image_embedding_size[0])
 
 
 def set_input_size(sam: Sam, size: int) -> None:
     """Set the side of the square model input, in place.
 
-    Only the absolute position embedding depends on it, and is resized (bicubic) from the one that the model came
-    with, which is kept as the buffer ``native_pos_embed``. segment-anything interpolates relative positions itself.
+    Only the absolute position embedding depends on it. It is resized (bicubic) from the original one, which is kept
+    as the buffer ``native_pos_embed``. segment-anything interpolates relative positions itself.
 
     Parameters
     ----------
@@ -38,7 +38,9 @@ def set_input_size(sam: Sam, size: int) -> None:
         return
     step = stride(sam)
     if size <= 0 or size % step:
-        raise InputError(f"The input size must be a positive multiple of {step}, not {size}.")
+        raise InputError(
+            f"The input size must be a positive multiple of {step}, not {size}.", code="invalid-input-size"
+        )
     tokens = size // step
     if encoder.pos_embed is not None:
         native = native_positions(sam)
@@ -51,21 +53,21 @@ def set_input_size(sam: Sam, size: int) -> None:
 
 
 def native_positions(sam: Sam) -> Tensor:
-    """The absolute position embedding (1, h, w, d) at the size that the model came with."""
-    kept = getattr(sam.image_encoder, "native_pos_embed", None)
-    return sam.image_encoder.pos_embed.data if kept is None else kept
+    """Return the absolute position embedding (1, h, w, d) at the original size of the model."""
+    native = getattr(sam.image_encoder, "native_pos_embed", None)
+    return sam.image_encoder.pos_embed.data if native is None else native
 
 
 def _resized(positions: Tensor, tokens: int) -> Tensor:
     if positions.shape[1:3] == (tokens, tokens):
         return positions
     size = (tokens, tokens)
-    moved = functional.interpolate(positions.permute(0, 3, 1, 2), size=size, mode="bicubic", align_corners=False)
-    return moved.permute(0, 2, 3, 1).contiguous()
+    resized = functional.interpolate(positions.permute(0, 3, 1, 2), size=size, mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).contiguous()
 
 
 def at_input_size(sam: Sam, size: int) -> Sam:
-    """A SAM over the same tensors at another input size; the one given if that is its size. See `set_input_size`."""
+    """Return a SAM over the same tensors at another input size, or ``sam`` if it has it; see `set_input_size`."""
     if size == sam.image_encoder.img_size:
         return sam
     tree = share(sam)
@@ -74,5 +76,5 @@ def at_input_size(sam: Sam, size: int) -> Sam:
 
 
 def mask_stride(sam: Sam) -> int:
-    """Side of the square of input pixels that one pixel of the low-resolution mask stands for."""
+    """Return the side of the square of input pixels that one pixel of the low-resolution mask stands for."""
     return int(sam.image_encoder.img_size // sam.prompt_encoder.mask_input_size[0])

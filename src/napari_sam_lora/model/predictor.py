@@ -1,4 +1,4 @@
-"""From a plane to an embedding, and from an embedding and prompts to masks."""
+"""Encode planes to embeddings, and decode embeddings and prompts to masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_sam_lora.prompts import Prompts, to_sam
 
 Multimask = bool | Literal["auto"]
 OBJECTS_AT_ONCE = 32
-_DRAWN_LOGIT = 6.0  # a drawn mask as logits: a probability of 0.998 inside
+_DRAWN_LOGIT = 6.0  # logit inside a drawn mask: a probability of 0.998
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Result:
     scores : float32 (n,)
         Predicted IoU of each mask.
     logits : float32 (n, h, w)
-        Low-resolution logits of the masks; they can be given as `Prompts.masks` of the next round.
+        Low-resolution logits of the masks; they can be used as `Prompts.masks` of the next round.
     candidates : bool (n, 3, y, x)
-        SAM's three readings of an ambiguous prompt, such as part, object and group.
+        SAM's three masks for an ambiguous prompt, such as part, object and group.
     candidate_scores : float32 (n, 3)
     """
 
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """One SAM with fixed weights; stateless apart from the embeddings it shares.
+    """One SAM with fixed weights; its only state is the shared cache of embeddings.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class Predictor:
 
     @torch.no_grad()
     def encode_prepared(self, prepared: Prepared) -> Embedding:
-        """Encode prepared pixels, or take the embedding from memory."""
+        """Encode prepared pixels, or return their embedding from the cache."""
         return self.cache.get(prepared, self.encoder_key, lambda: self._run_encoder(prepared))
 
     def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
-        """Masks of the prompted objects.
+        """Segment the prompted objects.
 
         Parameters
         ----------
@@ -88,8 +88,8 @@ class Predictor:
             From `encode`. If the encoder weights have changed since, the plane is encoded again.
         prompts : Prompts
         multimask : bool or "auto"
-            True takes the best of the three candidates by predicted IoU, False SAM's single mask, "auto" the
-            candidates for objects with one lone point and the single mask for the rest.
+            True: the best of the three candidates by predicted IoU. False: SAM's single mask. "auto": the candidates
+            for objects whose only prompt is one point, the single mask for the rest.
 
         Returns
         -------
@@ -104,11 +104,12 @@ class Predictor:
 
     @torch.no_grad()
     def decode(self, embedding: Embedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits (n, 4, h, w), the single mask first, and their predicted IoU (n, 4)."""
+        """Return low-resolution logits (n, 4, h, w), the single mask first, and their predicted IoU (n, 4)."""
         if embedding.prepared.input_size != self.input_size:
             raise InputError(
                 f"This plane was encoded at {embedding.prepared.input_size} pixels, the model now runs at "
-                f"{self.input_size}: encode it again."
+                f"{self.input_size}: encode it again.",
+                code="embedding-of-another-input-size",
             )
         if embedding.weights_key != self.encoder_key:
             embedding = self.encode_prepared(embedding.prepared)
@@ -127,12 +128,14 @@ class Predictor:
         self, shape: tuple[int, int], logits: Tensor, scores: Tensor, prompts: Prompts, multimask: Multimask
     ) -> Result:
         """Choose among the decoded masks and scale them to the plane, as `Sam.postprocess_masks` does."""
-        many = [prompts.is_lone_point(row) if multimask == "auto" else bool(multimask) for row in range(len(prompts))]
+        uses_candidates = [
+            prompts.is_lone_point(row) if multimask == "auto" else bool(multimask) for row in range(len(prompts))
+        ]
         best = 1 + scores[:, 1:].argmax(1)
-        chosen = torch.where(torch.tensor(many, device=best.device), best, 0)
+        chosen = torch.where(torch.tensor(uses_candidates, device=best.device), best, 0)
         rows = torch.arange(len(chosen), device=best.device)
         masks = np.concatenate(
-            [self.to_plane(part, shape).cpu().numpy() for part in logits.split(OBJECTS_AT_ONCE // 4)]
+            [self.to_plane(chunk, shape).cpu().numpy() for chunk in logits.split(OBJECTS_AT_ONCE // 4)]
         )
         return Result(
             masks=masks[rows.cpu().numpy(), chosen.cpu().numpy()],
@@ -144,7 +147,7 @@ class Predictor:
 
     @torch.no_grad()
     def to_plane(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Masks bool (n, m, y, x) of a plane from low-resolution logits (n, m, h, w)."""
+        """Scale low-resolution logits (n, m, h, w) to masks bool (n, m, y, x) of a plane."""
         scaled = self.sam.postprocess_masks(logits, resized_shape(shape, self.input_size), shape)
         return scaled > self.sam.mask_threshold
 
@@ -153,7 +156,7 @@ class Predictor:
 
 
 def decode_prompts(sam: Sam, embedding: Tensor, prepared: Prepared, prompts: Prompts) -> tuple[Tensor, Tensor]:
-    """Decode like-shaped prompts; gradients flow.
+    """Decode like-shaped prompts, with gradients.
 
     Parameters
     ----------
@@ -188,14 +191,20 @@ def decode_prompts(sam: Sam, embedding: Tensor, prepared: Prepared, prompts: Pro
 
 
 def _mask_input(sam: Sam, masks: NDArray[Any], prepared: Prepared) -> Tensor:
-    """Mask prompts as SAM's low-resolution logits float32 (n, 1, h, w)."""
+    """Return mask prompts as SAM's low-resolution logits float32 (n, 1, h, w)."""
     size = tuple(sam.prompt_encoder.mask_input_size)
     if masks.dtype != bool:
         if masks.shape[1:] != size:
-            raise InputError(f"Logits of this model are {size}, not {masks.shape[1:]}; drawn masks must be bool.")
+            raise InputError(
+                f"Logits of this model are {size}, not {masks.shape[1:]}; drawn masks must be bool.",
+                code="logits-of-another-size",
+            )
         return torch.from_numpy(np.asarray(masks, np.float32))[:, None]
     if masks.shape[1:] != prepared.shape:
-        raise InputError(f"Drawn masks must be as large as the plane {prepared.shape}, not {masks.shape[1:]}.")
+        raise InputError(
+            f"Drawn masks must be as large as the plane {prepared.shape}, not {masks.shape[1:]}.",
+            code="mask-does-not-fit",
+        )
     drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
     inside = functional.interpolate(drawn, prepared.resized_shape, mode="bilinear", align_corners=False, antialias=True)
     height, width = prepared.resized_shape

@@ -1,4 +1,4 @@
-"""The models that have a name: where they come from, their licence, and how a download is verified."""
+"""Registry of named models: source, licence, and hash of the download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MICRO_SAM = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a checkpoint before it is loaded.
+    """Description of a named checkpoint, available before it is loaded.
 
     Attributes
     ----------
@@ -20,17 +20,17 @@ class ModelInfo:
     licence : str
         SPDX name.
     source : str
-        Who made it.
+        Project or institution that trained it.
     description : str
-        One line for a person.
+        One line for the user.
     megabytes : int
         Size of the file.
     asset : str, optional
         File name in the package's assets, for a bundled model.
     url : str, optional
-        Where the file can be fetched.
+        Where the file can be downloaded.
     digest : str, optional
-        Of the file, as ``algorithm:hexadecimal digits``.
+        Hash of the file, as ``algorithm:hexadecimal digits``.
     """
 
     name: str

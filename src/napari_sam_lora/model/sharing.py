@@ -1,4 +1,4 @@
-"""A second module tree over the same tensors."""
+"""Copy a module tree without its tensors."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Architectures besides segment-anything's own."""

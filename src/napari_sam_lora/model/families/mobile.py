@@ -1,9 +1,9 @@
 """MobileSAM: SAM with TinyViT-5M as image encoder.
 
 MobileSAM is arXiv 2306.14289, TinyViT arXiv 2207.10666. Names of parameters are those of
-github.com/ChaoningZhang/MobileSAM, so that its checkpoints load. Unlike there, tokens are kept as (b, h, w, d) between
-blocks, the size of the grid is that of the tokens, and batch normalisation always uses the stored statistics: a batch
-of a few images has no others.
+github.com/ChaoningZhang/MobileSAM, so that its checkpoints load. There are three differences: tokens are (b, h, w, d)
+between blocks, the size of the grid is that of the tokens, and batch normalisation always uses the stored statistics,
+since a batch of a few images gives none of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def train(self, mode: bool = True) -> ConvNorm:
-        """As of any module; the statistics are never changed."""
+        """Set the training mode; the statistics are never updated."""
         super().train(mode)
         self.bn.train(False)
         return self
@@ -48,7 +48,7 @@ class ConvNorm(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Pixels to features at a quarter of the resolution."""
+    """Convolutional patch embedding to a quarter of the resolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class PatchEmbed(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck of convolutions."""
+    """Inverted bottleneck of convolutions (MBConv)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """From one stage to the next."""
+    """Convolutions between two stages, which change width and resolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         rows, columns = (grid.flatten() for grid in torch.meshgrid(*2 * [torch.arange(window)], indexing="ij"))
-        down, across = (abs(places[:, None] - places[None]) for places in (rows, columns))
+        down, across = (abs(positions[:, None] - positions[None]) for positions in (rows, columns))
         self.register_buffer("offsets", down * window + across, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Mlp(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Attention in windows, a convolution by channel, and an MLP."""
+    """Attention in windows, a depthwise convolution, and an MLP."""
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class TinyViTBlock(nn.Module):
         return x + self.mlp(x)
 
     def _attend(self, x: Tensor) -> Tensor:
-        """In windows; what is missing of the last ones is filled with zeros, which take part."""
+        """Attend in windows; the last ones are padded with zeros, which take part in the attention."""
         batch, height, width, _ = x.shape
         side = self.window
         padded = functional.pad(x, (0, 0, 0, -width % side, 0, -height % side))
@@ -160,7 +160,7 @@ class TinyViTBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, and the way to the next."""
+    """Blocks at one resolution, and the downsampling to the next."""
 
     def __init__(self, blocks: list[nn.Module], downsample: PatchMerging | None) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class Stage(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """The image encoder of MobileSAM; `napari_sam_lora.model.encoder` runs it in parts.
+    """The image encoder of MobileSAM; `napari_sam_lora.model.encoder` runs it step by step.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class TinyViT(nn.Module):
                 TinyViTBlock(WIDTHS[stage], HEADS[stage], WINDOWS[stage]) for _ in range(DEPTHS[stage])
             ]
             self.layers.append(Stage(blocks, _merging(stage)))
-        self.norm_head = nn.LayerNorm(WIDTHS[-1])  # these two are in the checkpoints, and not used
+        self.norm_head = nn.LayerNorm(WIDTHS[-1])  # unused, but part of the checkpoints
         self.head = nn.Linear(WIDTHS[-1], 1000)
         self.neck = nn.Sequential(
             nn.Conv2d(WIDTHS[-1], EMBEDDING, 1, bias=False),
@@ -202,25 +202,25 @@ class TinyViT(nn.Module):
 
     @property
     def blocks(self) -> list[TinyViTBlock]:
-        """The blocks with attention, of all stages."""
+        """Blocks with attention, of all stages."""
         return [cast(TinyViTBlock, block) for stage in list(self.layers)[1:] for block in cast(Stage, stage).blocks]
 
     def stem(self, x: Tensor) -> Tensor:
-        """Pixels (b, 3, s, s) to the tokens (b, h, w, d) of the first block with attention."""
+        """Map pixels (b, 3, s, s) to the tokens (b, h, w, d) of the first block with attention."""
         first = cast(Stage, self.layers[0])
         x = self.patch_embed(x)
         for block in first.blocks:
             x = block(x)
-        return _merged(first, x).permute(0, 2, 3, 1)
+        return _downsampled(first, x).permute(0, 2, 3, 1)
 
     def step(self, index: int, x: Tensor) -> Tensor:
-        """Run one of `blocks`, and what leads to the next stage after the last of a stage; tokens (b, h, w, d)."""
+        """Run one of `blocks`, and after the last one of a stage its downsampling; tokens (b, h, w, d)."""
         x = self.blocks[index](x)
         ends = 0
         for stage in list(self.layers)[1:]:
             ends += len(cast(Stage, stage).blocks)
             if index + 1 == ends:
-                return _merged(cast(Stage, stage), x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+                return _downsampled(cast(Stage, stage), x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -232,18 +232,18 @@ class TinyViT(nn.Module):
 
 
 def _merging(stage: int) -> PatchMerging | None:
-    """The last one does not halve the resolution, unlike TinyViT's: SAM's decoder wants 64 x 64 tokens."""
+    """Build the downsampling after a stage; unlike TinyViT's the last one keeps the 64 x 64 tokens of SAM's decoder."""
     if stage + 1 == len(WIDTHS):
         return None
     return PatchMerging(WIDTHS[stage], WIDTHS[stage + 1], 1 if stage + 2 == len(WIDTHS) else 2)
 
 
-def _merged(stage: Stage, x: Tensor) -> Tensor:
+def _downsampled(stage: Stage, x: Tensor) -> Tensor:
     return x if stage.downsample is None else stage.downsample(x)
 
 
 def build_mobile_sam() -> Sam:
-    """MobileSAM with fresh weights, in training mode."""
+    """Build MobileSAM with fresh weights, in training mode."""
     grid = (INPUT_SIZE // STRIDE, INPUT_SIZE // STRIDE)
     return Sam(
         TinyViT(),  # anything with img_size can be the encoder

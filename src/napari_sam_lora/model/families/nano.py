@@ -1,10 +1,10 @@
 """sam_nano: a small SAM, assembled from segment-anything's own classes.
 
-It differs from SAM in four places, none of which changes a call:
+It differs from SAM in four places; the interfaces are the same:
 
 * the patch embedding is a convolutional stem of stride 8 (so 256 x 256 pixels give 32 x 32 tokens);
-* the dense part of the prompt encoder draws points, boxes and masks as channels at the resolution of
-  the low-resolution mask, where SAM draws masks only;
+* the dense part of the prompt encoder draws points, boxes and masks as channels at the resolution of the
+  low-resolution mask; SAM's draws masks only;
 * the positional frequencies of prompts span several scales;
 * detail of the image and the drawn prompts, at half the resolution of the model input, are packed into channels behind
   the tokens and behind the dense prompt embedding, for an hourglass of convolutions that refines the decoder's masks
@@ -38,7 +38,7 @@ WINDOW = 8
 GLOBAL_BLOCKS = (2, 5)
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-_FIRST_LAYERS = 3  # of the stem, up to its first activation
+_FIRST_LAYERS = 3  # layers of the stem up to its first activation
 _WIDE_BLOB = 24.0  # mask pixels over which the wide drawing of a click falls to a third
 
 
@@ -67,7 +67,7 @@ class ConvStem(nn.Module):
 
 
 class DensePromptEncoder(PromptEncoder):
-    """SAM's prompt encoder whose dense embedding sees points and boxes as well as masks.
+    """SAM's prompt encoder with a dense embedding of points and boxes as well as masks.
 
     Five channels are drawn at the resolution of the low-resolution mask and reduced to the embedding grid:
     positive clicks, negative clicks, the box, the ellipse inscribed in the box, and the mask logits. They and two wide
@@ -153,33 +153,33 @@ class DensePromptEncoder(PromptEncoder):
         return drawn
 
     def draw_wide(self, points: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
-        """Draw the positive and the negative clicks of n objects as blobs that reach far, (n, 2, 4 h, 4 w)."""
+        """Draw the positive and the negative clicks of n objects as wide blobs, (n, 2, 4 h, 4 w)."""
         if points is None:
             return torch.zeros_like(like[:, :2])
         blobs = torch.exp(-self._squared_distances(points[0]).sqrt() / _WIDE_BLOB)
-        return _signed(blobs, points[1]).to(like)  # points of everything mode are float64
+        return _signed(blobs, points[1]).to(like)  # everything mode gives points as float64
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Middles of the mask pixels, (h, 1) and (1, w), and mask pixels to an input pixel in x and y, (2,)."""
+        """Return centres of the mask pixels, (h, 1) and (1, w), and mask pixels per input pixel in x and y, (2,)."""
         rows, columns = self.mask_input_size
         y = torch.arange(rows, device=device, dtype=torch.float32)[:, None] + 0.5
         x = torch.arange(columns, device=device, dtype=torch.float32)[None, :] + 0.5
         return y, x, torch.tensor([columns / self.input_image_size[1], rows / self.input_image_size[0]], device=device)
 
     def _squared_distances(self, points: Tensor) -> Tensor:
-        """Of each mask pixel from each point (n, k, 2), in mask pixels: (n, k, h, w)."""
+        """Return squared distances of mask pixels from points (n, k, 2), in mask pixels: (n, k, h, w)."""
         y, x, scale = self._grid(points.device)
-        centre = (points + 0.5) * scale  # SAM's shift to the middle of a pixel
+        centre = (points + 0.5) * scale  # SAM's shift to the centre of a pixel
         return (y - centre[..., 1, None, None]) ** 2 + (x - centre[..., 0, None, None]) ** 2
 
 
 def _signed(blobs: Tensor, labels: Tensor) -> Tensor:
-    """Blobs (n, k, h, w) of points with labels (n, k), as one drawing of the positive and one of the negative ones."""
+    """Merge blobs (n, k, h, w) of points with labels (n, k) to a positive and a negative channel, (n, 2, h, w)."""
     return torch.stack([(blobs * (labels == label)[..., None, None]).amax(1) for label in (1, 0)], 1)
 
 
 def _overlap(centre: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Share of the unit interval around each centre that lies between low and high."""
+    """Return the share of the unit interval around each centre that lies between low and high."""
     return (centre - low + 0.5).clamp(0, 1) * (high - centre + 0.5).clamp(0, 1)
 
 
@@ -236,7 +236,7 @@ def _build(input_size: int) -> Sam:
         iou_head_depth=3,
         iou_head_hidden_dim=WIDTH,
     )
-    # One Gaussian of scale 1 leaves the decoder unable to tell near positions apart at first.
+    # With one Gaussian of scale 1 an untrained decoder could not distinguish near positions.
     frequencies = prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     spread = torch.exp(torch.empty(WIDTH // 2).uniform_(-0.3, 1.7))
     frequencies.copy_(torch.randn(2, WIDTH // 2) * spread)

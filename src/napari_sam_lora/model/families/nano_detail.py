@@ -1,4 +1,4 @@
-"""Fine detail that travels beside the tokens of sam_nano, packed into channels of the embedding grid."""
+"""Fine detail of sam_nano, packed into channels of the embedding grid and carried along with the tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKED_DETAIL = 16 * DETAIL_CHANNELS
 
 
 class DetailHead(nn.Sequential):
-    """Reduces the first activation of the stem (b, c, h / 2, w / 2) to the channels that are kept.
+    """Convolutions from the first activation of the stem (b, c, h / 2, w / 2) to the channels of detail.
 
     Parameters
     ----------
@@ -25,28 +25,28 @@ class DetailHead(nn.Sequential):
 
 
 class CarryingBlock(Block):
-    """SAM's encoder block for the first channels of the tokens (b, h, w, d); what is behind them stays as it is."""
+    """SAM's encoder block on the first channels of the tokens (b, h, w, d); further channels are passed through."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the block on as many channels as it is wide."""
+        """Run the block on as many channels as its width."""
         width = self.norm1.normalized_shape[0]
         return torch.cat([super().forward(x[..., :width]), x[..., width:]], -1)
 
 
 class CarryingNeck(nn.Sequential):
-    """SAM's neck for the first channels of (b, d, h, w); what is behind them stays as it is."""
+    """SAM's neck on the first channels of (b, d, h, w); further channels are passed through."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the neck on as many channels as its first layer takes."""
+        """Run the neck on as many channels as its first layer has inputs."""
         width = self[0].in_channels
         return torch.cat([super().forward(x[:, :width]), x[:, width:]], 1)
 
 
 def pack(x: Tensor) -> Tensor:
-    """Move 4 x 4 pixels into channels: (b, c, 4 h, 4 w) to (b, 16 c, h, w). `half_unpack` goes half the way back."""
+    """Move 4 x 4 pixels into channels: (b, c, 4 h, 4 w) to (b, 16 c, h, w); `half_unpack` reverts half of it."""
     return functional.pixel_unshuffle(functional.pixel_unshuffle(x, 2), 2)
 
 
 def half_unpack(x: Tensor) -> Tensor:
-    """Packed (b, 16 c, h, w) as (b, 4 c, 2 h, 2 w), which is the unpacked tensor with 2 x 2 pixels in channels."""
+    """Unpack (b, 16 c, h, w) to (b, 4 c, 2 h, 2 w): the original tensor with 2 x 2 pixels in channels."""
     return functional.pixel_shuffle(x, 2)

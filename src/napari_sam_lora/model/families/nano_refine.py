@@ -1,4 +1,4 @@
-"""The mask decoder of sam_nano: SAM's, and a small hourglass of convolutions that refines its masks."""
+"""The mask decoder of sam_nano: SAM's, followed by a small hourglass of convolutions that refines its masks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from napari_sam_lora.model.families.nano_detail import PACKED_DETAIL, half_unpac
 # Channels at a quarter, an eighth and a sixteenth of the resolution of the model input.
 CHANNELS = (48, 64, 96)
 HIDDEN = 128
-# Objects that are refined at once without gradients: what they need stays small at large input sizes.
+# Objects refined at once without gradients, to limit memory at large input sizes.
 _OBJECTS_AT_ONCE = 8
 _LARGEST_LOGIT = 8.0
 _MASKS = 4
-# What the head for the predicted IoU knows of a mask besides pooled features: see `_scalars`.
+# Scalar inputs of the head for the predicted IoU, for each mask: see `_scalars`.
 _SCALARS = 3 + _MASKS
 
 
@@ -26,12 +26,12 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalisation of the channels of each pixel, (b, c, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
+        """Normalise each pixel."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Unit(nn.Module):
-    """A convolution of 3 x 3, normalised, with a way around it."""
+    """A residual convolution of 3 x 3 with normalisation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,36 +39,36 @@ class Unit(nn.Module):
         self.norm = ChannelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) to the same shape."""
+        """Map (b, c, h, w) to the same shape."""
         return functional.relu(x + self.norm(self.conv(x)))
 
 
 class Down(nn.Module):
-    """Halves the resolution."""
+    """A strided convolution that halves the resolution."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
         self.norm = ChannelNorm(after)
 
-    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """(b, c, h, w) to half the size; ``beside`` is added before the normalisation."""
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Map (b, c, h, w) to half the size; ``skip`` is added before the normalisation."""
         x = self.conv(x)
-        return functional.relu(self.norm(x if beside is None else x + beside))
+        return functional.relu(self.norm(x if skip is None else x + skip))
 
 
 class Refiner(nn.Module):
-    """Residuals of the masks of each object, and of their predicted IoU.
+    """Predicts residuals of the masks of each object, and of their predicted IoU.
 
     Works on a quarter of the resolution of the model input, with 2 x 2 pixels of the low-resolution mask in channels.
-    The last layers start at zero: a new refiner changes nothing.
+    The last layers are initialised with zeros: an untrained refiner changes nothing.
 
     Parameters
     ----------
     width : int
         Channels of the decoder's features and of its mask tokens.
     drawn : int
-        Channels of the drawn prompts, packed.
+        Packed channels of the drawn prompts.
     """
 
     def __init__(self, width: int, drawn: int) -> None:
@@ -115,10 +115,10 @@ class Refiner(nn.Module):
         logits : Tensor
             (n, 4, 4 h, 4 w).
         quality : Tensor
-            What is to be added to the predicted IoU, (n, 4).
+            Residual of the predicted IoU, (n, 4).
         """
-        shown = coarse.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT) / (_LARGEST_LOGIT / 2)
-        prompt = torch.cat([half_unpack(drawn), functional.pixel_unshuffle(shown, 2)], 1)
+        scaled = coarse.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT) / (_LARGEST_LOGIT / 2)
+        prompt = torch.cat([half_unpack(drawn), functional.pixel_unshuffle(scaled, 2)], 1)
         prompt = self.from_prompt(prompt.contiguous(memory_format=torch.channels_last))
         four = functional.relu(self.norm(self.from_detail(half_unpack(detail)) + prompt))
         eight = self.inner8(self.down8(four, self.from_features(features)))
@@ -129,7 +129,7 @@ class Refiner(nn.Module):
         return logits, self._quality(four, logits.detach(), tokens)
 
     def _quality(self, features: Tensor, logits: Tensor, tokens: Tensor) -> Tensor:
-        """From features inside each mask, along its outline and everywhere, its token, and its size and stability."""
+        """Predict IoU from features inside each mask, along its outline and everywhere, its token, and `_scalars`."""
         inside = functional.avg_pool2d(logits.sigmoid(), 2).flatten(2)
         outline = inside * (1 - inside) + 1e-6
         flat = features.flatten(2).transpose(1, 2)
@@ -139,13 +139,13 @@ class Refiner(nn.Module):
 
 
 def _scalars(logits: Tensor, inside: Tensor) -> Tensor:
-    """Share of the plane, stability against the threshold, certainty, and IoU with each of the masks: (n, 4, 7)."""
+    """Return area, stability against the threshold, certainty, and IoU with each of the masks: (n, 4, 7)."""
     area = inside.sum(2)
     stability = (logits > 1).flatten(2).sum(2) / (logits > -1).flatten(2).sum(2).clamp(min=1)
     certainty = (inside * inside).sum(2) / (area + 1)
-    common = inside @ inside.transpose(1, 2)
-    squares = common.diagonal(dim1=1, dim2=2)
-    overlap = common / (squares[:, :, None] + squares[:, None] - common + 1e-6)
+    shared = inside @ inside.transpose(1, 2)
+    squares = shared.diagonal(dim1=1, dim2=2)
+    overlap = shared / (squares[:, :, None] + squares[:, None] - shared + 1e-6)
     return torch.cat([torch.stack([(area + 1).log() / 4, stability, certainty], 2), overlap], 2)
 
 
@@ -154,7 +154,7 @@ def _enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 class RefiningMaskDecoder(MaskDecoder):
-    """SAM's mask decoder with a refiner behind it.
+    """SAM's mask decoder, followed by a refiner.
 
     The first ``transformer_dim`` channels of embeddings and dense prompts go to SAM's decoder, the rest to the refiner.
 
@@ -163,7 +163,7 @@ class RefiningMaskDecoder(MaskDecoder):
     drawn : int
         Channels of the drawn prompts that are packed behind the dense prompt embedding.
     **settings
-        Of `MaskDecoder`.
+        Arguments of `MaskDecoder`.
     """
 
     def __init__(self, *, drawn: int, **settings: Any) -> None:
@@ -177,12 +177,12 @@ class RefiningMaskDecoder(MaskDecoder):
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Masks of n objects.
+        """Predict the masks of n objects.
 
         Parameters
         ----------
         image_embeddings : Tensor
-            Of the image of all objects, (1, c, h, w), or of the image of each, (n, c, h, w).
+            Embedding of the image of all objects, (1, c, h, w), or of the image of each, (n, c, h, w).
         image_pe : Tensor
             (1, d, h, w).
         sparse_prompt_embeddings : Tensor
@@ -202,8 +202,8 @@ class RefiningMaskDecoder(MaskDecoder):
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])[None].expand(objects, -1, -1)
         source = image_embeddings[:, :dim] + dense_prompt_embeddings[:, :dim]
         positions = image_pe.expand(objects, -1, -1, -1)
-        answers, flat = self.transformer(source, positions, torch.cat([own, sparse_prompt_embeddings], 1))
-        tokens = answers[:, 1 : 1 + self.num_mask_tokens]
+        outputs, flat = self.transformer(source, positions, torch.cat([own, sparse_prompt_embeddings], 1))
+        tokens = outputs[:, 1 : 1 + self.num_mask_tokens]
         features = flat.transpose(1, 2).view(source.shape)
         fine = self.output_upscaling(features)
         weights = torch.stack(
@@ -211,13 +211,13 @@ class RefiningMaskDecoder(MaskDecoder):
         )
         coarse = (weights @ fine.flatten(2)).unflatten(2, fine.shape[-2:])
         refined = self._refine(image_embeddings[:, dim:], dense_prompt_embeddings[:, dim:], coarse, features, tokens)
-        return refined[0], self.iou_prediction_head(answers[:, 0]) + refined[1]
+        return refined[0], self.iou_prediction_head(outputs[:, 0]) + refined[1]
 
-    def _refine(self, detail: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, detail: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled():
-            return self.refiner(detail, *parts)
-        rows = [slice(first, first + _OBJECTS_AT_ONCE) for first in range(0, len(parts[0]), _OBJECTS_AT_ONCE)]
-        done = [
-            self.refiner(detail if len(detail) == 1 else detail[row], *(part[row] for part in parts)) for row in rows
+            return self.refiner(detail, *inputs)
+        rows = [slice(first, first + _OBJECTS_AT_ONCE) for first in range(0, len(inputs[0]), _OBJECTS_AT_ONCE)]
+        chunks = [
+            self.refiner(detail if len(detail) == 1 else detail[row], *(value[row] for value in inputs)) for row in rows
         ]
-        return torch.cat([logits for logits, _ in done]), torch.cat([quality for _, quality in done])
+        return torch.cat([logits for logits, _ in chunks]), torch.cat([quality for _, quality in chunks])
