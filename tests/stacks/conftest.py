@@ -20,7 +20,7 @@ class Discs:
 
 
 def draw_discs(count: int = 9, side: int = 64) -> Discs:
-    """Disc 1 moves right by a pixel a plane; disc 2 stays."""
+    """Draw disc 1, which moves right by a pixel a plane, and disc 2, which stays."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side]
     labels = np.zeros((count, side, side), np.int64)
@@ -34,11 +34,11 @@ def draw_discs(count: int = 9, side: int = 64) -> Discs:
 
 @pytest.fixture(scope="session")
 def small() -> Model:
-    """The bundled model at a small input size."""
+    """Load the bundled model at a small input size."""
     return load_model("sam_nano", device="cpu", input_size=128)
 
 
 @pytest.fixture(scope="session")
 def discs() -> Discs:
-    """Nine planes."""
+    """Draw nine planes."""
     return draw_discs()

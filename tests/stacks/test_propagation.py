@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Model, Preprocessing, Prompts, PropagationConfig, load_model, propagate, propagate_volume
@@ -32,8 +33,8 @@ class Counted:
 
 
 def ended(planes: list[PropagatedPlane]) -> dict[tuple[int, int], str]:
-    """Reason by plane and object."""
-    return {(one.index, label): why for one in planes for label, why in one.ended.items()}
+    """Return the reason by plane and object."""
+    return {(one.index, label): reason for one in planes for label, reason in one.ended.items()}
 
 
 def test_objects_of_a_plane_are_followed_both_ways_until_they_end(small: Model, discs: Discs) -> None:
@@ -71,8 +72,8 @@ def test_each_projection_follows_a_plain_object(small: Model, discs: Discs, proj
     config = PropagationConfig(projection=projection, direction="up", last=6, min_score=0.1, max_growth=4)
     planes = list(propagate(small, discs.image, discs.labels[4], 4, config))
     assert mask_iou(planes[-1].labels == 2, discs.labels[6] == 2) > 0.7
-    asked = planes[-1].prompts[2]
-    assert (asked.box is not None, asked.points is not None, asked.mask is not None) == tuple(
+    prompts = planes[-1].prompts[2]
+    assert (prompts.box is not None, prompts.points is not None, prompts.mask is not None) == tuple(
         kind in projection for kind in ("box", "points", "mask")
     )
 
@@ -123,7 +124,7 @@ def test_objects_with_different_key_planes_do_not_overlap_where_they_meet(small:
     assert {label for one in planes if one.index == 3 for label in one.objects} == {1, 2}
 
 
-def test_finished_pixels_are_never_taken(small: Model, discs: Discs) -> None:
+def test_finished_pixels_are_never_overwritten(small: Model, discs: Discs) -> None:
     finished = np.zeros_like(discs.labels)
     finished[5, :, :20] = 9
     planes = {one.index: one for one in propagate(small, discs.image, discs.labels[4], 4, finished=finished)}
@@ -137,7 +138,7 @@ def test_objects_end_at_closed_planes(small: Model, discs: Discs) -> None:
     assert [one.index for one in planes] == [4, 5, 6]
 
 
-def test_a_stopped_propagation_goes_on_where_it_was(small: Model, discs: Discs) -> None:
+def test_a_stopped_propagation_resumes_where_it_was(small: Model, discs: Discs) -> None:
     prompts = Prompts(boxes=[[9, 11, 28, 30], [38, 32, 55, 49]])
     whole = list(propagate(small, discs.image, prompts, 4))
     for stop in range(1, len(whole)):
@@ -157,32 +158,32 @@ def test_planes_are_read_one_by_one_when_they_are_needed(small: Model, discs: Di
     assert set(stack.read) <= {4, 5}
 
 
-def test_what_is_held_does_not_grow_with_the_number_of_planes(small: Model) -> None:
-    held = []
+def test_the_state_does_not_grow_with_the_number_of_planes(small: Model) -> None:
+    sizes = []
     for count in (3, 12):
         long = draw_discs(count)
         last = list(propagate(small, Counted(long.image), np.where(long.labels[0] == 1, 1, 0), 0))[-1]
         assert last.index == count - 1
-        held.append((len(last.state.objects), len(last.state.occupancy.planes), len(last.state.seeded)))
-    assert held[0] == held[1] == (1, 0, 0)
+        sizes.append((len(last.state.objects), len(last.state.occupancy.planes), len(last.state.seeded)))
+    assert sizes[0] == sizes[1] == (1, 0, 0)
 
 
-def test_a_failing_stop_rule_says_which(small: Model, discs: Discs) -> None:
+def test_objects_end_with_the_reason_of_the_rule(small: Model, discs: Discs) -> None:
     # Discs that move, in much noise: no mask is as good as it can be, or as it was in the plane before.
     moving = np.stack([np.roll(plane, 2 * (index - 4), 0) for index, plane in enumerate(discs.image)])
     noise = np.random.default_rng(0).normal(0, 90, moving.shape)
     noisy = np.clip(moving + noise, 0, 255).astype(np.uint8)
-    for config, why in (
+    for config, reason in (
         (PropagationConfig(min_score=1.0), "score"),
         (PropagationConfig(min_score=0.0, smallest=4000), "size"),
         (PropagationConfig(min_score=0.0, min_overlap=1.0), "overlap"),
     ):
         planes = list(propagate(small, noisy, discs.labels[4], 4, config))
-        assert set(ended(planes).values()) == {why}
+        assert set(ended(planes).values()) == {reason}
         assert [one.index for one in planes] == [4, 5, 3]
 
 
-def test_only_the_channel_that_the_model_sees_tells_where_an_object_no_longer_stands_out(discs: Discs) -> None:
+def test_contrast_is_measured_in_the_channel_that_the_model_sees(discs: Discs) -> None:
     other = np.where(discs.labels[4] == 2, 190, 40).astype(np.uint8)
     both = np.stack([np.repeat(other[None], 9, 0), discs.image], axis=-1)
     config = PropagationConfig(min_score=0, min_overlap=0, max_growth=100, max_shrinkage=100, smallest=0)
@@ -194,30 +195,36 @@ def test_only_the_channel_that_the_model_sees_tells_where_an_object_no_longer_st
     assert found[0][7, 2] == found[0][1, 2] == "contrast"
 
 
-def test_what_does_not_fit_is_refused(small: Model, discs: Discs) -> None:
-    with pytest.raises(InputError, match="plane="):
+def test_seeds_that_do_not_fit_the_stack_are_refused(small: Model, discs: Discs) -> None:
+    with raises(InputError, "seed-plane-missing", match="plane="):
         propagate(small, discs.image, discs.labels[4])
-    with pytest.raises(InputError, match="no plane 9"):
+    with raises(InputError, "plane-outside-stack", match="plane 9"):
         propagate(small, discs.image, discs.labels[4], 9)
-    with pytest.raises(InputError, match="bounds 3 to 99"):
+    with raises(InputError, "bounds-outside-stack", match="3 to 99"):
         propagate(small, discs.image, discs.labels[4], 4, PropagationConfig(first=3, last=99))
-    with pytest.raises(InputError, match="lies between"):
+    with raises(InputError, "no-seed-within-bounds"):
         propagate(small, discs.image, discs.labels[4], 4, PropagationConfig(last=3))
-    with pytest.raises(InputError, match="none of the objects"):
+    with raises(InputError, "nothing-to-propagate"):
         list(propagate(small, discs.image, discs.labels[4], 4, ids=[7]))
-    with pytest.raises(InputError, match="Plane 4"):
+    with raises(InputError, "labels-do-not-fit", match="Plane 4"):
         list(propagate(small, discs.image, np.zeros((3, 3), int), 4))
-    for wrong in (
-        {"direction": "left"},
-        {"projection": "circle"},
-        {"first": 3, "last": 2},
-        {"padding": -1.0},
-        {"min_overlap": 1.5},
-        {"max_growth": 0.5},
-        {"smallest": -1},
-    ):
-        with pytest.raises(InputError):
-            PropagationConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error_code"),
+    [
+        ({"direction": "left"}, "unknown-direction"),
+        ({"projection": "circle"}, "unknown-projection"),
+        ({"first": 3, "last": 2}, "first-plane-after-last"),
+        ({"padding": -1.0}, "padding-out-of-range"),
+        ({"min_overlap": 1.5}, "min_overlap-out-of-range"),
+        ({"max_growth": 0.5}, "max_growth-out-of-range"),
+        ({"smallest": -1}, "smallest-out-of-range"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], error_code: str) -> None:
+    with raises(InputError, error_code):
+        PropagationConfig(**settings)
 
 
 def test_a_dask_stack_is_followed_like_an_array(small: Model, discs: Discs) -> None:

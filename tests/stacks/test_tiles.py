@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
@@ -60,12 +61,12 @@ def test_an_object_anywhere_is_whole_in_its_tile_with_something_around_it(side: 
 
 @pytest.mark.parametrize("wrong", [{"tile_size": 5}, {"tile_overlap": 0.9}, {"tile_above": 0.5}])
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError):
+    with raises(InputError, f"{next(iter(wrong))}-out-of-range"):
         TilingConfig(**wrong)  # type: ignore[arg-type]
 
 
 def large(nuclei: Pair, y: int = 700, x: int = 350) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The nuclei somewhere in a dark plane of 1200 x 1000 pixels."""
+    """Place the nuclei somewhere in a dark plane of 1200 x 1000 pixels."""
     image = np.full((1200, 1000), int(np.median(nuclei[0])), np.uint8)
     labels = np.zeros(image.shape, np.int64)
     image[y : y + 256, x : x + 256], labels[y : y + 256, x : x + 256] = nuclei
@@ -75,13 +76,13 @@ def large(nuclei: Pair, y: int = 700, x: int = 350) -> tuple[NDArray[np.uint8], 
 def test_small_cells_in_a_large_plane_are_segmented_as_in_a_crop(nano: Model, nuclei: Pair) -> None:
     image, labels = large(nuclei)
     objects = [one for one in find_objects(labels, 100) if not _at_edge(one.box)]
-    placed = nano.segment_large(image, Prompts(boxes=[one.box for one in objects]))
+    masks = nano.segment_large(image, Prompts(boxes=[one.box for one in objects]))
     inside = [np.subtract(one.box, (700, 350, 700, 350)) for one in objects]
     crop = nano.segment(nano.encode(nuclei[0]), Prompts(boxes=inside))
     tiled, cropped, shrunk = [], [], []
     whole = nano.segment(nano.encode(image), Prompts(boxes=[one.box for one in objects]))
     for row, one in enumerate(objects):
-        mask = placed[row].region().to_mask((1200, 1000))
+        mask = masks[row].region().to_mask((1200, 1000))
         tiled.append(mask_iou(mask, labels == one.label))
         cropped.append(mask_iou(crop.masks[row], nuclei[1] == one.label))
         shrunk.append(mask_iou(whole.masks[row], labels == one.label))
@@ -95,20 +96,20 @@ def test_an_object_larger_than_a_tile_is_one_mask_as_if_untiled(nano: Model) -> 
     disc = (y - 560) ** 2 + (x - 610) ** 2 < 300**2
     image[disc] = 200
     boxes = [[260, 310, 861, 911]]
-    (placed,) = nano.segment_large(image, Prompts(boxes=boxes))
+    (tile_mask,) = nano.segment_large(image, Prompts(boxes=boxes))
     untiled = nano.segment(nano.encode(image), Prompts(boxes=boxes)).masks[0]
-    assert mask_iou(placed.region().to_mask(image.shape), untiled) > 0.95
+    assert mask_iou(tile_mask.region().to_mask(image.shape), untiled) > 0.95
 
 
 def test_only_tiles_with_prompts_are_encoded_and_the_cache_is_bounded(nano: Model, nuclei: Pair) -> None:
     cache = EmbeddingCache(budget=3 * nano.encode(nuclei[0]).tensor.nbytes)
     predictor = replace(nano.predictor, cache=cache)
     decoder = PlaneDecoder(predictor, large(nuclei)[0])
-    rows = ObjectPrompts.rows(Prompts(boxes=[[710, 360, 740, 390], [712, 362, 738, 388]]))
+    rows = ObjectPrompts.from_prompts(Prompts(boxes=[[710, 360, 740, 390], [712, 362, 738, 388]]))
     list(decoder.decode(rows))
     assert len(cache) <= 2
     spread = [[y, x, y + 20, x + 20] for y in range(0, 1100, 150) for x in range(0, 900, 300)]
-    list(decoder.decode(ObjectPrompts.rows(Prompts(boxes=spread))))
+    list(decoder.decode(ObjectPrompts.from_prompts(Prompts(boxes=spread))))
     assert len(cache) <= 3
 
 
@@ -132,8 +133,8 @@ def test_everything_in_a_large_plane_has_no_seams(small: Model, monkeypatch: pyt
     def find(predictor: Predictor, part: NDArray[Any], config: EverythingConfig, progress: Any) -> list[dict[str, Any]]:
         shown.append(part.shape)
         progress(1, 1)
-        parts, count = ndi.label(part > 100)
-        masks = [parts == number for number in range(1, count + 1)]
+        components, count = ndi.label(part > 100)
+        masks = [components == number for number in range(1, count + 1)]
         return [{"segmentation": mask, "predicted_iou": 0.9, "area": int(mask.sum())} for mask in masks]
 
     monkeypatch.setattr("napari_sam_lora.stacks.everything.everything", find)

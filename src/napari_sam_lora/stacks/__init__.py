@@ -1,0 +1,1 @@
+"""Planes that are larger than the model input, and stacks of planes."""

@@ -1,4 +1,4 @@
-"""Masks of single objects in planes of any size, each from the tile that shows it best."""
+"""Decode masks of single objects in planes of any size, each in the tile that shows it best."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.tiles import Box, Tile, TilingConfig, level_for, pyramid
 
-# Full-size logits held at once, in pixels.
+# Full-size logits in memory at once, in pixels.
 _PIXELS_AT_ONCE = 2**24
-# A lower predicted IoU from points alone may mean that only a part of the object was seen.
+# A predicted IoU below this, from points alone, may mean that the tile shows only a part of the object.
 _UNSURE = 0.5
 
 
@@ -30,7 +30,7 @@ class ObjectPrompts:
     Attributes
     ----------
     box : tuple of float, optional
-        Half-open y0, x0, y1, x1.
+        Half-open (y0, x0, y1, x1).
     points : float (k, 2) as y, x
     point_labels : int (k,)
         1 inside, 0 outside.
@@ -44,23 +44,32 @@ class ObjectPrompts:
 
     @property
     def extent(self) -> Box:
-        """What the prompts reach over."""
+        """Half-open box (y0, x0, y1, x1) of box, mask and inside points, or outside points if there are no others."""
         corners = [] if self.box is None else [self.box]
         if self.mask is not None:
             corners.append(self.mask.box)
         if self.points is not None and len(self.points):
             inside = self.points if self.point_labels is None else self.points[np.asarray(self.point_labels) > 0]
-            seen = inside if len(inside) else self.points
-            corners.append((*seen.min(0), *(seen.max(0) + 1)))
-        found = np.array(corners, np.float64).reshape(-1, 4)
-        low, high = found[:, :2].min(0), found[:, 2:].max(0)
+            points = inside if len(inside) else self.points
+            corners.append((*points.min(0), *(points.max(0) + 1)))
+        boxes = np.array(corners, np.float64).reshape(-1, 4)
+        low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     @classmethod
-    def rows(cls, prompts: Prompts) -> list[ObjectPrompts]:
-        """Each object of `Prompts`; drawn masks, not logits, can be placed."""
+    def from_prompts(cls, prompts: Prompts) -> list[ObjectPrompts]:
+        """Split `Prompts` into those of each object.
+
+        Raises
+        ------
+        InputError
+            If the masks are logits, whose grid is that of another input.
+        """
         if prompts.masks is not None and prompts.masks.dtype != bool:
-            raise InputError("Logits of an earlier mask cannot be used here: give the mask itself, as bool.")
+            raise InputError(
+                "Logits of an earlier mask cannot be used in tiles: pass the mask itself, as bool.",
+                code="logits-in-tiles",
+            )
         return [
             cls(
                 tuple(prompts.boxes[row].tolist()) if prompts.boxes is not None and prompts.has_box(row) else None,
@@ -73,30 +82,30 @@ class ObjectPrompts:
 
     @property
     def is_points(self) -> bool:
-        """Whether there is nothing but points."""
+        """Whether there are only points."""
         return self.box is None and self.mask is None
 
     def kinds(self) -> tuple[bool, int, bool]:
-        """Which prompts there are; objects with the same are decoded together."""
+        """Return which kinds of prompts there are; objects with the same kinds are decoded together."""
         return self.box is not None, 0 if self.points is None else len(self.points), self.mask is not None
 
 
 @dataclass(frozen=True, eq=False)
 class TileMask:
-    """What the model says of one object.
+    """Mask of one object, decoded in one tile.
 
     Attributes
     ----------
     row : int
-        Of the prompts.
+        Index of the object among the prompts.
     origin : tuple of int
         (y, x) of the first pixel of ``logits`` in the plane.
     logits : float32 (h, w)
-        In pixels of the plane; the mask is where they are above the threshold, nowhere outside.
+        In pixels of the plane; the mask is where they are above the threshold, and nowhere outside this crop.
     score : float
         Predicted IoU.
     tile : Tile
-        What was shown to the model.
+        The part of the plane that the model saw.
     """
 
     row: int
@@ -106,16 +115,16 @@ class TileMask:
     tile: Tile
 
     def region(self, threshold: float = 0.0) -> Region:
-        """The mask."""
+        """Return the mask: pixels with logits above the threshold."""
         return Region.of(self.logits > threshold, self.origin)
 
 
 class PlaneDecoder:
     """Decodes prompts of one plane, which is cut into tiles if it is large.
 
-    Each object comes from one tile, so that masks have no seams: from the smallest that shows the object with
-    something around it, or a larger one if the mask reaches the edge. Embeddings of tiles are kept in the cache of
-    the predictor, each by its content, up to its budget.
+    Each object is decoded in one tile, so that masks have no seams: the smallest tile that shows the object with its
+    surroundings, or a larger one if the mask reaches the edge. Embeddings of tiles are cached by the predictor, by
+    content, up to its budget.
 
     Parameters
     ----------
@@ -127,7 +136,7 @@ class PlaneDecoder:
     Attributes
     ----------
     intensities : array (y, x) or (y, x, c)
-        The image, or the channel of it that the model sees.
+        The image, or the channel that the model sees.
     """
 
     def __init__(self, predictor: Predictor, image: ArrayLike, tiling: TilingConfig | None = None) -> None:
@@ -143,56 +152,56 @@ class PlaneDecoder:
         )
 
     def prepared(self, tile: Tile) -> Prepared:
-        """A tile as SAM sees it, in the intensity window of the plane."""
+        """Prepare a tile for SAM, with the intensity window of the plane."""
         return prepare(self.image[tile.slices], self._predictor.input_size, self._window)
 
-    def decode(self, asked: Sequence[ObjectPrompts], multimask: Multimask = "auto") -> Iterator[TileMask]:
-        """What the model says of each object; in any order.
+    def decode(self, objects: Sequence[ObjectPrompts], multimask: Multimask = "auto") -> Iterator[TileMask]:
+        """Decode the mask of each object; the order is arbitrary.
 
-        Points do not tell how large an object is: where the model is not sure of its answer, larger tiles are asked.
+        Points alone do not show the size of an object: where the predicted IoU is low, larger tiles are tried too.
         """
         best: dict[int, TileMask] = {}
-        waiting: dict[tuple[int, Tile], list[int]] = {}
+        pending: dict[tuple[int, Tile], list[int]] = {}
 
-        def queue(row: int, at_least: int, extent: Box) -> None:
-            place = max(at_least, level_for(self.levels, extent))
-            waiting.setdefault((place, self.levels[place].around(extent)), []).append(row)
+        def queue(row: int, least_level: int, extent: Box) -> None:
+            level = max(least_level, level_for(self.levels, extent))
+            pending.setdefault((level, self.levels[level].around(extent)), []).append(row)
 
-        for row, one in enumerate(asked):
-            queue(row, 0, one.extent)
-        while waiting:
-            (place, tile), rows = min(waiting.items(), key=lambda item: item[0])
-            del waiting[place, tile]
-            for placed in self._decode_tile(tile, rows, asked, multimask):
-                box, row = placed.region().box, placed.row
-                cut = placed.tile.cuts(_shifted(box), self.shape)
-                if not cut and (row not in best or placed.score > best[row].score):
-                    best[row] = placed
-                unsure = asked[row].is_points and placed.score < _UNSURE
-                if place + 1 < len(self.levels) and (cut or unsure):
-                    queue(row, place + 1, _union(asked[row].extent, box) if cut else asked[row].extent)
+        for row, prompts in enumerate(objects):
+            queue(row, 0, prompts.extent)
+        while pending:
+            (level, tile), rows = min(pending.items(), key=lambda item: item[0])
+            del pending[level, tile]
+            for mask in self._decode_tile(tile, rows, objects, multimask):
+                box, row = mask.region().box, mask.row
+                is_cut = mask.tile.cuts(_to_floats(box), self.shape)
+                if not is_cut and (row not in best or mask.score > best[row].score):
+                    best[row] = mask
+                is_unsure = objects[row].is_points and mask.score < _UNSURE
+                if level + 1 < len(self.levels) and (is_cut or is_unsure):
+                    queue(row, level + 1, _union(objects[row].extent, box) if is_cut else objects[row].extent)
                 else:
-                    yield best.pop(row, placed)
+                    yield best.pop(row, mask)
 
     def _decode_tile(
-        self, tile: Tile, rows: Sequence[int], asked: Sequence[ObjectPrompts], multimask: Multimask
+        self, tile: Tile, rows: Sequence[int], objects: Sequence[ObjectPrompts], multimask: Multimask
     ) -> Iterator[TileMask]:
         embedding = self._predictor.encode_prepared(self.prepared(tile))
         groups: dict[tuple[bool, int, bool], list[int]] = {}
         for row in rows:
-            groups.setdefault(asked[row].kinds(), []).append(row)
+            groups.setdefault(objects[row].kinds(), []).append(row)
         at_once = max(1, min(32, _PIXELS_AT_ONCE // int(np.prod(tile.shape))))
         for group in groups.values():
             for start in range(0, len(group), at_once):
-                part = group[start : start + at_once]
-                prompts = in_tile([asked[row] for row in part], tile)
+                chunk = group[start : start + at_once]
+                prompts = in_tile([objects[row] for row in chunk], tile)
                 logits, scores = self._predictor.decode(embedding, prompts)
-                several = prompts.is_lone_point(0) if multimask == "auto" else bool(multimask)
-                chosen = 1 + scores[:, 1:].argmax(1) if several else torch.zeros(len(part), dtype=torch.long)
-                picked = torch.arange(len(part)), chosen.cpu()
+                uses_candidates = prompts.is_lone_point(0) if multimask == "auto" else bool(multimask)
+                best = 1 + scores[:, 1:].argmax(1) if uses_candidates else torch.zeros(len(chunk), dtype=torch.long)
+                picked = torch.arange(len(chunk)), best.cpu()
                 scaled = self._upscale(logits.cpu()[picked], tile).numpy()
-                for row, plane, score in zip(part, scaled, scores.cpu()[picked].tolist(), strict=True):
-                    yield _cut(row, plane, float(score), tile)
+                for row, plane, score in zip(chunk, scaled, scores.cpu()[picked].tolist(), strict=True):
+                    yield _cropped(row, plane, float(score), tile)
 
     @torch.no_grad()
     def _upscale(self, logits: torch.Tensor, tile: Tile) -> torch.Tensor:
@@ -201,29 +210,32 @@ class PlaneDecoder:
         return sam.postprocess_masks(logits[:, None].float(), size, tile.shape)[:, 0] - sam.mask_threshold
 
 
-def in_tile(asked: Sequence[ObjectPrompts], tile: Tile) -> Prompts:
-    """Prompts of the same kinds in pixels of a tile; a mask is cut to it."""
+def in_tile(objects: Sequence[ObjectPrompts], tile: Tile) -> Prompts:
+    """Return prompts of the same kinds in pixels of a tile; masks are cropped to it."""
     corners = tile.y0, tile.x0, tile.y1, tile.x1
     corner = np.array(corners[:2], np.float64)
     boxes = points = labels = masks = None
-    if asked[0].box is not None:
-        boxes = [np.asarray(one.box) - np.tile(corner, 2) for one in asked]
-    if asked[0].points is not None and len(asked[0].points):
-        points = [np.asarray(one.points) - corner for one in asked]
-        given = [one.point_labels for one in asked]
-        labels = [np.ones(len(row), np.int8) if own is None else own for row, own in zip(points, given, strict=True)]
-    if asked[0].mask is not None:
-        masks = np.stack([one.mask.within(corners) for one in asked if one.mask is not None])
+    first = objects[0]
+    if first.box is not None:
+        boxes = [np.asarray(one.box) - np.tile(corner, 2) for one in objects]
+    if first.points is not None and len(first.points):
+        points = [np.asarray(one.points) - corner for one in objects]
+        labels = [
+            np.ones(len(row), np.int8) if one.point_labels is None else one.point_labels
+            for row, one in zip(points, objects, strict=True)
+        ]
+    if first.mask is not None:
+        masks = np.stack([one.mask.within(corners) for one in objects if one.mask is not None])
     return Prompts(boxes, points, labels, masks)
 
 
-def _cut(row: int, logits: NDArray[np.float32], score: float, tile: Tile) -> TileMask:
-    """Only what is above the threshold, so that many objects can be kept."""
+def _cropped(row: int, logits: NDArray[np.float32], score: float, tile: Tile) -> TileMask:
+    """Crop the logits of a tile to the mask, so that many objects fit in memory."""
     y0, x0, y1, x1 = Region.of(logits > 0).box
     return TileMask(row, (tile.y0 + y0, tile.x0 + x0), logits[y0:y1, x0:x1].copy(), score, tile)
 
 
-def _shifted(box: tuple[int, int, int, int]) -> Box:
+def _to_floats(box: tuple[int, int, int, int]) -> Box:
     return float(box[0]), float(box[1]), float(box[2]), float(box[3])
 
 

@@ -1,4 +1,4 @@
-"""Which part of a large plane is shown to the model, at which scale."""
+"""Tiles of large planes, at several scales."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from napari_sam_lora.errors import InputError
 
 Box = tuple[float, float, float, float]
-# An object longer than this share of a tile is looked for in larger tiles, which show what is around it.
+# An object longer than this share of a tile is segmented in larger tiles, which show its surroundings.
 LONGEST_SHARE = 1 / 3
 
 
@@ -21,11 +21,11 @@ class TilingConfig:
     ----------
     tile_size : int, optional
         Side of the smallest tiles, in pixels of the plane; by default that of the model input, so that the smallest
-        objects are seen as they are. 0 shows planes of any size as a whole.
+        objects are seen at full resolution. 0 turns tiling off.
     tile_overlap : float
-        Share of its side that a tile has in common with the next one.
+        Overlap of neighbouring tiles, as a share of their side.
     tile_above : float
-        Planes whose longest side is at most so many times that of the smallest tiles are shown as a whole.
+        Planes whose longest side is at most this many times that of the smallest tiles are not cut into tiles.
     """
 
     tile_size: int | None = None
@@ -34,11 +34,16 @@ class TilingConfig:
 
     def __post_init__(self) -> None:
         if self.tile_size is not None and self.tile_size != 0 and self.tile_size < 16:
-            raise InputError(f"Tiles have at least 16 pixels a side, or 0 for none, not {self.tile_size}.")
+            raise InputError(
+                f"tile_size must be at least 16 pixels, or 0 for no tiles, not {self.tile_size}.",
+                code="tile_size-out-of-range",
+            )
         if not 0 <= self.tile_overlap <= 0.75:
-            raise InputError(f"The overlap of tiles lies between 0 and 0.75, not at {self.tile_overlap}.")
+            raise InputError(
+                f"tile_overlap must lie between 0 and 0.75, not {self.tile_overlap}.", code="tile_overlap-out-of-range"
+            )
         if not self.tile_above >= 1:
-            raise InputError("Planes are not cut into tiles unless they are larger than one: give 1 or more.")
+            raise InputError(f"tile_above must be at least 1, not {self.tile_above}.", code="tile_above-out-of-range")
 
 
 @dataclass(frozen=True, order=True)
@@ -57,11 +62,11 @@ class Tile:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """What to index a plane with."""
+        """Index of the tile in a plane."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def cuts(self, box: Box, plane: tuple[int, int]) -> bool:
-        """Whether a box, in pixels of the plane, reaches an edge of the tile that is not one of the plane."""
+        """Return whether a box, in pixels of the plane, reaches an edge of the tile that is not one of the plane."""
         y0, x0, y1, x1 = box
         inner = (self.y0 > 0 and y0 <= self.y0, self.x0 > 0 and x0 <= self.x0)
         outer = (self.y1 < plane[0] and y1 >= self.y1, self.x1 < plane[1] and x1 >= self.x1)
@@ -75,7 +80,7 @@ class Level:
     Attributes
     ----------
     side : int
-        Of each tile; a plane that is narrower has narrower tiles.
+        Side of each tile in pixels; in a narrower plane tiles are narrower.
     shape : tuple of int
         (y, x) of the plane.
     overlap : float
@@ -87,21 +92,21 @@ class Level:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is one tile, the plane."""
+        """Whether the only tile is the whole plane."""
         return self.side >= max(self.shape)
 
     def tiles(self) -> list[Tile]:
-        """All tiles, row by row; together they cover the plane."""
+        """List all tiles, row by row; together they cover the plane."""
         rows, columns = (starts(length, self.side, self.overlap) for length in self.shape)
         return [self._tile(y, x) for y in rows for x in columns]
 
     def around(self, box: Box) -> Tile:
-        """The tile in whose middle a box lies best."""
+        """Return the tile whose centre is nearest to that of a box."""
         corners = []
         for axis, length in enumerate(self.shape):
             middle = (box[axis] + box[axis + 2]) / 2
-            places = starts(length, self.side, self.overlap)
-            corners.append(min(places, key=lambda start, at=middle: abs(start + self.side / 2 - at)))  # type: ignore[misc]
+            positions = starts(length, self.side, self.overlap)
+            corners.append(min(positions, key=lambda start, at=middle: abs(start + self.side / 2 - at)))  # type: ignore[misc]
         return self._tile(*corners)
 
     def _tile(self, y: int, x: int) -> Tile:
@@ -109,7 +114,7 @@ class Level:
 
 
 def starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where tiles begin along an axis: evenly spaced, with at least the overlap, which is a share of the side."""
+    """Return the first pixels of evenly spaced tiles along an axis; they overlap by at least a share of the side."""
     if length <= side:
         return [0]
     count = int(np.ceil((length - side) / max(1.0, side * (1 - overlap)))) + 1
@@ -117,14 +122,14 @@ def starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def pyramid(shape: tuple[int, int], input_size: int, config: TilingConfig | None = None) -> list[Level]:
-    """Levels of tiles, each twice as large as those before; the last is the whole plane.
+    """Build levels of tiles, each twice as large as those before; the last is the whole plane.
 
     Parameters
     ----------
     shape : tuple of int
         (y, x) of the plane.
     input_size : int
-        Of the model.
+        Side of the model input in pixels.
     config : TilingConfig, optional
     """
     config = config or TilingConfig()
@@ -138,10 +143,10 @@ def pyramid(shape: tuple[int, int], input_size: int, config: TilingConfig | None
 
 
 def level_for(levels: list[Level], box: Box) -> int:
-    """Position of the first level whose tiles show an object of this box with something around it."""
+    """Return the index of the first level whose tiles show an object of this box with its surroundings."""
     longest = max(box[2] - box[0], box[3] - box[1])
-    for place, level in enumerate(levels):
+    for index, level in enumerate(levels):
         fits = longest <= level.side * LONGEST_SHARE and not level.around(box).cuts(box, level.shape)
         if level.is_whole or fits:
-            return place
+            return index
     return len(levels) - 1

@@ -1,1 +1,1 @@
-"""Follow objects through a stack, plane by plane."""
+"""Propagation: follow objects through a stack, plane by plane."""

@@ -15,8 +15,8 @@ Direction = Literal["both", "up", "down"]
 Projection = Literal["box", "mask", "points", "box+mask", "box+points", "mask+points", "box+mask+points"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
-# Least predicted IoU. From 0 to 0.6 the base sam_nano has the same figures in benchmarks/propagation.py on three sets;
-# at 0.7 it loses objects of isbi2012_em (IoU .268, not .282). That of Meta's models is not measured.
+# Least predicted IoU. With 0 to 0.6 the base sam_nano has the same figures in benchmarks/propagation.py on three sets;
+# with 0.7 it loses objects of isbi2012_em (IoU .268, not .282). The value for Meta's models has not been measured.
 _META_SCORE, _NANO_SCORE = 0.7, 0.5
 
 
@@ -31,24 +31,24 @@ class PropagationConfig:
     first, last : int, optional
         Bounds, both included; by default the whole stack.
     projection : str
-        What the mask of a plane becomes for the next one: its box, the mask itself, points, or several of them.
+        Prompts for the next plane that are made from the mask: its box, the mask itself, points, or several of them.
     padding : float
-        The projected box is larger on each side by this share of the object's side.
+        The projected box is enlarged on each side by this share of the object's side.
     min_score : float, optional
         An object ends where the predicted IoU is lower. By default a number that suits the model.
     min_overlap : float
-        An object ends where its mask overlaps that of the plane before less (IoU).
+        An object ends where the overlap (IoU) of its mask with that of the plane before is lower.
     max_growth : float
         An object ends where its area grows by more than this factor from a plane to the next.
     max_shrinkage : float
         An object ends where its area shrinks by more than this factor from a plane to the next.
     min_contrast : float
-        An object ends where it stands out from its surroundings by less than this share of what it does, segmented
-        in the same way, where it was given; objects that do not stand out there are not judged. 0 turns it off.
+        An object ends where its contrast to its surroundings falls below this share of the contrast in its key plane,
+        measured on the model's own mask there; objects without contrast there are not judged. 0 turns this rule off.
     smallest : int
-        An object ends where it has fewer pixels.
+        An object ends where it has fewer pixels than this.
     smooth : bool
-        Holes of masks are filled, and parts that do not touch the object in the plane before are left out.
+        Fill holes of masks, and leave out parts that do not touch the object in the plane before.
     """
 
     direction: Direction = "both"
@@ -66,32 +66,39 @@ class PropagationConfig:
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
-            raise InputError(f"The direction is {', '.join(DIRECTIONS)}, not {self.direction!r}.")
+            raise InputError(
+                f"direction must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}.", code="unknown-direction"
+            )
         if self.projection not in PROJECTIONS:
-            raise InputError(f"The projection is one of {', '.join(PROJECTIONS)}, not {self.projection!r}.")
+            raise InputError(
+                f"projection must be one of {', '.join(PROJECTIONS)}, not {self.projection!r}.",
+                code="unknown-projection",
+            )
         if self.first is not None and self.last is not None and self.first > self.last:
-            raise InputError(f"The first plane ({self.first}) comes after the last one ({self.last}).")
+            raise InputError(
+                f"The first plane ({self.first}) comes after the last one ({self.last}).", code="first-plane-after-last"
+            )
         if not 0 <= self.padding <= 1:
-            raise InputError(f"The padding is a share between 0 and 1, not {self.padding}.")
+            raise InputError(f"padding must lie between 0 and 1, not {self.padding}.", code="padding-out-of-range")
         for name in ("min_score", "min_overlap", "min_contrast"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name} lies between 0 and 1, not at {value}.")
+                raise InputError(f"{name} must lie between 0 and 1, not {value}.", code=f"{name}-out-of-range")
         for name in ("max_growth", "max_shrinkage"):
             value = getattr(self, name)
             if math.isnan(value) or value < 1:
-                raise InputError(f"{name} is a factor of 1 or more, not {value}.")
+                raise InputError(f"{name} must be a factor of at least 1, not {value}.", code=f"{name}-out-of-range")
         if self.smallest < 0:
-            raise InputError(f"The smallest size must not be negative, unlike {self.smallest}.")
+            raise InputError(f"smallest must not be negative, but is {self.smallest}.", code="smallest-out-of-range")
 
     def score_for(self, sam: Sam) -> float:
-        """Least predicted IoU, chosen for the model where it is left open."""
+        """Return the least predicted IoU; by default it depends on the model."""
         if self.min_score is not None:
             return self.min_score
         return _NANO_SCORE if isinstance(sam.prompt_encoder, DensePromptEncoder) else _META_SCORE
 
     def bounds(self, count: int) -> tuple[int, int]:
-        """First and last plane of a stack of ``count`` planes.
+        """Return the first and last plane for a stack of ``count`` planes.
 
         Raises
         ------
@@ -101,5 +108,8 @@ class PropagationConfig:
         first = 0 if self.first is None else self.first
         last = count - 1 if self.last is None else self.last
         if not 0 <= first <= last < count:
-            raise InputError(f"The bounds {first} to {last} do not fit: the planes are 0 to {count - 1}.")
+            raise InputError(
+                f"Planes {first} to {last} are not all in the stack: its planes are 0 to {count - 1}.",
+                code="bounds-outside-stack",
+            )
         return first, last

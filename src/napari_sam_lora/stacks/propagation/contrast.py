@@ -1,4 +1,7 @@
-"""How an object stands out: where it has ended, prompts still give a mask, but it looks like its surroundings."""
+"""Contrast of an object to its surroundings.
+
+Beyond the end of an object prompts still give a mask, but one that looks like its surroundings.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from napari_sam_lora.regions import Region
 
 # Width of the ring around an object, as a share of the square root of its area.
 _RING = 1.0
-# A difference that is smaller than this share of the spread of intensities around says nothing.
+# A smaller contrast, as a share of the standard deviation of intensities, is not reliable.
 _FAINT = 0.5
 
 
 def contrast(image: NDArray[Any], region: Region) -> float:
-    """Mean intensity of an object less that of a ring around it.
+    """Return the mean intensity of an object minus that of a ring around it.
 
     Parameters
     ----------
     image : (y, x) or (y, x, c)
-        Intensities as they are stored; the mean of gray or colours counts, not alpha.
+        Intensities as they are stored; colours are averaged, alpha is ignored.
     region : Region
 
     Returns
@@ -34,16 +37,18 @@ def contrast(image: NDArray[Any], region: Region) -> float:
     return float(inside.mean() - ring.mean()) if ring.size and inside.size else float("nan")
 
 
-def telling_contrast(image: NDArray[Any], region: Region) -> float:
-    """The `contrast`, or NaN if the object cannot be told from its surroundings by it."""
+def reliable_contrast(image: NDArray[Any], region: Region) -> float:
+    """Return the `contrast`, or NaN if it is too small to distinguish the object from its surroundings."""
     inside, ring = _pixels(image, region)
     if not (ring.size and inside.size):
         return float("nan")
-    found = float(inside.mean() - ring.mean())
-    return found if abs(found) > _FAINT * float(np.concatenate([inside, ring]).std()) else float("nan")
+    difference = float(inside.mean() - ring.mean())
+    is_reliable = abs(difference) > _FAINT * float(np.concatenate([inside, ring]).std())
+    return difference if is_reliable else float("nan")
 
 
 def _pixels(image: NDArray[Any], region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the finite intensities inside an object and in the ring around it."""
     if not region.area:
         return np.empty(0), np.empty(0)
     width = max(2, round(_RING * float(np.sqrt(region.area))))
@@ -53,7 +58,7 @@ def _pixels(image: NDArray[Any], region: Region) -> tuple[NDArray[np.float64], N
     inside = np.zeros((bottom - top, right - left), np.bool_)
     inside[y0 - top : y1 - top, x0 - left : x1 - left] = region.crop
     ring = ndi.binary_dilation(inside, iterations=width) & ~inside
-    part = np.asarray(image[top:bottom, left:right], np.float64)
-    gray = part[..., :3].mean(-1) if part.ndim == 3 else part
+    crop = np.asarray(image[top:bottom, left:right], np.float64)
+    gray = crop[..., :3].mean(-1) if crop.ndim == 3 else crop
     finite = np.isfinite(gray)
     return gray[inside & finite], gray[ring & finite]

@@ -1,4 +1,4 @@
-"""Which object is followed through which planes, from which side."""
+"""Plan a propagation: which object is followed through which planes, in which direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_sam_lora.stacks.propagation.config import Direction
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One way through the stack.
+    """One pass through the stack in one direction.
 
     Attributes
     ----------
@@ -24,64 +24,66 @@ class Sweep:
     bounds : tuple of int
         First and last plane of the propagation.
     keys : mapping of int to list of int
-        For each object, in rising order, the planes in which it is known.
-    meets : bool
-        Whether there is a sweep the other way, which does the other half between two key planes.
+        Key planes of each object, in rising order.
+    has_opposite : bool
+        Whether another sweep goes the other way, and does the other half of the planes between two key planes.
     """
 
     name: Literal["up", "down"]
     bounds: tuple[int, int]
     keys: Mapping[int, Sequence[int]]
-    meets: bool
+    has_opposite: bool
 
     @property
     def step(self) -> int:
-        """1 or -1."""
+        """Step from a plane to the next: 1 or -1."""
         return 1 if self.name == "up" else -1
 
     def planes(self) -> range:
-        """From the first key plane to the bound."""
+        """Return the planes from the first key plane to the bound."""
         if self.name == "up":
             return range(min(own[0] for own in self.keys.values()), self.bounds[1] + 1)
         return range(max(own[-1] for own in self.keys.values()), self.bounds[0] - 1, -1)
 
     def keys_at(self, index: int) -> list[int]:
-        """Objects that are known in this plane."""
+        """List the objects for which this is a key plane."""
         return [label for label, own in self.keys.items() if own[bisect_left(own, index) :][:1] == [index]]
 
     def reaches(self, label: int, index: int) -> bool:
-        """Whether an object is followed into this plane: it is no key plane and no nearer to the one ahead."""
+        """Return whether an object is followed into this plane: no key plane, and not nearer to the next one ahead."""
         if not self.bounds[0] <= index <= self.bounds[1]:
             return False
         own = self.keys[label]
         below, above = bisect_right(own, index) - 1, bisect_left(own, index)
-        if below == above:  # known here
+        if below == above:  # a key plane
             return False
         back, ahead = (below, above) if self.step > 0 else (above, below)
         if not 0 <= back < len(own):
             return False
-        if not self.meets or not 0 <= ahead < len(own):
+        if not self.has_opposite or not 0 <= ahead < len(own):
             return True
-        gone, left = abs(index - own[back]), abs(own[ahead] - index)
-        return gone <= left if self.step > 0 else gone < left
+        since, until = abs(index - own[back]), abs(own[ahead] - index)
+        return since <= until if self.step > 0 else since < until
 
     def planned(self, count: int) -> NDArray[np.bool_]:
-        """The planes into which any object is followed, if none ends early."""
-        found = np.zeros(count, np.bool_)
-        for label in {tuple(own): label for label, own in self.keys.items()}.values():  # one for all with the same
-            found |= np.array([self.reaches(label, index) for index in range(count)])
-        return found
+        """Return bool (count,): the planes into which any object is followed, if none ends early."""
+        planned = np.zeros(count, np.bool_)
+        for label in {
+            tuple(own): label for label, own in self.keys.items()
+        }.values():  # one of those with the same key planes
+            planned |= np.array([self.reaches(label, index) for index in range(count)])
+        return planned
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Both sweeps.
+    """The sweeps of a propagation.
 
     Attributes
     ----------
     sweeps : tuple of Sweep
     planned : tuple of bool (n,)
-        For each sweep.
+        For each sweep, the planes that it visits if no object ends early.
     """
 
     sweeps: tuple[Sweep, ...]
@@ -89,11 +91,11 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Planes to do if no object ends early."""
+        """Number of planes to do if no object ends early."""
         return int(sum(one.sum() for one in self.planned))
 
     def done(self, sweep: Sweep, index: int) -> int:
-        """Planes done when this sweep has done this plane."""
+        """Return the number of planes done once this sweep has done this plane."""
         before = 0
         for one, planned in zip(self.sweeps, self.planned, strict=True):
             if one is sweep:
@@ -102,7 +104,7 @@ class Plan:
         return before
 
     def is_visited_again(self, index: int, sweep: Sweep) -> bool:
-        """Whether a later sweep comes to this plane."""
+        """Return whether a later sweep comes to this plane."""
         later = self.planned[self.sweeps.index(sweep) + 1 :]
         return any(planned[index] for planned in later)
 
@@ -113,7 +115,7 @@ def plan_sweeps(keys: Mapping[int, Sequence[int]], bounds: tuple[int, int], dire
     Parameters
     ----------
     keys : mapping of int to list of int
-        For each object, in rising order, the planes in which it is known.
+        Key planes of each object, in rising order.
     bounds : tuple of int
         First and last plane, included.
     direction : str

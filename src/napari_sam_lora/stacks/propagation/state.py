@@ -1,4 +1,4 @@
-"""What a propagation yields, and where it stands."""
+"""Results of a propagation by plane, and the state from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HasPredictor(Protocol):
 
     @property
     def predictor(self) -> Predictor:
-        """What it segments with now."""
+        """Predictor with the active adapter."""
         ...
 
 
@@ -35,22 +35,22 @@ class Stack(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PropagationState:
-    """Where a propagation stands, to go on from there later.
+    """State of a propagation after a plane, to resume it later.
 
     Attributes
     ----------
     sweep : str
         "seeds", "up" or "down".
     index : int
-        The plane done last.
+        The plane that was done last.
     objects : mapping of int to Region
-        Those that go on, as they are in that plane.
+        Objects that are still followed, as they are in that plane.
     seeded : mapping
         Objects that were segmented from prompts, by plane.
-    taken : Occupancy
-        Pixels of planes that are visited once more.
+    occupancy : Occupancy
+        Pixels of objects in planes that a later sweep visits again.
     contrasts : mapping of int to float
-        How objects stand out where they were given.
+        Contrast of objects in their key planes.
     """
 
     sweep: Literal["seeds", "up", "down"]
@@ -63,27 +63,27 @@ class PropagationState:
 
 @dataclass(frozen=True, eq=False)
 class PropagatedPlane:
-    """What was found in one plane.
+    """Objects that a propagation found in one plane.
 
     A plane between key planes of different objects may come twice, with other objects.
 
     Attributes
     ----------
     index : int
-        Of the plane.
+        Index of the plane.
     shape : tuple of int
         (y, x).
     objects : mapping of int to Region
         Masks by id; they overlap neither each other nor what is finished.
     scores : mapping of int to float
-        Predicted IoU; none for objects that were given as labels.
+        Predicted IoU; missing for objects whose seeds are labels.
     ended : mapping of int to str
         Objects that are not in this plane any more, and why: "score", "overlap", "growth", "shrinkage", "size",
         "contrast" (see `PropagationConfig`) or "closed".
     prompts : mapping of int to ObjectPrompts
-        What each mask was made from.
+        Prompts from which each mask was decoded.
     is_seed : bool
-        Whether these objects were given, not propagated.
+        Whether this is a key plane: these objects are seeds, not propagated.
     done, total : int
         Planes done, and planes to do if no object ends early.
     state : PropagationState

@@ -1,4 +1,4 @@
-"""One step of a propagation: objects of a plane, found again in the next one or ended."""
+"""One step of a propagation: find the objects of a plane again in the next one, or end them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.propagation.config import PropagationConfig
-from napari_sam_lora.stacks.propagation.contrast import contrast, telling_contrast
-from napari_sam_lora.stacks.propagation.overlap import Contest, overlap, without_strays
+from napari_sam_lora.stacks.propagation.contrast import contrast, reliable_contrast
+from napari_sam_lora.stacks.propagation.overlap import OverlapResolver, overlap, without_strays
 from napari_sam_lora.stacks.propagation.projection import project
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder, TileMask
 
@@ -21,7 +21,7 @@ EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "contrast
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """Objects of one plane.
+    """Result of a step: objects of one plane.
 
     Attributes
     ----------
@@ -45,88 +45,90 @@ def follow(
     min_score: float,
     contrasts: Mapping[int, float],
 ) -> tuple[Followed, dict[int, ObjectPrompts]]:
-    """Find objects again.
+    """Find objects of the neighbouring plane again.
 
     Parameters
     ----------
     decoder : PlaneDecoder
-        Of the plane.
+        Decoder of the plane.
     before : mapping of int to Region
         The objects in the neighbouring plane.
     free : bool (y, x)
-        Pixels that may be taken.
+        Pixels that objects may occupy.
     config : PropagationConfig
     min_score : float
         Least predicted IoU.
     contrasts : mapping of int to float
-        See `own_contrasts`.
+        See `reference_contrasts`.
 
     Returns
     -------
     found : Followed
-    asked : dict of int to ObjectPrompts
+    prompts : dict of int to ObjectPrompts
         The prompts of each object.
     """
-    asked = project(before, config, decoder.shape)
-    ids = list(asked)
-    contest, scores = Contest(decoder.shape), dict[int, float]()
+    prompts = project(before, config, decoder.shape)
+    ids = list(prompts)
+    resolver, scores = OverlapResolver(decoder.shape), dict[int, float]()
     ended: dict[int, EndReason] = {}
-    for placed in decoder.decode(list(asked.values())):
-        label = ids[placed.row]
-        region = _own(placed, free)
+    for mask in decoder.decode(list(prompts.values())):
+        label = ids[mask.row]
+        region = _free_region(mask, free)
         if config.smooth:
             region = without_strays(region, before[label])
         region = _only_free(region, free)
-        why = "score" if placed.score < min_score else why_ended(region, before[label], config)
-        if why is None and config.min_contrast:
+        reason = "score" if mask.score < min_score else end_reason(region, before[label], config)
+        if reason is None and config.min_contrast:
             least = config.min_contrast * contrasts.get(label, float("nan"))
-            seen = contrast(decoder.intensities, placed.region())
-            why = "contrast" if seen * np.sign(least) < abs(least) else None
-        if why is not None:
-            ended[label] = why
+            found = contrast(decoder.intensities, mask.region())
+            reason = "contrast" if found * np.sign(least) < abs(least) else None
+        if reason is not None:
+            ended[label] = reason
             continue
-        scores[label] = placed.score
-        contest.add(label, region, _logits(placed, region))
-    objects = contest.regions()
+        scores[label] = mask.score
+        resolver.add(label, region, _logits(mask, region))
+    objects = resolver.regions()
     for label in list(scores):
-        won = objects.get(label)
-        why = "size" if won is None else why_ended(won, before[label], config)
-        if why is not None:
-            ended[label] = why
+        resolved = objects.get(label)
+        reason = "size" if resolved is None else end_reason(resolved, before[label], config)
+        if reason is not None:
+            ended[label] = reason
             objects.pop(label, None)
             del scores[label]
-    return Followed(objects, scores, ended), asked
+    return Followed(objects, scores, ended), prompts
 
 
-def own_contrasts(decoder: PlaneDecoder, known: Mapping[int, Region], config: PropagationConfig) -> dict[int, float]:
-    """How known objects stand out when they are segmented from their own projection; NaN where that tells nothing.
+def reference_contrasts(
+    decoder: PlaneDecoder, objects: Mapping[int, Region], config: PropagationConfig
+) -> dict[int, float]:
+    """Measure the contrast of objects of a key plane, segmented from their own projection; NaN if not reliable.
 
-    Outlines that a person draws run otherwise than the model's, so the two are not compared with each other.
+    Outlines drawn by a person differ from the model's, so contrasts are compared between masks of the model only.
     """
     if not config.min_contrast:
         return {}
-    asked = project(known, config, decoder.shape)
-    ids = list(asked)
+    prompts = project(objects, config, decoder.shape)
+    ids = list(prompts)
     return {
-        ids[placed.row]: telling_contrast(decoder.intensities, placed.region())
-        for placed in decoder.decode(list(asked.values()))
+        ids[mask.row]: reliable_contrast(decoder.intensities, mask.region())
+        for mask in decoder.decode(list(prompts.values()))
     }
 
 
-def segment_seeds(decoder: PlaneDecoder, asked: Mapping[int, ObjectPrompts], free: NDArray[np.bool_]) -> Followed:
-    """Segment objects from the prompts that a user gave; those without a free pixel are left out."""
-    ids = list(asked)
-    contest, scores = Contest(decoder.shape), dict[int, float]()
-    for placed in decoder.decode(list(asked.values())):
-        region = _own(placed, free)
-        contest.add(ids[placed.row], region, _logits(placed, region))
-        scores[ids[placed.row]] = placed.score
-    objects = contest.regions()
+def segment_seeds(decoder: PlaneDecoder, prompts: Mapping[int, ObjectPrompts], free: NDArray[np.bool_]) -> Followed:
+    """Segment objects from the user's prompts; those without a free pixel are left out."""
+    ids = list(prompts)
+    resolver, scores = OverlapResolver(decoder.shape), dict[int, float]()
+    for mask in decoder.decode(list(prompts.values())):
+        region = _free_region(mask, free)
+        resolver.add(ids[mask.row], region, _logits(mask, region))
+        scores[ids[mask.row]] = mask.score
+    objects = resolver.regions()
     return Followed(objects, {label: scores[label] for label in objects}, {})
 
 
-def why_ended(region: Region, before: Region, config: PropagationConfig) -> EndReason | None:
-    """Why a mask is not the object of the plane before any more; None if it is."""
+def end_reason(region: Region, before: Region, config: PropagationConfig) -> EndReason | None:
+    """Return why a mask is no longer the object of the plane before; None if it still is."""
     area = region.area
     if area < max(1, config.smallest):
         return "size"
@@ -137,8 +139,8 @@ def why_ended(region: Region, before: Region, config: PropagationConfig) -> EndR
     return "overlap" if overlap(region, before) < config.min_overlap else None
 
 
-def _own(placed: TileMask, free: NDArray[np.bool_]) -> Region:
-    return _only_free(Region(placed.origin, placed.logits > 0), free)
+def _free_region(mask: TileMask, free: NDArray[np.bool_]) -> Region:
+    return _only_free(Region(mask.origin, mask.logits > 0), free)
 
 
 def _only_free(region: Region, free: NDArray[np.bool_]) -> Region:
@@ -146,8 +148,8 @@ def _only_free(region: Region, free: NDArray[np.bool_]) -> Region:
     return Region(region.origin, region.crop & free[y0:y1, x0:x1])
 
 
-def _logits(placed: TileMask, region: Region) -> NDArray[np.float32]:
-    """Of the crop of a region that lies within the mask; filled holes are as weak as can be."""
-    top, left = region.origin[0] - placed.origin[0], region.origin[1] - placed.origin[1]
+def _logits(mask: TileMask, region: Region) -> NDArray[np.float32]:
+    """Return the logits (h, w) of the crop of a region within the mask; filled holes have 0, the lowest."""
+    top, left = region.origin[0] - mask.origin[0], region.origin[1] - mask.origin[1]
     height, width = region.crop.shape
-    return np.maximum(placed.logits[top : top + height, left : left + width], np.float32(0))
+    return np.maximum(mask.logits[top : top + height, left : left + width], np.float32(0))
