@@ -1,10 +1,10 @@
-"""All benchmarks in order, as they stand in ``benchmarks/README.md``.
+"""Run all benchmarks in the order of ``benchmarks/README.md``.
 
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
-Those on labelled sets (zero_shot, learning, everything, propagation) need folders, see `benchmarks.sets`, and are left
-out without. ``viewer`` and ``finetuning`` open a window: without a screen, run everything under xvfb-run. Each runs in
-a process of its own; its options, at their defaults here, are those of ``python -m benchmarks.NAME``.
+Benchmarks on labelled sets (zero_shot, learning, everything, propagation) need folders, see `benchmarks.sets`, and are
+skipped without. ``viewer`` and ``finetuning`` open a window: without a screen, run all under xvfb-run. Each runs in its
+own process with default options; ``python -m benchmarks.NAME`` takes other ones.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 SPEED = ("encoder", "lora_step", "prompt", "nano", "viewer", "finetuning", "stacks")
 QUALITY = ("zero_shot", "learning", "everything", "propagation")
-# These write their figures too.
+# These also write their figures to a file.
 WRITING = ("learning", "everything", "propagation")
 
 
 def command(name: str, folders: list[Path], output: Path) -> list[str]:
-    """The command line of one benchmark."""
+    """Return the command line of one benchmark."""
     line = [sys.executable, "-m", f"benchmarks.{name}"]
     if name in QUALITY:
         line += [str(folder) for folder in folders]
@@ -31,7 +31,7 @@ def command(name: str, folders: list[Path], output: Path) -> list[str]:
 
 
 def main() -> None:
-    """Print every benchmark's tables under its name; fails if one of them failed, after the others."""
+    """Print the tables of all benchmarks; exits with an error at the end if one of them failed."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

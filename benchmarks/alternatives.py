@@ -1,7 +1,7 @@
-"""What a user would do instead with the same few labels: a small U-Net from scratch, or a random forest on pixels.
+"""Alternatives to fine-tuning with the same few labels: a small U-Net from scratch, or a random forest on pixels.
 
 Both learn three classes (background, inside, outline) and give instances: connected components of the inside, grown
-over the foreground. They take no prompts: a box cuts out of what they found, and a click picks the instance under it.
+over the foreground. They take no prompts: a box crops their result, and a click picks the instance under it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _CROP = 128
 _BATCH = 8
 _PEAK_RATE = 3e-3
-_DIVISIBLE = 8  # by the U-Net's strides
+_DIVISIBLE = 8  # product of the U-Net's strides
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class AlternativeScores:
     Attributes
     ----------
     box_iou : float
-        Mean IoU of what lies inside the object's box: of all foreground, or of the instance that fills most of the box,
-        whichever is better for the set as a whole.
+        Mean IoU inside the object's box: of all foreground, or of the instance with most pixels in the box, whichever
+        is better for the set as a whole.
     click_iou : float
         Mean IoU of the instance under the object's most interior pixel; 0 where there is none.
     instances : tuple of int32 (y, x)
-        Of each plane.
+        Instance ids of each plane.
     """
 
     box_iou: float
@@ -66,10 +66,10 @@ def train_unet(planes: Sequence[LabelledPlane], seconds: float, seed: int = 0) -
         torch.manual_seed(seed)
         net = UNet(2, channels, 3, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=_PEAK_RATE)
-    begun = time.monotonic()
+    start = time.monotonic()
     net.train()
-    while (passed := time.monotonic() - begun) < seconds:
-        # The cosine follows the clock, because the number of steps is not known beforehand.
+    while (passed := time.monotonic() - start) < seconds:
+        # The cosine follows the clock, because the number of steps is not known in advance.
         for group in optimizer.param_groups:
             group["lr"] = _PEAK_RATE * 0.5 * (1 + np.cos(np.pi * passed / seconds))
         images, targets = _batch(examples, rng)
@@ -81,7 +81,7 @@ def train_unet(planes: Sequence[LabelledPlane], seconds: float, seed: int = 0) -
 
 
 def train_forest(planes: Sequence[LabelledPlane], seed: int = 0) -> Classifier:
-    """scikit-image's trainable segmentation: a random forest on multiscale intensities, edges and textures."""
+    """Train scikit-image's random forest on multiscale intensities, edges and textures."""
     from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415  nothing else here needs scikit-learn
 
     forest = RandomForestClassifier(
@@ -95,27 +95,27 @@ def train_forest(planes: Sequence[LabelledPlane], seed: int = 0) -> Classifier:
 def score(
     classifier: Classifier, planes: Sequence[LabelledPlane], objects: Sequence[tuple[int, int]]
 ) -> AlternativeScores:
-    """Compare with labels.
+    """Compare the result of a classifier with labels.
 
     Parameters
     ----------
     objects : sequence of (plane, label)
-        The objects that count.
+        The objects that are scored.
     """
     instances = [to_instances(classifier(pixels(plane))) for plane in planes]
     by_foreground, by_instance, by_click = [], [], []
     for index, label in objects:
-        found, wanted = instances[index], planes[index].labels == label
-        by_foreground.append(mask_iou(_in_box(found > 0, wanted), wanted))
-        by_instance.append(mask_iou(_in_box(found == _largest_in_box(found, wanted), wanted), wanted))
-        hit = found[click_at_centre(wanted)]
-        by_click.append(mask_iou(found == hit, wanted) if hit else 0.0)
+        found, truth = instances[index], planes[index].labels == label
+        by_foreground.append(mask_iou(_in_box(found > 0, truth), truth))
+        by_instance.append(mask_iou(_in_box(found == _largest_in_box(found, truth), truth), truth))
+        hit = found[click_at_centre(truth)]
+        by_click.append(mask_iou(found == hit, truth) if hit else 0.0)
     box = max(float(np.mean(by_foreground)), float(np.mean(by_instance)))
     return AlternativeScores(box, float(np.mean(by_click)), tuple(instances))
 
 
 def to_instances(probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Instance ids (y, x) of class probabilities (3, y, x)."""
+    """Turn class probabilities (3, y, x) into instance ids (y, x)."""
     best = probabilities.argmax(0)
     seeds, _ = ndi.label(best == INSIDE)
     areas = np.bincount(seeds.ravel())
@@ -128,29 +128,29 @@ def to_instances(probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def pixels(plane: LabelledPlane) -> NDArray[np.float32]:
-    """The plane as the model sees it, (y, x, channel) from 0 to 1; one channel if it is gray."""
+    """Return a plane as the model sees it, (y, x, channel) from 0 to 1; one channel if it is gray."""
     rgb = to_rgb8(plane.image)
     gray = (rgb == rgb[..., :1]).all()
     return (rgb[..., :1] if gray else rgb).astype(np.float32) / np.float32(255)
 
 
 def classes(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Background 0, inside 1 and outline 2 of a label image (y, x)."""
+    """Return background 0, inside 1 and outline 2 of a label image (y, x)."""
     out = (labels > 0).astype(np.uint8) * INSIDE
     out[find_boundaries(labels, mode="inner", background=0) & (labels > 0)] = OUTLINE
     return out
 
 
-def _in_box(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
-    box = np.zeros_like(wanted)
+def _in_box(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    rows, columns = np.flatnonzero(truth.any(1)), np.flatnonzero(truth.any(0))
+    box = np.zeros_like(truth)
     box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
     return found & box
 
 
-def _largest_in_box(found: NDArray[np.int32], wanted: NDArray[np.bool_]) -> int:
-    """Id of the instance with most pixels in the box; -1 if there is none."""
-    areas = np.bincount(found[_in_box(found > 0, wanted)], minlength=1)
+def _largest_in_box(found: NDArray[np.int32], truth: NDArray[np.bool_]) -> int:
+    """Return the id of the instance with most pixels in the box; -1 if there is none."""
+    areas = np.bincount(found[_in_box(found > 0, truth)], minlength=1)
     return int(areas.argmax()) if areas.any() else -1
 
 
@@ -159,18 +159,18 @@ def _batch(examples: list[tuple[NDArray[Any], NDArray[Any]]], rng: np.random.Gen
     for index in rng.integers(len(examples), size=_BATCH):
         image, target = examples[index]
         top, left = (int(rng.integers(length - _CROP + 1)) for length in target.shape)
-        place = slice(top, top + _CROP), slice(left, left + _CROP)
+        crop = slice(top, top + _CROP), slice(left, left + _CROP)
         turn, flip = int(rng.integers(4)), int(rng.choice((-1, 1)))
-        images.append(np.rot90(image[place], turn)[:, ::flip] ** rng.uniform(0.7, 1.4))
-        targets.append(np.rot90(target[place], turn)[:, ::flip])
+        images.append(np.rot90(image[crop], turn)[:, ::flip] ** rng.uniform(0.7, 1.4))
+        targets.append(np.rot90(target[crop], turn)[:, ::flip])
     batch = torch.from_numpy(np.stack(images).astype(np.float32)).permute(0, 3, 1, 2)
     return batch, torch.from_numpy(np.stack(targets).astype(np.int64))
 
 
 def _padded(array: NDArray[Any]) -> NDArray[Any]:
-    """At least as large as a crop, and divisible by the U-Net's strides."""
-    more = [(0, max(_CROP - length, -length % _DIVISIBLE)) for length in array.shape[:2]]
-    return np.pad(array, more + [(0, 0)] * (array.ndim - 2), mode="symmetric")
+    """Pad to at least the size of a crop, and to multiples of the U-Net's strides."""
+    padding = [(0, max(_CROP - length, -length % _DIVISIBLE)) for length in array.shape[:2]]
+    return np.pad(array, padding + [(0, 0)] * (array.ndim - 2), mode="symmetric")
 
 
 @torch.no_grad()
@@ -181,9 +181,9 @@ def _apply_unet(net: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def _features(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features (pixels, f) of an image (y, x, channel)."""
-    found = multiscale_basic_features(image, sigma_min=1, sigma_max=16, channel_axis=-1)
-    return found.reshape(-1, found.shape[-1])
+    """Return features (pixels, f) of an image (y, x, channel)."""
+    features = multiscale_basic_features(image, sigma_min=1, sigma_max=16, channel_axis=-1)
+    return features.reshape(-1, features.shape[-1])
 
 
 def _apply_forest(forest: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,11 +1,11 @@
-"""Everything mode on images that it has not seen: base model against adapted model.
+"""Everything mode on unseen images: base model compared with adapted model.
 
     python -m benchmarks.everything FOLDER... [--test-images 4] [--output everything.json]
 
-The adapter is a ``late`` one from four labelled images; training and test planes are those of `benchmarks.learning`.
-The figure is the average precision at IoU 0.5 over all test planes of a set, TP / (TP + FP + FN): the share of
-objects, found and labelled together, that match one to one by more than half. Sets of which only some structures are
-labelled have many false positives by construction.
+The adapter is trained in mode ``late`` on four labelled images; training and test planes are those of
+`benchmarks.learning`. The figure is the average precision at IoU 0.5 over all test planes of a set, TP / (TP + FP +
+FN): the share of objects, found and labelled together, that match one to one with an IoU above one half. Sets with
+labels of only some of the structures have many false positives by construction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EverythingRow:
 
 
 def search(model: Model, planes: Iterable[LabelledPlane]) -> Matches:
-    """Run everything mode on planes with the model as it is now."""
+    """Run everything mode on planes with the active adapter of the model, if any."""
     found = (match_objects(model.segment_everything(plane.image, smallest=SMALLEST), plane.labels) for plane in planes)
     return sum(found, start=Matches())
 
@@ -53,7 +53,7 @@ def measure(split: LearningSplit, model: Model, config: TrainConfig) -> Everythi
 
 
 def table(rows: Sequence[EverythingRow]) -> str:
-    """A line a set, and how many sets are better."""
+    """Format one line per set, and the number of sets that are better."""
     lines = ["| set | objects | base: found | AP | adapted: found | AP | check |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         cells = [row.set, str(row.objects)]

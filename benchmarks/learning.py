@@ -1,10 +1,10 @@
-"""What fine-tuning gains from 1, 2, 4 or 8 labelled images, against what a user would do instead.
+"""Gain of fine-tuning with 1, 2, 4 or 8 labelled images, compared with a U-Net and a random forest.
 
     python -m benchmarks.learning FOLDER... [--counts 4] [--modes late] [--test-images 4] [--output learning.json]
 
 Each folder is a set, see `benchmarks.sets`; all runs of a set are tested on the same planes, see `benchmarks.splits`.
-Beside each verdict of the check before activation stands what the adapter really gains on the test planes. The U-Net
-is trained for as long as the ``late`` run with the same images took.
+The tables show the verdict of the check before activation beside the true gain of the adapter on the test planes. The
+U-Net is trained for as long as the ``late`` run with the same images.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from napari_sam_lora.training.config import TrainConfig
 
 COUNTS = (1, 2, 4, 8)
 TEST_IMAGES = 8
-# A U-Net is trained for so long where no mode of fine-tuning is run beside it.
+# Training time of a U-Net if no mode of fine-tuning is run.
 UNET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class LearningPlan:
-    """What is run; the options of the command.
+    """Runs to do; the options of the command.
 
     Attributes
     ----------
     model : str
         Name or path.
     counts : tuple of int
-        Labelled images; those that a set is too small for are left out.
+        Numbers of labelled images; those that exceed the size of a set are skipped.
     modes : tuple of str
     alternatives : bool
         Whether the U-Net and the forest are trained too.
     steps : int, optional
-        Instead of the default of `TrainConfig`.
+        Steps of training, instead of the default of `TrainConfig`.
     """
 
     model: str = "sam_nano"
@@ -59,12 +59,12 @@ class LearningPlan:
     steps: int | None = None
 
     def config(self, mode: Mode) -> TrainConfig:
-        """Default settings but for the mode, and the steps where they are chosen."""
+        """Return default settings, except for the mode, and for the steps if they are chosen."""
         return TrainConfig(mode=mode) if self.steps is None else TrainConfig(mode=mode, steps=self.steps)
 
 
 def measure(split: LearningSplit, plan: LearningPlan) -> Iterator[LearningRow]:
-    """The rows of one set, the base model's first."""
+    """Yield the rows of one set, beginning with that of the base model."""
     model = load_model(plan.model)
     (base,) = evaluate(model, pairs(split.test))
     yield _tuned_row(split, "base", 0, base)
@@ -82,7 +82,7 @@ def measure(split: LearningSplit, plan: LearningPlan) -> Iterator[LearningRow]:
 
 
 def pairs(planes: Sequence[LabelledPlane]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Planes as training and evaluation take them."""
+    """Return planes as pairs of image and labels, for training and evaluation."""
     return [(plane.image, plane.labels) for plane in planes]
 
 
@@ -110,14 +110,14 @@ def _tuned_row(
 
 
 def _alternatives(split: LearningSplit, count: int, base: Evaluation, budget: float) -> Iterator[LearningRow]:
-    """The U-Net and the forest, on the objects that the base model was tested on."""
+    """Yield the rows of U-Net and forest, on the objects that the base model was tested on."""
     objects = [(scored.plane, scored.label) for scored in base.objects]
     train = split.train[:count]
     trainers = {"u-net": lambda: train_unet(train, budget), "forest": lambda: train_forest(train)}
     for method, trainer in trainers.items():
-        begun = time.monotonic()
+        start = time.monotonic()
         classifier = trainer()
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         scores = score(classifier, split.test, objects)
         yield LearningRow(
             set=split.name,
@@ -131,26 +131,26 @@ def _alternatives(split: LearningSplit, count: int, base: Evaluation, budget: fl
 
 
 def add_set_options(parser: argparse.ArgumentParser) -> None:
-    """Options that the benchmarks on labelled sets share."""
+    """Add the options that the benchmarks on labelled sets share."""
     parser.add_argument("folders", type=Path, nargs="+", help="sets: folders with images/ and labels/")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="only the folders of these names")
-    parser.add_argument("--test-images", type=int, default=TEST_IMAGES, help="at most so many planes are tested on")
+    parser.add_argument("--test-images", type=int, default=TEST_IMAGES, help="largest number of test planes")
     parser.add_argument("--model", default="sam_nano", help="name or path of the base model")
     parser.add_argument("--steps", type=int, help="optimisation steps, instead of the default")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
 
 
 def chosen_splits(options: argparse.Namespace) -> Iterator[LearningSplit]:
-    """The splits of the sets that the options name."""
-    wanted = [folder for folder in options.folders if not options.sets or folder.name in options.sets]
-    return split_folders(wanted, options.test_images)
+    """Yield the splits of the sets that the options name."""
+    folders = [folder for folder in options.folders if not options.sets or folder.name in options.sets]
+    return split_folders(folders, options.test_images)
 
 
 def write_rows(path: Path | None, rows: Sequence[Any]) -> None:
     """Write dataclasses to a JSON file, if there is a path."""
     if path is not None:
-        with atomic_path(path) as part:
-            part.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         of_set = list(measure(split, plan))
         rows += of_set
         print(set_table(of_set) + "\n", flush=True)
-        # After each set, so that an interrupted run keeps what it has measured.
+        # After each set, so that an interrupted run keeps its results.
         write_rows(options.output, rows)
     if rows:
         print(f"### All sets\n\n{summary_table(rows)}")

@@ -10,24 +10,24 @@ from napari_sam_lora.training.evaluation.acceptance import Verdict
 
 @dataclass(frozen=True)
 class LearningRow:
-    """How one method, trained on some images of a set, does on the set's test planes.
+    """Result of one method, trained on some images of a set, on the test planes of the set.
 
     Attributes
     ----------
     set, method : str
         The method is "base", a mode of fine-tuning, "u-net" or "forest".
     images : int
-        Labelled images that it learned from.
+        Number of labelled images for training.
     objects : int
-        Test objects.
+        Number of test objects.
     box_iou, click_iou : float
         Means over test objects.
     clicks : float, optional
-        Mean clicks to IoU 0.8; only of prompted models.
+        Mean number of clicks to IoU 0.8; only for prompted models.
     seconds : float
-        Of training; of a fine-tuning run with its check, so that a U-Net gets as long.
+        Training time; for fine-tuning with its check, so that a U-Net gets as much time.
     verdict : str, optional
-        Of the check; only of fine-tuning runs.
+        Verdict of the check; only for fine-tuning runs.
     """
 
     set: str
@@ -42,7 +42,7 @@ class LearningRow:
 
 
 def set_table(rows: Sequence[LearningRow]) -> str:
-    """All rows of one set; the base model's row is the first."""
+    """Format all rows of one set; the first must be that of the base model."""
     base = rows[0]
     lines = [
         f"### {base.set}: {base.objects} test objects",
@@ -59,7 +59,7 @@ def set_table(rows: Sequence[LearningRow]) -> str:
 
 
 def summary_table(rows: Sequence[LearningRow]) -> str:
-    """One line a method and count: relative changes of the error (1 - IoU) against the base model, over the sets."""
+    """Format one line per method and count: mean relative changes of the error (1 - IoU) from the base model."""
     bases = {row.set: row for row in rows if row.method == "base"}
     lines = [
         "| images | method | sets | box error | better on | first-click error | better on | clicks to 0.8 | fewer on |",
@@ -78,12 +78,12 @@ def summary_table(rows: Sequence[LearningRow]) -> str:
 
 
 def error_changes(row: LearningRow, base: LearningRow) -> tuple[float, float]:
-    """Relative changes of the errors (1 - IoU) for boxes and for first clicks; negative is better."""
+    """Return relative changes of the errors (1 - IoU) for boxes and for first clicks; negative is better."""
     return (1 - row.box_iou) / (1 - base.box_iou) - 1, (1 - row.click_iou) / (1 - base.click_iou) - 1
 
 
 def is_harmful(row: LearningRow, base: LearningRow) -> bool:
-    """Whether the check said "better", but boxes and first clicks together are worse on the test planes."""
+    """Return whether the verdict is "better", but boxes and first clicks together are worse on the test planes."""
     return row.verdict == "better" and row.box_iou + row.click_iou < base.box_iou + base.click_iou
 
 
@@ -108,5 +108,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _in_order(keys: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Without repetition: by the number of images, then as they came."""
+    """Return the keys without repetition, sorted by the number of images, then in their original order."""
     return sorted(dict.fromkeys(keys), key=lambda key: key[0])

@@ -1,10 +1,10 @@
-"""A LoRA step on ViT-B, against a step as the classical scripts do it at 1024 pixels.
+"""Time and memory of a LoRA step on ViT-B, compared with a step of the usual training scripts at 1024 pixels.
 
     python -m benchmarks.lora_step
 
 Reference: low-rank layers of rank 8 on q and v of all blocks, one image, one box, no cache, segment-anything's own
-encoder, default settings. Ours: ``late`` with four blocks, eight objects, cached prefix. Each in a process of its own,
-with random weights. Corrective rounds and the encoding of a prefix are reported apart.
+encoder, default settings. Ours: ``late`` with four blocks, eight objects, cached prefix. Each runs in its own process
+with random weights. Corrective rounds and the encoding of a prefix are reported separately.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIDE, OBJECTS, RANK = 1024, 8, 8
 
 
 class _ClassicalQKV(nn.Module):
-    """The usual wrapper: additions to the query and value columns of the fused projection."""
+    """The usual LoRA wrapper, which adds to the query and value columns of the fused projection."""
 
     def __init__(self, qkv: nn.Linear) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _ClassicalQKV(nn.Module):
 
 
 def _scene() -> tuple[np.ndarray, np.ndarray]:
-    """A plane uint8 (y, x) with eight discs, and their labels."""
+    """Draw a plane uint8 (y, x) with eight discs, and their labels."""
     y, x = np.mgrid[:SIDE, :SIDE]
     labels = np.zeros((SIDE, SIDE), np.int32)
     for number in range(OBJECTS):

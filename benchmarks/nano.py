@@ -1,8 +1,8 @@
-"""Encoding a plane and one prompt with sam_nano at several input sizes.
+"""Time of encoding a plane and decoding one prompt with sam_nano at several input sizes.
 
     python -m benchmarks.nano [--input-sizes 256 512] [--threads 1] [--runs 30]
 
-Each run encodes a new plane of 256 x 256 pixels, and then makes the mask of a box on it; the figures are medians.
+Each run encodes a new plane of 256 x 256 pixels, and then decodes the mask of a box on it; the figures are medians.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from napari_sam_lora import Model, Prompts, load_model
 
 
 def measure(model: Model, runs: int) -> tuple[float, float]:
-    """Median milliseconds of encoding a plane, and from a box on it to the mask."""
+    """Return median milliseconds of encoding a plane, and from a box on it to the mask."""
     planes = np.random.default_rng(0).integers(0, 256, (runs + 1, 256, 256), np.uint8)
     prompts = Prompts(boxes=[[100, 120, 160, 190]])
     times = []
     for plane in planes:
         encoding = seconds(partial(model.encode, plane))
-        embedding = model.encode(plane)  # in memory by now
+        embedding = model.encode(plane)  # from the cache
         times.append((encoding, seconds(partial(model.segment, embedding, prompts))))
     encode, prompt = (1000 * statistics.median(column) for column in zip(*times[1:], strict=True))  # the first warms up
     return encode, prompt

@@ -1,4 +1,4 @@
-"""From a box to a mask on an encoded 512 x 512 plane with ViT-B, against prompt encoder and mask decoder alone.
+"""Time from a box to its mask on an encoded 512 x 512 plane with ViT-B, compared with prompt encoder and mask decoder.
 
     python -m benchmarks.prompt [--runs 30]
 

@@ -1,13 +1,13 @@
-"""Following objects through stacks from one labelled plane: base model, fine-tuned models, and interpolation.
+"""Propagation through stacks from one labelled plane: base model, fine-tuned models, and interpolation.
 
     python -m benchmarks.propagation FOLDER... [--counts 1 2 4] [--test-stacks 3] [--output propagation.json]
 
-Each folder is a set of stacks, see `benchmarks.sets`; numbered files of one size are one stack. Half of the stacks, but
-no more than asked for, are tested on; of a lone stack the right half, and the left one is trained on. Objects of the
-middle plane are followed. Where ids hold through the stack, the figure is the volume IoU without that plane; in a set
-of which they do not (each object is a part of one plane), it is the mean 2-D IoU, over `NEAR` planes on each side, with
-the object that is overlapped most. ``copy`` repeats the middle plane, ``interpolated`` also knows the first and last
-plane of each object (which the others do not) and interpolates the signed distance between them.
+Each folder is a set of stacks, see `benchmarks.sets`; numbered files of one size are one stack. Half of the stacks are
+tested on, up to ``--test-stacks``; a lone stack is trained on in its left half and tested on in its right one. Objects
+of the middle plane are followed. If an object has the same id in all planes, the figure is the volume IoU without the
+middle plane; in sets with other ids in each plane it is the mean 2-D IoU, over `NEAR` planes on each side, with the
+object of the largest overlap. ``copy`` repeats the middle plane. ``interpolated`` gets the first and last plane of each
+object too (the others do not) and interpolates the signed distance between them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class LabelledStack:
-    """A stack and its labels, (z, y, x) each; ``has_ids`` says whether ids hold from plane to plane."""
+    """A stack and its labels, (z, y, x) each; ``has_ids`` is whether objects have the same id in all planes."""
 
     name: str
     image: NDArray[Any]
@@ -49,7 +49,7 @@ class LabelledStack:
 
     @property
     def middle(self) -> int:
-        """The middle of the labelled planes."""
+        """Index of the middle one of the labelled planes."""
         filled = np.flatnonzero(self.labels.any((1, 2)))
         return int(filled[len(filled) // 2])
 
@@ -68,7 +68,7 @@ class PropagationRow:
 
 
 def load_stacks(folder: Path) -> list[LabelledStack]:
-    """The stacks of a set."""
+    """Load the stacks of a set."""
     paths = sorted((folder / "images").iterdir())
     pairs = [(path.name, read(path), read(folder / "labels" / path.name).astype(np.int64)) for path in paths]
     if all(labels.ndim == 3 for _, _, labels in pairs):
@@ -80,54 +80,54 @@ def load_stacks(folder: Path) -> list[LabelledStack]:
 
 
 def split(stacks: Sequence[LabelledStack], most: int) -> tuple[list[LabelledStack], list[LabelledStack]]:
-    """Stacks to train on and to test on."""
+    """Split stacks into those to train on and those to test on."""
     if len(stacks) > 1:
         kept = min(most, len(stacks) // 2)
         return list(stacks[:-kept]), list(stacks[-kept:])
     (lone,) = stacks
     half = lone.labels.shape[2] * 15 // 32
-    parts = (slice(0, half), slice(-half, None))
-    train, test = (LabelledStack(lone.name, lone.image[:, :, x], lone.labels[:, :, x], lone.has_ids) for x in parts)
+    halves = (slice(0, half), slice(-half, None))
+    train, test = (LabelledStack(lone.name, lone.image[:, :, x], lone.labels[:, :, x], lone.has_ids) for x in halves)
     return [train], [test]
 
 
 def training_pairs(stacks: Sequence[LabelledStack], count: int) -> list[tuple[NDArray[Any], Labels]]:
-    """Labelled planes, one of each stack in turn; the middle ones first, then those around."""
+    """Return labelled planes, one of each stack in turn; first the middle ones, then others."""
     pairs = []
     for number in range(count):
         stack, turn = stacks[number % len(stacks)], number // len(stacks)
         filled = np.flatnonzero(stack.labels.any((1, 2)))
-        place = (0.5, 0.3, 0.7, 0.15)[turn % 4]
-        plane = int(filled[int(place * (len(filled) - 1))])
+        position = (0.5, 0.3, 0.7, 0.15)[turn % 4]
+        plane = int(filled[int(position * (len(filled) - 1))])
         pairs.append((stack.image[plane], stack.labels[plane]))
     return pairs
 
 
 def score(stack: LabelledStack, found: Labels) -> list[float]:
-    """IoU of each object of the middle plane."""
+    """Return the IoU of each object of the middle plane."""
     middle = stack.middle
     scores = []
     for label in np.unique(stack.labels[middle])[1:]:
-        mine = found == label
+        mask = found == label
         if stack.has_ids:
             truth = stack.labels == label
-            mine[middle] = truth[middle] = False
+            mask[middle] = truth[middle] = False
             if np.count_nonzero(truth) >= SMALLEST:
-                scores.append(float(mask_iou(mine, truth)))
+                scores.append(float(mask_iou(mask, truth)))
             continue
-        for plane in range(max(0, middle - NEAR), min(len(mine), middle + NEAR + 1)):
+        for plane in range(max(0, middle - NEAR), min(len(mask), middle + NEAR + 1)):
             if plane != middle:
-                scores.append(_best_iou(mine[plane], stack.labels[plane]))
+                scores.append(_best_iou(mask[plane], stack.labels[plane]))
     return scores
 
 
 def copied(stack: LabelledStack) -> Labels:
-    """The middle plane in every plane."""
+    """Copy the labels of the middle plane to every plane."""
     return np.repeat(stack.labels[stack.middle][None], len(stack.labels), 0)
 
 
 def interpolated(stack: LabelledStack) -> Labels:
-    """Each object between its first, middle and last plane; only where ids hold."""
+    """Interpolate each object between its first, middle and last plane; objects must have one id in all planes."""
     out = np.zeros_like(stack.labels)
     middle = stack.middle
     for label in np.unique(stack.labels[middle])[1:]:
@@ -144,7 +144,7 @@ def interpolated(stack: LabelledStack) -> Labels:
 def measure(
     folder: Path, model: Model, counts: Sequence[int], most: int, steps: int | None
 ) -> Iterator[PropagationRow]:
-    """The rows of one set."""
+    """Yield the rows of one set."""
     train, test = split(load_stacks(folder), most)
     naive = [("copy", 1, [one for stack in test for one in score(stack, copied(stack))])]
     if all(stack.has_ids for stack in test):
@@ -170,10 +170,10 @@ def _propagated(
             bounds = max(0, middle - reach), min(len(stack.labels) - 1, middle + reach)
             config = PropagationConfig(first=bounds[0], last=bounds[1])
             planes += bounds[1] - bounds[0]
-            for run in range(2):  # the second time embeddings are in memory
-                begun = time.perf_counter()
+            for run in range(2):  # the second time embeddings are cached
+                start = time.perf_counter()
                 found = propagate_volume(model, stack.image, stack.labels[middle], middle, config)
-                seconds[run] += time.perf_counter() - begun
+                seconds[run] += time.perf_counter() - start
             scores += score(stack, found)
     method = "base" if adapter is None else "fine-tuned"
     speed = [planes / spent for spent in seconds]
@@ -190,7 +190,7 @@ def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def table(rows: Sequence[PropagationRow]) -> str:
-    """Rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     lines = [
         "| set | method | labelled planes | scores | mean IoU | planes/s | planes/s, cached |",
         "|---|---|---|---|---|---|---|",
@@ -208,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="sets: folders with images/ and labels/")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="only the folders of these names")
-    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="labelled planes of other stacks")
-    parser.add_argument("--test-stacks", type=int, default=3, help="at most so many stacks are tested on")
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="numbers of labelled training planes")
+    parser.add_argument("--test-stacks", type=int, default=3, help="largest number of test stacks")
     parser.add_argument("--model", default="sam_nano", help="name or path of the base model")
     parser.add_argument("--steps", type=int, help="optimisation steps, instead of the default")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def holds_stacks(folder: Path) -> bool:
-    """Whether a set is of stacks: files with three axes, or planes numbered without a gap and all of one size."""
+    """Return whether a set holds stacks: files with three axes, or planes of one size numbered without a gap."""
     paths = sorted((folder / "images").iterdir())
     if read(folder / "labels" / paths[0].name).ndim == 3:
         return True

@@ -1,4 +1,4 @@
-"""Labelled image sets on disk, as planes.
+"""Read labelled image sets from disk, as planes.
 
 A set is a folder with ``images/`` and ``labels/``; an image and its labels have the same name. PNG, TIFF and NIfTI.
 """
@@ -21,7 +21,7 @@ from napari_sam_lora.labels import find_objects
 
 PLANE = 256
 SMALLEST = 30
-# At most so many planes of a stack, evenly spaced: neighbours are near duplicates.
+# Largest number of planes of a stack, evenly spaced, since neighbours are near duplicates.
 PLANES_A_STACK = 5
 # Smaller planes (MRI crops, small confocal stacks) are enlarged to about this longest side.
 ENLARGE_BELOW = 128
@@ -48,12 +48,12 @@ class LabelledPlane:
 
 
 def load_set(folder: Path, plane: int = PLANE) -> list[LabelledPlane]:
-    """All planes of a set, gray, each fitted to ``plane`` x ``plane`` pixels; see `fit`."""
+    """Load all planes of a set, gray, each fitted to ``plane`` x ``plane`` pixels; see `fit`."""
     return fit_all(load_planes(folder), plane)
 
 
 def load_planes(folder: Path, planes_a_stack: int = PLANES_A_STACK, colour: bool = False) -> list[LabelledPlane]:
-    """All planes of a set as they are, small ones enlarged; of a stack evenly spaced ones.
+    """Load all planes of a set at their own size, small ones enlarged; of a stack evenly spaced ones.
 
     Files of equal shape that are numbered without a gap are the planes of one stack.
     """
@@ -68,7 +68,7 @@ def load_planes(folder: Path, planes_a_stack: int = PLANES_A_STACK, colour: bool
 
 
 def fit_all(planes: Sequence[LabelledPlane], side: int = PLANE) -> list[LabelledPlane]:
-    """The planes that still hold an object once fitted."""
+    """Fit planes, and drop those that then hold no object."""
     fitted = (fit(plane, side) for plane in planes)
     return [plane for plane in fitted if plane.labels.any()]
 

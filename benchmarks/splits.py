@@ -1,7 +1,7 @@
-"""Which planes of a set are trained on and which tested on, so that no test plane resembles a training plane.
+"""Split a set into training planes and test planes that do not resemble them.
 
-Images, and stacks as wholes, are drawn once by a fixed seed; a lone stack is cut in two across x, with a gap between.
-Neither depends on how many images a run trains on: all counts are tested on the same planes.
+Images, and stacks as wholes, are shuffled with a fixed seed; a lone stack is cut in two across x, with a gap between.
+The split does not depend on the number of training images: all counts are tested on the same planes.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 from benchmarks.sets import LabelledPlane, fit_all, load_planes
 
 MOST_TRAINED_ON = 8
-# This many images or stacks are kept for the test, if the set is large enough.
+# Number of images or stacks that are kept for the test, if the set is large enough.
 KEPT_FOR_TEST = 4
-# Share of a lone stack's width between the part that is trained on and the part that is tested on.
+# Gap between the training half and the test half of a lone stack, as a share of its width.
 GAP = 1 / 16
 
 
 @dataclass(frozen=True, eq=False)
 class LearningSplit:
-    """Planes of a set.
+    """Training planes and test planes of a set.
 
     Attributes
     ----------
     name : str
-        Of the set.
+        Name of the set.
     train : tuple of LabelledPlane
-        In the order in which they are labelled: one image is the first, two are the first two, and so on.
+        A run with n images uses the first n.
     test : tuple of LabelledPlane
     """
 
@@ -48,12 +48,12 @@ def split_set(folder: Path, test_images: int) -> LearningSplit:
     folder : Path
         See `benchmarks.sets`.
     test_images : int
-        At most so many planes are tested on.
+        Largest number of test planes.
 
     Raises
     ------
     ValueError
-        If the set is a lone image, or mixes images and stacks: then it cannot be split.
+        If the set cannot be split, because it is a lone image, or mixes images and stacks.
     """
     planes = load_planes(folder, MOST_TRAINED_ON, colour=True)
     if len({plane.stack is None for plane in planes}) > 1:
@@ -62,16 +62,16 @@ def split_set(folder: Path, test_images: int) -> LearningSplit:
     if len(groups) > 1:
         kept = max(len(groups) // 2, len(groups) - KEPT_FOR_TEST)
         first = min(MOST_TRAINED_ON, kept)
-        train, test = (_in_turn([fit_all(group) for group in part]) for part in (groups[:first], groups[first:]))
+        train, test = (_in_turn([fit_all(group) for group in side]) for side in (groups[:first], groups[first:]))
     elif planes[0].stack is not None:
-        train, test = (fit_all(part) for part in _halves(groups[0]))
+        train, test = (fit_all(half) for half in _halves(groups[0]))
     else:
         raise ValueError(f"{folder.name} is a lone image; at least two are needed to learn and to test.")
     return LearningSplit(folder.name, tuple(train[:MOST_TRAINED_ON]), tuple(test[:test_images]))
 
 
 def _shuffled_groups(planes: Sequence[LabelledPlane]) -> list[list[LabelledPlane]]:
-    """Planes of one image or stack together; groups, and planes within them, in a seeded order."""
+    """Group planes by image or stack; shuffle groups, and planes within them, with a fixed seed."""
     rng = np.random.default_rng(0)
     groups: dict[str, list[LabelledPlane]] = {}
     for plane in planes:
@@ -82,22 +82,22 @@ def _shuffled_groups(planes: Sequence[LabelledPlane]) -> list[list[LabelledPlane
 
 
 def _in_turn(groups: Sequence[Sequence[LabelledPlane]]) -> list[LabelledPlane]:
-    """One plane of each group, then another of each, and so on."""
+    """Return one plane of each group, then another of each, and so on."""
     return [plane for plane in chain.from_iterable(zip_longest(*groups)) if plane is not None]
 
 
 def _halves(planes: Sequence[LabelledPlane]) -> tuple[list[LabelledPlane], list[LabelledPlane]]:
-    parts: tuple[list[LabelledPlane], list[LabelledPlane]] = ([], [])
+    halves: tuple[list[LabelledPlane], list[LabelledPlane]] = ([], [])
     for plane in planes:
         width = plane.labels.shape[1]
-        half = round(width * (1 - GAP) / 2)
-        for part, columns in zip(parts, (slice(0, half), slice(width - half, width)), strict=True):
-            part.append(replace(plane, image=plane.image[:, columns], labels=plane.labels[:, columns]))
-    return parts
+        length = round(width * (1 - GAP) / 2)
+        for half, columns in zip(halves, (slice(0, length), slice(width - length, width)), strict=True):
+            half.append(replace(plane, image=plane.image[:, columns], labels=plane.labels[:, columns]))
+    return halves
 
 
 def split_folders(folders: Iterable[Path], test_images: int) -> Iterator[LearningSplit]:
-    """Split sets; those that cannot be split are named and left out."""
+    """Split sets; name those that cannot be split, and skip them."""
     for folder in folders:
         try:
             yield split_set(folder, test_images)

@@ -1,11 +1,11 @@
-"""Long stacks: the time to the first mask, and the memory that following an object takes.
+"""Long stacks: time to the first mask, and memory of following an object.
 
     python -m benchmarks.stacks [--planes 1000] [--runs 5]
 
-Stacks are dask arrays whose planes are made when they are read. The time runs from adding an image to a session, with
-the bundled model loaded, to the mask of a click in its middle plane; single planes and long stacks alternate. Peak
-memory is that of a process that follows an object through half of the planes, and of another through all; both are
-enough to fill the memory for embeddings (512 MB).
+Stacks are dask arrays whose planes are computed when they are read. The time runs from adding an image to a session,
+with the bundled model loaded, to the mask of a click in its middle plane; single planes and long stacks alternate. Peak
+memory is that of a process that follows an object through half of the planes, and of another through all; both fill the
+cache of embeddings (512 MB).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SIDE, RADIUS, CENTRE = 512, 60, (256, 256)
 
 
 def disc() -> NDArray[np.bool_]:
-    """The object, in every plane."""
+    """Return the mask of the object, the same in every plane."""
     ys, xs = np.mgrid[:SIDE, :SIDE]
     return np.asarray((ys - CENTRE[0]) ** 2 + (xs - CENTRE[1]) ** 2 < RADIUS**2)
 
 
 def lazy(planes: int, seed: int = 0) -> Any:
-    """A stack (z, y, x) with a noisy disc in every plane, made plane by plane."""
+    """Return a lazy stack (z, y, x) with a noisy disc in every plane."""
 
     def make(block: NDArray[np.uint8], block_info: Any = None) -> NDArray[np.uint8]:
         number = block_info[0]["chunk-location"][0] if block_info else 0
@@ -45,7 +45,7 @@ def lazy(planes: int, seed: int = 0) -> Any:
 
 
 def first_mask(session: Session, planes: int, number: int) -> float:
-    """Seconds from adding a stack to the mask of a click."""
+    """Return the seconds from adding a stack to the mask of a click."""
     name = f"stack {planes} {number}"
 
     def click() -> None:
@@ -60,7 +60,7 @@ def first_mask(session: Session, planes: int, number: int) -> float:
 
 
 def follow(planes: int) -> dict[str, float]:
-    """Follow the object through a stack: planes done, and the peak of this process."""
+    """Follow the object through a stack; returns the planes done and the peak memory of this process."""
     model = load_model("sam_nano", device="cpu")
     done = sum(1 for _ in propagate(model, lazy(planes), disc().astype(np.int32), planes // 2))
     return {"planes": done, "peak": peak_megabytes()}
@@ -69,7 +69,7 @@ def follow(planes: int) -> dict[str, float]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--planes", type=int, default=1000, help="of the long stack")
+    parser.add_argument("--planes", type=int, default=1000, help="number of planes of the long stack")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--follow", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

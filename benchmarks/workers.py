@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, so that memory and allocator settings of one do not reach the next."""
+"""Measure in separate processes, so that memory and allocator settings of one run do not affect the next."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def run_worker(module: str, *arguments: str) -> dict[str, Any]:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begun = time.perf_counter()
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
     action()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held at once."""
+    """Return the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def random_checkpoint(folder: Path, family: str = "vit_b") -> Path:
-    """A checkpoint with random weights under the official keys; relative positions, which start at zero, too."""
+    """Write a checkpoint with random weights under the official keys, including positions, which start at zero."""
     path = folder / f"random_{family}.pth"
     if not path.exists():
         torch.manual_seed(0)

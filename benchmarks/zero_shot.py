@@ -1,9 +1,9 @@
-"""How well a model segments real sets that it has not seen.
+"""Quality of a model on real sets that it has not seen.
 
     python -m benchmarks.zero_shot FOLDER... [--model sam_nano] [--input-size 512]
 
 Each folder is a set, see `benchmarks.sets`. Planes are the middle 256 x 256 pixels of each image (at most five planes
-of a stack); objects of less than 30 pixels are left out. Floors: the ellipse in the box, and Otsu's threshold inside
+of a stack); objects of less than 30 pixels are left out. Baselines: the ellipse in the box, and Otsu's threshold inside
 the box, bright or dark, whichever is better for the set as a whole.
 """
 
@@ -22,7 +22,7 @@ from napari_sam_lora.api import Model, evaluate, load_model
 from napari_sam_lora.labels import find_objects
 from napari_sam_lora.training.evaluation.metrics import mask_iou
 
-# So that a set of many planes does not take an hour.
+# Largest number of planes of a set, to limit the time.
 PLANES_A_SET = 30
 
 
@@ -40,34 +40,34 @@ class SetFigures:
 
 
 def measure(folder: Path, model: Model) -> SetFigures:
-    """Figures of one set."""
+    """Return the figures of one set."""
     planes = load_set(folder)
     planes = [planes[i] for i in np.unique(np.linspace(0, len(planes) - 1, PLANES_A_SET).astype(int))]
     pairs = [(plane.image, plane.labels) for plane in planes]
     (evaluation,) = evaluate(model, pairs)
     figures = evaluation.figures
-    ellipse, otsu = _floors(planes)
+    ellipse, otsu = _baselines(planes)
     return SetFigures(
         folder.name, figures.count, figures.box_iou, figures.click_iou, figures.corrected_iou, ellipse, otsu
     )
 
 
-def _floors(planes: list[LabelledPlane]) -> tuple[float, float]:
+def _baselines(planes: list[LabelledPlane]) -> tuple[float, float]:
     ellipses, bright, dark = [], [], []
     for plane in planes:
         for found in find_objects(plane.labels):
             y0, x0, y1, x1 = found.box
-            wanted = plane.labels[y0:y1, x0:x1] == found.label
+            truth = plane.labels[y0:y1, x0:x1] == found.label
             part = plane.image[y0:y1, x0:x1].astype(np.float64)
-            above = part > threshold_otsu(part) if np.ptp(part) else np.ones_like(wanted)
-            ellipses.append(mask_iou(ellipse_in(wanted.shape), wanted))
-            bright.append(mask_iou(above, wanted))
-            dark.append(mask_iou(~above, wanted))
+            above = part > threshold_otsu(part) if np.ptp(part) else np.ones_like(truth)
+            ellipses.append(mask_iou(ellipse_in(truth.shape), truth))
+            bright.append(mask_iou(above, truth))
+            dark.append(mask_iou(~above, truth))
     return float(np.mean(ellipses)), float(max(np.mean(bright), np.mean(dark)))
 
 
 def ellipse_in(shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The ellipse inscribed in a box of this shape (y, x)."""
+    """Return the ellipse inscribed in a box of this shape (y, x)."""
     y, x = ((np.arange(side) + 0.5) / side * 2 - 1 for side in shape)
     return y[:, None] ** 2 + x[None, :] ** 2 <= 1
 
@@ -77,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--model", default="sam_nano")
-    parser.add_argument("--input-size", type=int, help="pixels; the model's own by default. The planes are the same.")
+    parser.add_argument(
+        "--input-size", type=int, help="pixels; by default that of the model. The planes stay the same."
+    )
     options = parser.parse_args()
     model = load_model(options.model, input_size=options.input_size)
     print("| set | objects | box | first click | 5 corrections | ellipse in box | Otsu in box |")

@@ -1,0 +1,1 @@
+"""Pre-training of sam_nano on synthetic scenes."""

@@ -1,4 +1,4 @@
-"""A folder of drawn scenes, and batches of views and prompts from it."""
+"""Draw a folder of synthetic scenes, and sample augmented views and prompts from it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_scenes(folder: Path, count: int, processes: int) -> None:
 
 
 def views(folder: Path, first: int, last: int, *, size: int, objects: int, rng: np.random.Generator) -> Iterator[View]:
-    """Endless random views, size x size pixels, of the scenes first to last - 1."""
+    """Yield random views, size x size pixels, of the scenes first to last - 1, without end."""
     images = np.load(folder / "images.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy", mmap_mode="r")
     while True:
@@ -68,7 +68,7 @@ def make_view(
     rng: np.random.Generator,
     augment: bool = True,
 ) -> View | None:
-    """Augment a scene and simulate prompts; None if the view holds no object that is large enough."""
+    """Augment a scene and simulate prompts; returns None if the view holds no object that is large enough."""
     pixels, layers = image.astype(np.float32), np.asarray(labels)
     if augment:
         pixels, layers = _flip(pixels, layers, rng)
@@ -91,13 +91,13 @@ def make_view(
 
 
 def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Half-open box of a mask as x0, y0, x1, y1."""
+    """Return the half-open box of a mask as x0, y0, x1, y1."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Box of a mask, each side moved by a normal error, often small, of up to 10 % of the box and 20 pixels."""
+    """Return the box of a mask, each side moved by a normal error of up to 10 % (often 2 %) and 20 pixels."""
     box = tight_box(mask)
     sides = np.tile([box[2] - box[0], box[3] - box[1]], 2)
     error = rng.normal(size=4) * rng.uniform(0, 0.1 if rng.random() < 0.6 else 0.02) * sides
@@ -105,7 +105,7 @@ def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[n
 
 
 def click_inside(mask: NDArray[np.bool_], rng: np.random.Generator, centred: float) -> NDArray[np.float32]:
-    """A pixel of the mask as x, y: with probability ``centred`` the one farthest from the outline."""
+    """Pick a pixel of the mask as x, y: with probability ``centred`` the one farthest from the outline."""
     if rng.random() < centred:
         x0, y0, x1, y1 = tight_box(mask).astype(int)
         depth = ndi.distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
@@ -130,10 +130,10 @@ def _zoom(
     """Cut out a square and resize it: enlarged up to three times, or shrunk by up to a quarter."""
     side = min(SIZE, int(size * np.exp(rng.uniform(np.log(0.4), np.log(1.35)))))
     y, x = rng.integers(0, SIZE - side + 1, 2)
-    at = (np.arange(size) + 0.5) * side / size - 0.5
-    nearest = np.clip(np.round(at).astype(int), 0, side - 1)
-    low = np.clip(np.floor(at).astype(int), 0, side - 2)
-    share = np.clip(at - low, 0, 1).astype(np.float32)
+    positions = (np.arange(size) + 0.5) * side / size - 0.5
+    nearest = np.clip(np.round(positions).astype(int), 0, side - 1)
+    low = np.clip(np.floor(positions).astype(int), 0, side - 2)
+    share = np.clip(positions - low, 0, 1).astype(np.float32)
     crop = pixels[y : y + side, x : x + side]
     rows = crop[low] * (1 - share[:, None]) + crop[low + 1] * share[:, None]
     scaled = rows[:, low] * (1 - share) + rows[:, low + 1] * share

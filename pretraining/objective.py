@@ -1,4 +1,4 @@
-"""What sam_nano is trained for: masks, their outlines, and the predicted IoU by which candidates are chosen."""
+"""Training objective of sam_nano: masks, their outlines, and the predicted IoU that selects a candidate."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-_OUTLINE = 5  # side of the square of mask pixels that makes the band along an outline
-_TEMPERATURE = 0.05  # of the choice among candidates, in IoU
+_OUTLINE = 5  # side of the square structuring element of the band along an outline, in mask pixels
+_TEMPERATURE = 0.05  # of the soft choice among candidates, in IoU
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice + BCE + 5 focal + 0.2 class-balanced BCE + 0.5 BCE along the outline of each mask.
+    """Return Dice + BCE + 5 focal + 0.2 class-balanced BCE + 0.5 BCE along the outline of each mask.
 
     Parameters
     ----------
@@ -39,23 +39,23 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def outline_band(target: Tensor) -> Tensor:
-    """1 within two pixels of the outline of masks (n, 1, h, w), else 0."""
+    """Return 1 within two pixels of the outline of masks (n, 1, h, w), else 0."""
     wide = functional.max_pool2d(target, _OUTLINE, stride=1, padding=_OUTLINE // 2)
     narrow = -functional.max_pool2d(-target, _OUTLINE, stride=1, padding=_OUTLINE // 2)
     return wide - narrow
 
 
 def true_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of each thresholded mask (n, m, h, w) with the target (n, 1, h, w), as (n, m)."""
-    found, wanted = logits > 0, target > 0.5
-    return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
+    """Return the IoU (n, m) of thresholded masks (n, m, h, w) with the target (n, 1, h, w)."""
+    found, truth = logits > 0, target > 0.5
+    return (found & truth).sum((2, 3)) / (found | truth).sum((2, 3)).clamp(min=1)
 
 
 def round_loss(logits: Tensor, iou: Tensor, target: Tensor, ambiguous: bool) -> Tensor:
-    """Loss of one prompting round.
+    """Return the loss of one prompting round.
 
     For a lone click the candidates weigh more: mostly the best of them, partly the one that the model would choose,
-    and the IoU that is lost by its choice. For other prompts the single mask weighs more.
+    and the IoU lost by that choice. For other prompts the single mask weighs more.
 
     Parameters
     ----------
@@ -78,5 +78,5 @@ def round_loss(logits: Tensor, iou: Tensor, target: Tensor, ambiguous: bool) -> 
 
 
 def best_candidate(logits: Tensor, iou: Tensor) -> Tensor:
-    """The candidate (n, 1, h, w) with the highest predicted IoU."""
+    """Return the candidate (n, 1, h, w) with the highest predicted IoU."""
     return logits[torch.arange(len(logits)), 1 + iou[:, 1:].argmax(1)][:, None]

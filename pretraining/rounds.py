@@ -1,4 +1,4 @@
-"""Rounds of prompts, as a user gives them: a click or a box, then clicks on what is wrong."""
+"""Simulated rounds of prompts: a click or a box, then corrective clicks on the errors."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch import Tensor
 from pretraining.data import View, click_inside
 from pretraining.objective import best_candidate, round_loss, true_iou
 
-MASK_STRIDE = 2  # input pixels to a pixel of the low-resolution mask
-# Corrections before the round that is learned from, and how often: after a first click, and after a box.
+MASK_STRIDE = 2  # input pixels per pixel of the low-resolution mask
+# Probabilities of 0, 1, 2, … corrections before the round that has gradients: after a first click, and after a box.
 _AFTER_CLICK = (0.45, 0.15, 0.12, 0.10, 0.10, 0.08)
 _AFTER_BOX = (0.70, 0.15, 0.10, 0.05)
-_MASK_ALONE = 0.12
-_RANDOM_CLICKS = 0.25  # of corrective clicks: anywhere in the wrong region, not in its middle
-_CORRECTIONS = 3  # in a validation
+_MASK_ALONE = 0.12  # share of uncorrected boxes that are replaced by their mask as the only prompt
+_RANDOM_CLICKS = 0.25  # share of corrective clicks anywhere in the wrong region, not in its middle
+_CORRECTIONS = 3  # corrective clicks in validation
 
 
 @dataclass
 class Prompted:
-    """Objects, prompted alike; clicks and an earlier mask are added round by round.
+    """Objects with the same kinds of prompts; clicks and an earlier mask are added round by round.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Prompted:
 
     @property
     def lone_click(self) -> bool:
-        """Whether the prompt of each object is its first click."""
+        """Whether the only prompt of each object is its first click."""
         return self.points is not None and self.points.shape[1] == 1 and self.boxes is None
 
     def correct(self, logits: Tensor, rng: np.random.Generator | None) -> None:
-        """Show the masks (n, 1, h, w) and click what is wrong with them."""
+        """Add the masks (n, 1, h, w) and a corrective click on each to the prompts."""
         points, labels = corrective_clicks(logits, self.target, rng)
         self.points = points if self.points is None else torch.cat([self.points, points], 1)
         self.labels = labels if self.labels is None else torch.cat([self.labels, labels], 1)
@@ -91,7 +91,7 @@ def decode(sam: Sam, embeddings: Tensor, prompted: Prompted) -> tuple[Tensor, Te
 
 
 def shown(logits: Tensor, iou: Tensor, prompted: Prompted) -> Tensor:
-    """The mask (n, 1, h, w) that a user sees: the preferred candidate of a lone click, else the single mask."""
+    """Return the mask (n, 1, h, w) that a user would see: the best candidate of a lone click, else the single mask."""
     return best_candidate(logits, iou) if prompted.lone_click else logits[:, :1]
 
 
@@ -109,39 +109,39 @@ def corrective_clicks(logits: Tensor, target: Tensor, rng: np.random.Generator |
     points : Tensor
         (n, 1, 2) as x, y in pixels of the model input.
     labels : Tensor
-        (n, 1): 1 where the pixel was missed, 0 where it was too much.
+        (n, 1): 1 where the pixel is missing in the mask, 0 where it does not belong to the object.
     """
-    found, wanted = (logits[:, 0] > 0).numpy(), (target[:, 0] > 0.5).numpy()
-    points = np.stack([_click(wrong, want, rng) for wrong, want in zip(found != wanted, wanted, strict=True)])
-    at = points.astype(int)
-    labels = wanted[np.arange(len(at)), at[:, 1], at[:, 0]].astype(np.float32)
-    placed = torch.from_numpy(points * MASK_STRIDE + (MASK_STRIDE - 1) / 2)
-    return placed[:, None], torch.from_numpy(labels)[:, None]
+    found, truth = (logits[:, 0] > 0).numpy(), (target[:, 0] > 0.5).numpy()
+    points = np.stack([_click(wrong, true_mask, rng) for wrong, true_mask in zip(found != truth, truth, strict=True)])
+    pixels = points.astype(int)
+    labels = truth[np.arange(len(pixels)), pixels[:, 1], pixels[:, 0]].astype(np.float32)
+    in_input = torch.from_numpy(points * MASK_STRIDE + (MASK_STRIDE - 1) / 2)
+    return in_input[:, None], torch.from_numpy(labels)[:, None]
 
 
-def _click(wrong: NDArray[np.bool_], wanted: NDArray[np.bool_], rng: np.random.Generator | None) -> NDArray[np.float32]:
+def _click(wrong: NDArray[np.bool_], truth: NDArray[np.bool_], rng: np.random.Generator | None) -> NDArray[np.float32]:
     regions, count = ndi.label(wrong)
-    region = regions == 1 + np.bincount(regions.ravel())[1:].argmax() if count else wanted
-    if not region.any():  # an object that is thinner than a pixel of the mask
-        return np.array([wanted.shape[1] // 2, wanted.shape[0] // 2], np.float32)
+    region = regions == 1 + np.bincount(regions.ravel())[1:].argmax() if count else truth
+    if not region.any():  # the object is thinner than a mask pixel
+        return np.array([truth.shape[1] // 2, truth.shape[0] // 2], np.float32)
     return click_inside(region, rng or np.random.default_rng(0), centred=1 - _RANDOM_CLICKS if rng else 1)
 
 
 def encode(sam: Sam, batch: list[View]) -> Tensor:
-    """Embeddings (b, c, h, w) of views."""
+    """Encode views to embeddings (b, c, h, w)."""
     images = torch.from_numpy(np.stack([view.image for view in batch]))[:, None].expand(-1, 3, -1, -1)
     return sam.image_encoder((images - sam.pixel_mean) / sam.pixel_std)
 
 
 def targets(view: View) -> Tensor:
-    """Masks of a view at the resolution of the low-resolution mask, (n, 1, h, w)."""
+    """Return the masks of a view at the resolution of the low-resolution mask, (n, 1, h, w)."""
     return (functional.avg_pool2d(torch.from_numpy(view.masks).float()[:, None], MASK_STRIDE) >= 0.5).float()
 
 
 def batch_loss(sam: Sam, batch: list[View], rng: np.random.Generator) -> Tensor:
-    """Loss of a batch: half of the objects are prompted by a box, half by a click, then corrected some times.
+    """Return the loss of a batch: half of the objects get a box, half a click, then both some corrections.
 
-    Corrections run without gradients, only the last round is learned from.
+    Corrections run without gradients; only the last round has gradients.
     """
     embeddings = encode(sam, batch)
     half = len(batch[0].boxes) // 2
@@ -173,22 +173,22 @@ def batch_loss(sam: Sam, batch: list[View], rng: np.random.Generator) -> Tensor:
 
 @torch.no_grad()
 def validate(sam: Sam, batch: list[View]) -> dict[str, float]:
-    """Mean IoU on fixed views: from a box, from a click (as chosen, and the best candidate), and after corrections."""
+    """Return mean IoUs on fixed views: from a box, a click (chosen and best candidate), and after corrections."""
     sam.eval()
-    kept: dict[str, list[Tensor]] = {"box": [], "click": [], "best candidate": [], "corrected": []}
+    scores: dict[str, list[Tensor]] = {"box": [], "click": [], "best candidate": [], "corrected": []}
     for view in batch:
         embeddings = encode(sam, [view])
         target = targets(view)
         owner = torch.zeros(len(target), dtype=torch.long)
         by_box = Prompted(owner, target, boxes=torch.from_numpy(view.boxes))
-        kept["box"].append(true_iou(decode(sam, embeddings, by_box)[0][:, :1], target))
+        scores["box"].append(true_iou(decode(sam, embeddings, by_box)[0][:, :1], target))
         points = torch.from_numpy(view.clicks)[:, None]
         clicked = Prompted(owner, target, points=points, labels=torch.ones(len(target), 1))
         logits, iou = decode(sam, embeddings, clicked)
-        kept["click"].append(true_iou(best_candidate(logits, iou), target))
-        kept["best candidate"].append(true_iou(logits[:, 1:], target).amax(1))
+        scores["click"].append(true_iou(best_candidate(logits, iou), target))
+        scores["best candidate"].append(true_iou(logits[:, 1:], target).amax(1))
         for _ in range(_CORRECTIONS):
             clicked.correct(shown(logits, iou, clicked), None)
             logits, iou = decode(sam, embeddings, clicked)
-        kept["corrected"].append(true_iou(logits[:, :1], target))
-    return {name: float(torch.cat([row.flatten() for row in rows]).mean()) for name, rows in kept.items()}
+        scores["corrected"].append(true_iou(logits[:, :1], target))
+    return {name: float(torch.cat([row.flatten() for row in rows]).mean()) for name, rows in scores.items()}

@@ -1,7 +1,7 @@
 """Synthetic microscopy and medical scenes with instance masks, for pretraining.
 
-A scene is drawn in two steps: a *layout* says where the objects are (this module), and a *rendering* turns
-them into an image (:mod:`pretraining.rendering`). Both are random and depend on nothing but the seed.
+A scene is drawn in two steps: a *layout* places the objects (this module), and a *rendering* turns them into an
+image (:mod:`pretraining.rendering`). Both are random and depend only on the seed.
 """
 
 from __future__ import annotations
@@ -210,14 +210,14 @@ def _anatomy(rng: Rng, size: int) -> Layout:
     kind = fields.argmax(axis=0)
     labels = np.zeros((size, size), np.int32)
     for index in range(1, kinds):
-        parts = ndi.label(kind == index)[0]
-        labels = np.where(parts > 0, parts + labels.max(), labels)
+        components = ndi.label(kind == index)[0]
+        labels = np.where(components > 0, components + labels.max(), labels)
     main = tidy(labels, 150)
     nested = np.zeros_like(main)
     if rng.random() < 0.5:
         inner = (smooth_noise(rng, size, 0.5 * scale) > rng.uniform(0.3, 1.0)) & (main > 0)
-        parts = ndi.label(inner)[0].astype(np.int32) * (main.max() + 1) + main
-        nested = tidy(np.where(inner, parts, 0), 80)
+        components = ndi.label(inner)[0].astype(np.int32) * (main.max() + 1) + main
+        nested = tidy(np.where(inner, components, 0), 80)
     return Layout(main, nested, {"anatomy": 1.0})
 
 

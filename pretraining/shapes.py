@@ -1,4 +1,4 @@
-"""Building blocks of synthetic scenes: smooth noise, object outlines, placement and label hygiene.
+"""Building blocks of synthetic scenes: smooth noise, outlines of objects, placement and clean-up of labels.
 
 Everything works on arrays in ``(y, x)`` order. Single objects are drawn as boolean masks in small local
 windows, so the cost of a scene depends on the area its objects cover rather than on their number.
@@ -248,12 +248,12 @@ def place(
     y1, x1 = min(top + mask.shape[0], labels.shape[0]), min(left + mask.shape[1], labels.shape[1])
     if y1 <= y0 or x1 <= x0:
         return False
-    part = mask[y0 - top : y1 - top, x0 - left : x1 - left]
-    taken = labels[y0:y1, x0:x1] > 0
-    if gap and taken.any():
-        taken = ndi.maximum_filter(taken, 2 * gap + 1)
-    free = part & ~taken
-    area, visible = int(part.sum()), int(free.sum())
+    inside = mask[y0 - top : y1 - top, x0 - left : x1 - left]
+    occupied = labels[y0:y1, x0:x1] > 0
+    if gap and occupied.any():
+        occupied = ndi.maximum_filter(occupied, 2 * gap + 1)
+    free = inside & ~occupied
+    area, visible = int(inside.sum()), int(free.sum())
     if visible < MIN_AREA or visible < (1 - overlap) * area:
         return False
     labels[y0:y1, x0:x1][free] = labels.max() + 1
@@ -261,7 +261,7 @@ def place(
 
 
 def tidy(labels: LabelImage, min_area: int = MIN_AREA) -> LabelImage:
-    """Return labels with one connected part per object, no slivers, and ids 1 to n.
+    """Return labels with one connected component per object, no slivers, and ids 1 to n.
 
     Parameters
     ----------
@@ -281,9 +281,9 @@ def tidy(labels: LabelImage, min_area: int = MIN_AREA) -> LabelImage:
         if window is None:
             continue
         mask = labels[window] == index
-        parts, found = ndi.label(mask)
-        if found > 1:
-            mask = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+        components, number = ndi.label(mask)
+        if number > 1:
+            mask = components == 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
         if mask.sum() >= min_area:
             count += 1
             out[window][mask] = count

@@ -1,12 +1,12 @@
-"""Train sam_nano on drawn scenes, from scratch or from given weights; stop and go on at any moment.
+"""Train sam_nano on synthetic scenes, from scratch or from given weights; a run can be interrupted and resumed.
 
     python -m pretraining.data scenes --count 6000
     python -m pretraining.train scenes run --steps 5000
 
-Running the second line again goes on from the last checkpoint in ``run``. In the first part of the steps three of four
-see views of 128 x 128 pixels, which cost a quarter; the rest sees 256 x 256. The learning rate is constant after a
-short warm-up and falls linearly to zero over the last third of the steps; the weights that are kept are an exponential
-moving average.
+The second line, run again, resumes from the last checkpoint in ``run``. In the first half of the steps three of four
+use views of 128 x 128 pixels, at a quarter of the cost; all others use 256 x 256. The learning rate is constant after a
+short warm-up and falls linearly to zero over the last third of the steps. The saved weights are an exponential moving
+average.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from pretraining.data import View, make_view, views
 from pretraining.rounds import batch_loss, validate
 
 HELD_OUT_SCENES = 100
-VALIDATION = (32, 6)  # held-out scenes that are looked at, and objects in each
+VALIDATION = (32, 6)  # held-out scenes in validation, and objects in each
 RATE = 2e-3
-OLD_RATE = 3e-4  # of what given weights hold
+OLD_RATE = 3e-4  # rate of parameters that start from given weights
 WARM_UP = 100
 BATCHES = {INPUT_SIZE // 2: (10, 6), INPUT_SIZE: (4, 6)}  # images a step and objects an image, by input size
 COLUMNS = ("box", "click", "best candidate", "corrected")
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Share of the learning rate: linear warm-up, constant, linear to zero over the last third."""
+    """Return the factor of the learning rate: linear warm-up, constant, linear to zero over the last third."""
     return min(1.0, (step + 1) / WARM_UP, max(0.0, (steps - step) / (steps / 3)))
 
 
 class Run:
-    """A training run with everything that a checkpoint holds.
+    """A training run, resumed from its checkpoint if there is one.
 
     Parameters
     ----------
     scenes : Path
-        From `pretraining.data`.
+        Folder written by `pretraining.data`.
     folder : Path
-        For checkpoint, weights and log.
+        Folder of checkpoint, weights and log.
     steps : int
     start : Path, optional
-        Weights to begin with. They learn slowly, parts of the model that they lack learn fast.
+        Initial weights. They get a low learning rate; the newest layers of the model, which they may lack, a high one.
     small : float
-        Share of the steps in which small views are seen.
+        Share of the steps in which small views are used.
     bfloat16 : bool
-        Compute in bfloat16 where that is safe: for processors that know it.
+        Compute in bfloat16 where that is safe, on processors that support it.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Run:
         self.folder, self.steps, self.small, self.bfloat16 = folder, steps, small, bfloat16
         self.sam = build_sam_nano()
         self.started = start is not None
-        given = {} if start is None else {name: value.float() for name, value in load_file(start).items()}
-        self.sam.load_state_dict({**self.sam.state_dict(), **given})
+        initial = {} if start is None else {name: value.float() for name, value in load_file(start).items()}
+        self.sam.load_state_dict({**self.sam.state_dict(), **initial})
         self.average = deepcopy(self.sam)
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=0.02, betas=(0.9, 0.98))
         self.step = 0
@@ -88,7 +88,7 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
         count = len(np.load(scenes / "images.npy", mmap_mode="r"))
-        # Seeded by the step: a run that goes on does not repeat the views it began with.
+        # Seeded by the step, so that a resumed run does not repeat its first views.
         self.rng = np.random.default_rng([1, self.step])
         torch.manual_seed(self.step)
         self.views: dict[int, Iterator[View]] = {
@@ -98,7 +98,7 @@ class Run:
         self.validation = _validation_views(scenes)
 
     def _groups(self) -> list[dict[str, object]]:
-        """All parameters, with the rate of each."""
+        """Return the parameter groups of the optimizer, each with its rate."""
         new: list[nn.Parameter] = []
         old: list[nn.Parameter] = []
         for name, value in self.sam.named_parameters():
@@ -107,11 +107,11 @@ class Run:
         return [{"params": new, "rate": RATE, "lr": RATE}, {"params": old, "rate": OLD_RATE, "lr": OLD_RATE}]
 
     def train_step(self) -> float:
-        """One optimisation step; returns the loss."""
+        """Run one optimisation step; returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * rate_factor(self.step, self.steps)
         self.sam.train()
-        if self.started:  # statistics of a few images would only disturb
+        if self.started:  # statistics of a few images are worse than the stored ones
             for module in self.sam.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -151,7 +151,7 @@ class Run:
         save_weights(self.average, self.folder / "sam_nano.safetensors")
 
     def measure(self) -> dict[str, float]:
-        """Figures of the averaged weights on held-out scenes."""
+        """Return the figures of the averaged weights on held-out scenes."""
         return validate(self.average, self.validation)
 
 
@@ -173,12 +173,12 @@ def _validation_views(scenes: Path) -> list[View]:
     return [view for view in made if view is not None][:count]
 
 
-def _text(figures: dict[str, float]) -> str:
+def _format_figures(figures: dict[str, float]) -> str:
     return "  ".join(f"{name} {figures[name]:.3f}" for name in COLUMNS)
 
 
 def main() -> None:
-    """Train, or go on training, sam_nano."""
+    """Train sam_nano, or resume its training."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("scenes", type=Path)
     parser.add_argument("folder", type=Path)
@@ -186,7 +186,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--start", type=Path, help="weights (.safetensors) to begin with instead of random ones")
-    parser.add_argument("--small", type=float, default=0.5, help="share of the steps in which 128 pixels are seen")
+    parser.add_argument(
+        "--small", type=float, default=0.5, help="share of the steps in which most views have 128 pixels"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where that is safe")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -200,23 +202,23 @@ def main() -> None:
         arguments.small,
         arguments.bfloat16,
     )
-    print(f"step {run.step}  {_text(run.measure())}", flush=True)
+    print(f"step {run.step}  {_format_figures(run.measure())}", flush=True)
     losses: list[float] = []
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while run.step < arguments.steps:
         losses.append(run.train_step())
         if run.step % 25 == 0:
-            seconds, begun = time.monotonic() - begun, time.monotonic()
+            seconds, started_at = time.monotonic() - started_at, time.monotonic()
             print(f"step {run.step}  loss {np.mean(losses[-25:]):.3f}  {seconds / 25:.2f} s a step", flush=True)
         if run.step % arguments.every == 0 or run.step == arguments.steps:
             run.save()
             figures = run.measure()
-            print(f"step {run.step}  {_text(figures)}", flush=True)
+            print(f"step {run.step}  {_format_figures(figures)}", flush=True)
             with (arguments.folder / "log.csv").open("a", newline="") as log:
                 row = [run.step, f"{np.mean(losses):.4f}", *(f"{figures[name]:.4f}" for name in COLUMNS)]
                 csv.writer(log).writerow(row)
             losses.clear()
-            begun = time.monotonic()
+            started_at = time.monotonic()
 
 
 if __name__ == "__main__":

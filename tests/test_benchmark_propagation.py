@@ -11,7 +11,7 @@ from benchmarks.propagation import LabelledStack, copied, holds_stacks, interpol
 
 
 def _cone(name: str = "cone") -> LabelledStack:
-    """A disc that grows by two pixels a plane, in planes 2 to 8 of 12."""
+    """Draw a disc that grows by two pixels a plane, in planes 2 to 8 of 12."""
     y, x = np.mgrid[:40, :96]
     labels = np.zeros((12, 40, 96), np.int64)
     for z in range(2, 9):
@@ -27,7 +27,7 @@ def test_a_perfect_result_scores_one_and_interpolation_beats_copying() -> None:
     assert score(stack, interpolated(stack))[0] > 0.9
 
 
-def test_where_ids_do_not_hold_each_near_plane_is_scored_with_the_object_overlapped_most() -> None:
+def test_without_ids_each_near_plane_is_scored_with_the_object_of_largest_overlap() -> None:
     stack = _cone()
     renamed = np.where(stack.labels > 0, 10 + np.arange(12)[:, None, None], 0)
     renamed[5] = stack.labels[5]
@@ -43,7 +43,7 @@ def test_stacks_that_are_tested_on_are_not_trained_on() -> None:
     assert left.image.shape[2] + right.image.shape[2] < 96
 
 
-def test_a_set_without_stacks_is_told_from_one_of_planes(tmp_path: Path) -> None:
+def test_sets_with_and_without_stacks_are_distinguished(tmp_path: Path) -> None:
     folder = tmp_path
     for name in ("slice_0.png", "slice_1.png", "slice_2.png"):
         for kind in ("images", "labels"):

@@ -11,10 +11,10 @@ from benchmarks.splits import split_set
 
 
 def _write(folder: Path, name: str, labels: np.ndarray) -> None:
-    """An image whose intensity is the column, so that a plane tells where it was cut from."""
+    """Write an image whose intensity is the column, which shows where a plane was cut from."""
     image = np.broadcast_to(np.arange(labels.shape[-1]), labels.shape).astype(np.uint8)
-    for part, array in (("images", image), ("labels", labels.astype(np.uint8))):
-        path = folder / part / name
+    for kind, array in (("images", image), ("labels", labels.astype(np.uint8))):
+        path = folder / kind / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             Image.fromarray(array).save(path)

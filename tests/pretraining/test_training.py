@@ -1,4 +1,4 @@
-"""Prompts and objective with which sam_nano is trained, and that a run goes on where it stopped."""
+"""Prompts and objective of the pre-training of sam_nano, and resuming a run."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_validation_gives_the_same_figures_each_time() -> None:
 
 @pytest.fixture
 def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten scenes, and a run of small steps."""
+    """Write ten scenes, and make steps small."""
     folder = tmp_path / "scenes"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_run_goes_on_from_its_checkpoint(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint(scenes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     run = train.Run(scenes, folder, 8, small=1.0)
