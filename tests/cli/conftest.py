@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_sam_lora import cli
+from napari_sam_lora.errors import SamLoraError
 
 # One step at a small input size: enough for a file, not for a better model.
 FAST = ("--input-size", "64", "--steps", "1", "--objects", "1", "--views", "1", "--validation-share", "0")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
+class CommandResult:
+    """Exit code and output of a command, and the code of the error that ended it (see `SamLoraError`)."""
 
     code: int
     out: str
     err: str
+    error_code: str = ""
 
     @property
     def message(self) -> str:
@@ -34,27 +36,36 @@ class Ended:
         return lines[0]
 
 
-Run = Callable[..., Ended]
+Run = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command."""
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process."""
+    error_codes: list[str] = []
+    describe = cli.describe_error
 
-    def command(*arguments: object) -> Ended:
+    def describe_and_record(error: Exception) -> str:
+        error_codes.append(error.code if isinstance(error, SamLoraError) else "")
+        return describe(error)
+
+    monkeypatch.setattr(cli, "describe_error", describe_and_record)
+
+    def command(*arguments: object) -> CommandResult:
         capsys.readouterr()
+        error_codes.clear()
         try:
             code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
         out, err = capsys.readouterr()
-        return Ended(code, out, err)
+        return CommandResult(code, out, err, error_codes[0] if error_codes else "")
 
     return command
 
 
 def plane(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Three bright discs on a dark ground, and their ids 1 to 3; uint8 (64, 64) each."""
+    """Draw three bright discs on a dark ground, and their ids 1 to 3; uint8 (64, 64) each."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :64]
     labels = np.zeros((64, 64), np.uint8)
@@ -66,7 +77,7 @@ def plane(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def write_set(folder: Path, seeds: tuple[int, ...]) -> Path:
-    """A folder with ``images/`` and ``labels/``."""
+    """Write a folder with ``images/`` and ``labels/``."""
     for seed in seeds:
         for kind, pixels in zip(("images", "labels"), plane(seed), strict=True):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -76,13 +87,13 @@ def write_set(folder: Path, seeds: tuple[int, ...]) -> Path:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Two labelled images."""
+    """Write two labelled images."""
     return write_set(tmp_path / "set", (1, 2))
 
 
 @pytest.fixture(scope="session")
 def adapter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of one step, from the command line."""
+    """Train an adapter for one step, from the command line."""
     folder = tmp_path_factory.mktemp("adapter")
     data = write_set(folder / "set", (1, 2))
     path = folder / "discs.safetensors"

@@ -21,7 +21,7 @@ SMALL = ("--input-size", "64")
 
 
 def _volume(path: Path) -> Path:
-    """A NIfTI of two of the same planes, stored from right to left: (x, y, z) = (64, 64, 2)."""
+    """Write a NIfTI of two equal planes, stored from right to left: (x, y, z) = (64, 64, 2)."""
     stack = np.stack([plane(1)[0], plane(1)[0]])  # (z, y, x), the last two to the back and to the left
     nibabel.save(nibabel.Nifti1Image(stack.T, np.diag([-0.5, -0.5, 3, 1])), path)
     return path
@@ -35,8 +35,8 @@ def test_a_volume_is_segmented_to_a_nifti_with_its_affine(tmp_path: Path, run: R
     image = _volume(tmp_path / "ct.nii.gz")
     (tmp_path / "boxes.csv").write_text("plane,object,y0,x0,y1,x1\n1,7,5,5,30,30\n")
     options = ("--prompts", tmp_path / "boxes.csv", "--format", "nii.gz", *SMALL)
-    ended = run("segment", image, "--output", tmp_path / "out", *options)
-    assert (ended.code, ended.err) == (0, "")
+    result = run("segment", image, "--output", tmp_path / "out", *options)
+    assert (result.code, result.err) == (0, "")
     written = _load(tmp_path / "out" / "ct.nii.gz")
     np.testing.assert_array_equal(written.affine, _load(image).affine)
     labels = np.asarray(written.dataobj)
@@ -51,8 +51,8 @@ def test_labels_are_converted_with_what_their_image_says(tmp_path: Path, run: Ru
     labels = np.stack([plane(1)[1], plane(2)[1]])
     source = write_labels(tmp_path / "labels.tif", labels)
     target = tmp_path / "out" / f"labels.{ending}"
-    ended = run("export", source, "--image", image, "--output", target)
-    assert (ended.code, ended.err) == (0, "")
+    result = run("export", source, "--image", image, "--output", target)
+    assert (result.code, result.err) == (0, "")
     if ending.startswith("nii"):
         np.testing.assert_array_equal(np.asarray(_load(target).dataobj), labels.T)
         np.testing.assert_array_equal(_load(target).affine, _load(image).affine)
@@ -69,9 +69,8 @@ def test_labels_are_converted_with_what_their_image_says(tmp_path: Path, run: Ru
 def test_nothing_is_replaced_unless_asked_for(tmp_path: Path, run: Run) -> None:
     source = write_labels(tmp_path / "labels.tif", plane(1)[1])
     (tmp_path / "a.png").write_bytes(b"mine")
-    ended = run("export", source, "--output", tmp_path / "a.png")
-    assert ended.code == 1
-    assert "exists already" in ended.message
+    result = run("export", source, "--output", tmp_path / "a.png")
+    assert (result.code, result.error_code) == (1, "file-exists")
     assert (tmp_path / "a.png").read_bytes() == b"mine"
     assert run("export", source, "--output", tmp_path / "a.png", "--overwrite").code == 0
     np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), plane(1)[1])
@@ -79,9 +78,9 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path: Path, run: Run) -> None:
 
 def test_labels_of_another_image_are_refused(tmp_path: Path, run: Run) -> None:
     source = write_labels(tmp_path / "labels.tif", plane(1)[1])
-    ended = run("export", source, "--image", _volume(tmp_path / "ct.nii"), "--output", tmp_path / "a.nii")
-    assert ended.code == 1
-    assert "does not belong" in ended.message
+    result = run("export", source, "--image", _volume(tmp_path / "ct.nii"), "--output", tmp_path / "a.nii")
+    assert (result.code, result.error_code) == (1, "labels-do-not-fit")
+    assert "labels.tif" in result.message
 
 
 def test_the_pixel_size_of_a_tiff_is_kept(tmp_path: Path, run: Run) -> None:

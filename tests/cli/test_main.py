@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from error_codes import raises
 
 from napari_sam_lora import __version__, cli
 from napari_sam_lora.cli.commands import models
@@ -19,29 +20,29 @@ from .conftest import Run
 COMMANDS = ("demo", "models", "segment", "train", "evaluate", "adapter", "export")
 
 
-def test_the_version_is_told(run: Run) -> None:
-    ended = run("--version")
-    assert ended.code == 0
-    assert ended.out == f"napari-sam-lora {__version__}\n"
+def test_the_version_is_printed(run: Run) -> None:
+    result = run("--version")
+    assert result.code == 0
+    assert result.out == f"napari-sam-lora {__version__}\n"
 
 
 def test_the_help_names_every_command_and_does_not_import_torch() -> None:
     code = (
         "import sys; from napari_sam_lora import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in COMMANDS:
-        assert f"\n    {command} " in ended.stdout
-    assert ended.stdout.endswith("False\n")
+        assert f"\n    {command} " in result.stdout
+    assert result.stdout.endswith("False\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, run: Run) -> None:
-    ended = run(command, "--help")
-    assert ended.code == 0
-    assert f"usage: napari-sam-lora {command}" in ended.out
-    assert "--quiet" in ended.out
-    assert ended.err == ""
+    result = run(command, "--help")
+    assert result.code == 0
+    assert f"usage: napari-sam-lora {command}" in result.out
+    assert "--quiet" in result.out
+    assert result.err == ""
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,12 @@ def test_every_command_explains_itself(command: str, run: Run) -> None:
     ],
 )
 def test_a_command_that_is_written_wrongly_ends_with_2_and_one_line(arguments: list[str], wrong: str, run: Run) -> None:
-    ended = run(*arguments)
-    assert ended.code == 2
-    assert ended.message.startswith("napari-sam-lora")
-    assert wrong in ended.message
-    assert "--help" in ended.message
-    assert ended.out == ""
+    result = run(*arguments)
+    assert result.code == 2
+    assert result.message.startswith("napari-sam-lora")
+    assert wrong in result.message
+    assert "--help" in result.message
+    assert result.out == ""
 
 
 @pytest.mark.parametrize(
@@ -89,12 +90,12 @@ def test_whatever_goes_wrong_is_one_line_and_a_code(
         raise error
 
     monkeypatch.setattr(models, "run_list", fails)
-    ended = run("models")
-    assert ended.code == code
-    assert "Traceback" not in ended.err
-    assert len(ended.err.strip().splitlines()) == 1
-    assert ended.err.strip().startswith("napari-sam-lora: ")
-    assert text in ended.err
+    result = run("models")
+    assert result.code == code
+    assert "Traceback" not in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert result.err.strip().startswith("napari-sam-lora: ")
+    assert text in result.err
 
 
 def test_debug_shows_where_an_error_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +120,10 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "napari_sam_lora.cli", "models"], stdout=closed, stderr=subprocess.PIPE, check=False
         )
-    assert ended.stderr == b""
+    assert result.stderr == b""
 
 
 def test_main_takes_the_arguments_of_the_process(
@@ -144,12 +145,12 @@ def test_figures_that_are_not_numbers_are_null_in_json() -> None:
 def test_an_existing_output_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "there"
     path.write_text("mine")
-    with pytest.raises(InputError, match=r"there exists already; --overwrite"):
+    with raises(InputError, "file-exists", match=r"there exists already: add --overwrite"):
         check_output([path, tmp_path / "new"], overwrite=False)
     check_output([path], overwrite=True)
-    with pytest.raises(InputError, match="is a file"):
+    with raises(InputError, "output-below-file", match="there"):
         check_output([path / "below" / "it"], overwrite=True)
-    with pytest.raises(InputError, match="is a folder"):
+    with raises(InputError, "output-is-folder"):
         check_output([tmp_path], overwrite=True)
 
 

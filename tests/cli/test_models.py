@@ -30,7 +30,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelInfo:
-    """A registered model that a server on this machine has."""
+    """Register a model that a server on this machine provides."""
     (tmp_path / "web").mkdir()
     content = b"weights" * 1000
     (tmp_path / "web" / "tiny.pth").write_bytes(content)
@@ -51,13 +51,13 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelInfo:
 
 def test_the_list_names_every_model_with_its_licence(run: Run) -> None:
     for arguments in (("models",), ("models", "list")):
-        ended = run(*arguments)
-        assert ended.code == 0
+        result = run(*arguments)
+        assert result.code == 0
         for info in MODELS.values():
-            (line,) = (line for line in ended.out.splitlines() if line.split()[0] == info.name)
+            (line,) = (line for line in result.out.splitlines() if line.split()[0] == info.name)
             assert info.licence in line
             assert info.description in line
-        assert str(cache_folder()) in ended.out
+        assert str(cache_folder()) in result.out
 
 
 def test_the_list_is_there_for_programs_too(run: Run) -> None:
@@ -71,9 +71,9 @@ def test_the_list_is_there_for_programs_too(run: Run) -> None:
 def test_a_model_is_fetched_once_and_then_is_here(served: ModelInfo, run: Run) -> None:
     path = cache_folder() / "tiny.pth"
     assert "tiny" in run("models", "list").out
-    ended = run("models", "fetch", "tiny")
-    assert ended.code == 0
-    assert ended.out == f"tiny: {path}\n"
+    result = run("models", "fetch", "tiny")
+    assert result.code == 0
+    assert result.out == f"tiny: {path}\n"
     assert path.read_bytes() == b"weights" * 1000
     served_again = run("models", "fetch", "tiny")
     assert served_again.code == 0
@@ -83,15 +83,14 @@ def test_a_model_is_fetched_once_and_then_is_here(served: ModelInfo, run: Run) -
 def test_a_model_that_cannot_be_fetched_says_what_to_do(
     served: ModelInfo, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for changed, message in (
-        (replace(served, url=str(served.url).replace("tiny.pth", "gone.pth")), "could not be fetched"),
-        (replace(served, digest="sha256:" + "0" * 64), "damaged or not the right one"),
+    for changed, error_code in (
+        (replace(served, url=str(served.url).replace("tiny.pth", "gone.pth")), "download-failed"),
+        (replace(served, digest="sha256:" + "0" * 64), "download-with-wrong-hash"),
     ):
         monkeypatch.setattr(models, "MODELS", {"tiny": changed})
-        ended = run("models", "fetch", "tiny")
-        assert ended.code == 1
-        assert message in ended.message
-        assert f"save it as {cache_folder() / 'tiny.pth'}" in ended.message
+        result = run("models", "fetch", "tiny")
+        assert (result.code, result.error_code) == (1, error_code)
+        assert str(cache_folder() / "tiny.pth") in result.message
         assert list(cache_folder().iterdir()) == []
 
 
@@ -99,17 +98,18 @@ def test_ctrl_c_in_a_download_leaves_nothing(served: ModelInfo, run: Run, monkey
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_sam_lora.model.download._Bar.update", interrupted)
-    ended = run("models", "fetch", served.name)
-    assert ended.code == 130
-    assert ended.err.strip() == "napari-sam-lora: interrupted"
+    monkeypatch.setattr("napari_sam_lora.model.download._ProgressAdapter.update", interrupted)
+    result = run("models", "fetch", served.name)
+    assert result.code == 130
+    assert result.err.strip() == "napari-sam-lora: interrupted"
     assert list(cache_folder().iterdir()) == []
 
 
 def test_unknown_models_are_named_before_any_is_fetched(run: Run) -> None:
-    ended = run("models", "fetch", "vit_b", "vit_x", "vit_y")
-    assert ended.code == 1
-    assert "no model named vit_x, vit_y; named models: sam_nano, vit_t, vit_b" in ended.message
+    result = run("models", "fetch", "vit_b", "vit_x", "vit_y")
+    assert (result.code, result.error_code) == (1, "model-not-found")
+    assert "vit_x, vit_y;" in result.message
+    assert "sam_nano, vit_t, vit_b" in result.message
     assert not list(cache_folder().glob("*"))
 
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_file_is_described_by_what_it_holds(run: Run) -> None:
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, run: Run) -> None:
     (tmp_path / "a.pth").write_bytes(b"nothing")
-    for name, message in ((tmp_path / "a.pth", "a.pth is damaged"), (tmp_path / "b.pth", "no such file")):
-        ended = run("models", "info", name)
-        assert ended.code == 1
-        assert message in ended.message
+    for name, error_code in (("a.pth", "damaged-checkpoint"), ("b.pth", "model-not-found")):
+        result = run("models", "info", tmp_path / name)
+        assert (result.code, result.error_code) == (1, error_code)
+        assert name in result.message

@@ -34,7 +34,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def _boxes(path: Path, names: tuple[str, ...], plane_number: int = 0) -> Path:
-    """Boxes of the three discs, whose ids are 4, 5 and 9."""
+    """Write boxes of the three discs, whose ids are 4, 5 and 9."""
     rows = ["image,plane,object,y0,x0,y1,x1"]
     for name in names:
         labels = plane(int(Path(name).stem[-1]))[1]
@@ -47,10 +47,10 @@ def _boxes(path: Path, names: tuple[str, ...], plane_number: int = 0) -> Path:
 
 def test_prompted_objects_get_the_ids_of_the_prompt_file(images: Path, tmp_path: Path, run: Run) -> None:
     prompts = _boxes(tmp_path / "boxes.csv", ("cell_1.png", "cell_2.png"))
-    ended = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
-    assert (ended.code, ended.err) == (0, "")
-    assert "cell_2.tif: 3 objects" in ended.out
-    assert ended.out.endswith("6 objects in 2 images.\n")
+    result = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
+    assert (result.code, result.err) == (0, "")
+    assert "cell_2.tif: 3 objects" in result.out
+    assert result.out.endswith("6 objects in 2 images.\n")
     for seed in (1, 2):
         labels = tifffile.imread(tmp_path / "out" / f"cell_{seed}.tif")
         assert labels.dtype == np.uint16
@@ -60,7 +60,7 @@ def test_prompted_objects_get_the_ids_of_the_prompt_file(images: Path, tmp_path:
             assert (wanted & got).sum() / (wanted | got).sum() > 0.5
 
 
-def test_everything_mode_follows_its_parameters_and_tells_each_plane_apart(
+def test_everything_mode_uses_its_parameters_and_gives_each_plane_its_own_ids(
     images: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[EverythingConfig] = []
@@ -78,11 +78,11 @@ def test_everything_mode_follows_its_parameters_and_tells_each_plane_apart(
     monkeypatch.setattr(Model, "segment_everything", everything)
     stack = np.stack([plane(3)[0], np.zeros((64, 64), np.uint8), plane(4)[0]])
     tifffile.imwrite(images / "stack.tif", stack, photometric="minisblack")
-    ended = run(
+    result = run(
         "segment", images / "stack.tif", "--output", tmp_path / "out", "--points-per-side", "5", "--pred-iou-thresh",
         "0.9", "--smallest", "7", *SMALL,
     )  # fmt: skip
-    assert ended.code == 0
+    assert result.code == 0
     labels = tifffile.imread(tmp_path / "out" / "stack.tif")
     assert labels.shape == (3, 64, 64)
     assert [np.unique(part).tolist() for part in labels] == [[0, 2], [0], [0, 4]]
@@ -99,15 +99,19 @@ def test_everything_in_a_real_image_is_found_by_the_real_model(images: Path, tmp
 def test_prompts_of_a_stack_name_the_plane(images: Path, tmp_path: Path, run: Run) -> None:
     tifffile.imwrite(images / "s_1.tif", np.stack([plane(1)[0]] * 3), photometric="minisblack")
     prompts = _boxes(tmp_path / "boxes.csv", ("s_1",), plane_number=2)
-    ended = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
-    assert ended.code == 0
-    assert "warning: 2 images without prompts are left out: cell_1.png, cell_2.png." in ended.err
+    result = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
+    assert result.code == 0
+    (warning,) = result.err.splitlines()
+    assert warning.startswith("warning: 2 images without prompts")
+    assert "cell_1.png, cell_2.png" in warning
     labels = tifffile.imread(tmp_path / "out" / "s_1.tif")
     assert [bool(part.any()) for part in labels] == [False, False, True]
     prompts = _boxes(tmp_path / "boxes.csv", ("s_1",), plane_number=3)
-    ended = run("segment", images / "s_1.tif", "--output", tmp_path / "out2", "--prompts", prompts, *SMALL)
-    assert ended.code == 1
-    assert ended.message == "napari-sam-lora: s_1.tif: there are prompts for plane 3, and the planes are 0 to 2."
+    result = run("segment", images / "s_1.tif", "--output", tmp_path / "out2", "--prompts", prompts, *SMALL)
+    assert (result.code, result.error_code) == (1, "plane-outside-stack")
+    assert result.message.startswith("napari-sam-lora: s_1.tif: ")
+    assert "plane 3" in result.message
+    assert "0 to 2" in result.message
 
 
 def test_nothing_that_exists_is_replaced_unless_asked_for(images: Path, tmp_path: Path, run: Run) -> None:
@@ -123,9 +127,10 @@ def test_nothing_that_exists_is_replaced_unless_asked_for(images: Path, tmp_path
         _boxes(tmp_path / "b.csv", ("cell_1", "cell_2")),
         *SMALL,
     )
-    ended = run(*command)
-    assert ended.code == 1
-    assert "cell_2.tif exists already; --overwrite" in ended.message
+    result = run(*command)
+    assert (result.code, result.error_code) == (1, "file-exists")
+    assert "cell_2.tif" in result.message
+    assert "--overwrite" in result.message
     assert [path.name for path in out.iterdir()] == ["cell_2.tif"]
 
     assert run(*command, "--skip-existing").code == 0
@@ -139,52 +144,54 @@ def test_nothing_that_exists_is_replaced_unless_asked_for(images: Path, tmp_path
 def test_the_image_itself_is_never_replaced(tmp_path: Path, run: Run) -> None:
     tifffile.imwrite(tmp_path / "a.tif", plane(1)[0])
     before = (tmp_path / "a.tif").read_bytes()
-    ended = run("segment", tmp_path / "a.tif", "--output", tmp_path, "--overwrite", *SPARSE)
-    assert ended.code == 1
-    assert "would replace the image" in ended.message
+    result = run("segment", tmp_path / "a.tif", "--output", tmp_path, "--overwrite", *SPARSE)
+    assert (result.code, result.error_code) == (1, "output-is-input")
+    assert "a.tif" in result.message
     assert (tmp_path / "a.tif").read_bytes() == before
 
 
-def test_an_image_that_cannot_be_read_is_told_and_the_others_are_segmented(
+def test_an_image_that_cannot_be_read_is_reported_and_the_others_are_segmented(
     images: Path, tmp_path: Path, run: Run
 ) -> None:
     (images / "broken.png").write_bytes(b"no image")
-    ended = run("segment", images, "--output", tmp_path / "out", *SPARSE)
-    assert ended.code == 1
-    first, last = ended.err.splitlines()
-    assert first.startswith("napari-sam-lora: broken.png cannot be read")
-    assert last == "napari-sam-lora: 1 of 3 images were not segmented: broken.png."
+    result = run("segment", images, "--output", tmp_path / "out", *SPARSE)
+    assert (result.code, result.error_code) == (1, "images-not-segmented")
+    first, last = result.err.splitlines()
+    assert first.startswith("napari-sam-lora: broken.png ")
+    assert last.startswith("napari-sam-lora: 1 of 3 images ")
+    assert "broken.png" in last
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cell_1.tif", "cell_2.tif"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error_code", "name"),
     [
-        (["nowhere.png"], "There is no file or folder"),
-        (["empty"], "holds no image"),
-        (["cell_1.png", "cell_1.tif"], "would both be written to"),
-        (["cell_1.png", "--prompts", "none.csv"], "cannot be read"),
+        (["nowhere.png"], "file-not-found", "nowhere.png"),
+        (["empty"], "no-image-in-folder", "empty"),
+        (["cell_1.png", "cell_1.tif"], "outputs-of-one-name", "cell_1.tif"),
+        (["cell_1.png", "--prompts", "none.csv"], "file-not-readable", "none.csv"),
         (
             ["cell_1.png", "--prompts", "b.csv", "--points-per-side", "3"],
-            "--points-per-side belongs to everything mode",
+            "option-of-everything-mode",
+            "--points-per-side",
         ),
-        (["cell_1.png", "--prompts", "other.json"], "names none of the images; it has other.png"),
-        (["cell_1.png", "cell_2.png", "--prompts", "nameless.json"], "does not say which image"),
-        (["cell_1.png", "--model", "vit_z"], "no model named 'vit_z'"),
-        (["cell_1.png", "--device", "abacus"], "device 'abacus' cannot be used"),
-        (["cell_1.png", "--input-size", "100"], "input size must be a positive multiple"),
-        (["cell_1.png", "--window", "5", "1"], "the lower one first"),
-        (["cell_1.png", "--window", "1", "5", "--ct-window", "bone"], "not both"),
-        (["colours.npy", *SMALL], "colours.npy: An image must be"),
-        (["colours.npy", *SMALL], "or pick a channel. (--channel N, counted from 0"),
-        (["colours.npy", "--channel", "9", *SMALL], "colours.npy: There is no channel 9"),
-        (["cell_1.png", "--adapter", "cell_1.png"], "not an adapter file"),
-        (["cell_1.png", "--adapter", "none.safetensors"], "no adapter file"),
-        (["cell_1.png", "--adapter", "cell_1.png", "--channel", "0"], "--channel cannot be chosen with --adapter"),
+        (["cell_1.png", "--prompts", "other.json"], "prompts-of-other-images", "other.png"),
+        (["cell_1.png", "cell_2.png", "--prompts", "nameless.json"], "prompts-without-image", "nameless.json"),
+        (["cell_1.png", "--model", "vit_z"], "model-not-found", "'vit_z'"),
+        (["cell_1.png", "--device", "abacus"], "device-not-available", "'abacus'"),
+        (["cell_1.png", "--input-size", "100"], "invalid-input-size", "100"),
+        (["cell_1.png", "--window", "5", "1"], "invalid-window", "5"),
+        (["cell_1.png", "--window", "1", "5", "--ct-window", "bone"], "two-windows", ""),
+        (["colours.npy", *SMALL], "channels-not-colours", "colours.npy: "),
+        (["colours.npy", *SMALL], "channels-not-colours", "(--channel N, counted from 0"),
+        (["colours.npy", "--channel", "9", *SMALL], "channel-not-found", "channel 9"),
+        (["cell_1.png", "--adapter", "cell_1.png"], "adapter-file-damaged", "cell_1.png"),
+        (["cell_1.png", "--adapter", "none.safetensors"], "adapter-not-found", "none.safetensors"),
+        (["cell_1.png", "--adapter", "cell_1.png", "--channel", "0"], "option-fixed-by-adapter", "--channel"),
     ],
 )
-def test_misuse_is_told_in_one_line(
-    arguments: list[str], message: str, images: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_misuse_is_reported_in_one_line(
+    arguments: list[str], error_code: str, name: str, images: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(images)
     Path("empty").mkdir()
@@ -193,31 +200,31 @@ def test_misuse_is_told_in_one_line(
     _boxes(Path("b.csv"), ("cell_1",))
     Path("other.json").write_text(json.dumps({"other.png": [{"box": [1, 2, 3, 4]}]}))
     Path("nameless.json").write_text(json.dumps([{"box": [1, 2, 3, 4]}]))
-    ended = run("segment", *arguments, "--output", "out")
-    assert ended.code == 1
-    assert message in ended.message
+    result = run("segment", *arguments, "--output", "out")
+    assert (result.code, result.error_code) == (1, error_code)
+    assert name in result.message
     assert not Path("out").exists()
 
 
-def test_of_many_images_one_with_channels_is_told_with_the_option_that_picks_one(
+def test_of_many_images_one_with_channels_is_reported_with_the_option_that_picks_one(
     images: Path, tmp_path: Path, run: Run
 ) -> None:
     np.save(images / "colours.npy", np.zeros((64, 64, 2), np.uint8))
-    ended = run("segment", images, "--output", tmp_path / "out", *SPARSE)
-    assert ended.code == 1
-    assert ended.err.splitlines()[0].startswith("napari-sam-lora: colours.npy: An image must be")
-    assert "--channel" in ended.err.splitlines()[0]
+    result = run("segment", images, "--output", tmp_path / "out", *SPARSE)
+    assert result.code == 1
+    assert result.err.splitlines()[0].startswith("napari-sam-lora: colours.npy: ")
+    assert "--channel" in result.err.splitlines()[0]
 
 
 def test_a_channel_and_a_window_can_be_chosen(tmp_path: Path, run: Run) -> None:
     image, labels = plane(1)
     np.save(tmp_path / "m_1.npy", np.stack([np.zeros_like(image), image], axis=-1).astype(np.int16) - 1000)
     prompts = _boxes(tmp_path / "b.csv", ("m_1",))
-    ended = run(
+    result = run(
         "segment", tmp_path / "m_1.npy", "--output", tmp_path / "out", "--prompts", prompts, "--channel", "1",
         "--window", "-960", "-820", *SMALL,
     )  # fmt: skip
-    assert ended.code == 0
+    assert result.code == 0
     got, wanted = tifffile.imread(tmp_path / "out" / "m_1.tif") > 0, labels > 0
     assert (got & wanted).sum() / (got | wanted).sum() > 0.5
 
@@ -226,10 +233,10 @@ def test_an_adapter_brings_its_base_model_and_input_size(
     adapter_file: Path, images: Path, tmp_path: Path, run: Run
 ) -> None:
     prompts = _boxes(tmp_path / "b.csv", ("cell_1",))
-    ended = run(
+    result = run(
         "segment", images / "cell_1.png", "--output", tmp_path / "out", "--prompts", prompts, "--adapter", adapter_file
     )
-    assert ended.code == 0
+    assert result.code == 0
     assert np.unique(tifffile.imread(tmp_path / "out" / "cell_1.tif")).tolist() == [0, 4, 5, 9]
 
 
@@ -247,8 +254,8 @@ def test_ctrl_c_keeps_what_is_whole_and_leaves_nothing_else(
 
     monkeypatch.setattr(segment, "save_labels", interrupted)
     prompts = _boxes(tmp_path / "b.csv", ("cell_1", "cell_2"))
-    ended = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
-    assert ended.code == 130
-    assert ended.err.strip() == "napari-sam-lora: interrupted"
+    result = run("segment", images, "--output", tmp_path / "out", "--prompts", prompts, *SMALL)
+    assert result.code == 130
+    assert result.err.strip() == "napari-sam-lora: interrupted"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cell_1.tif"]
     assert tifffile.imread(tmp_path / "out" / "cell_1.tif").any()

@@ -24,8 +24,8 @@ from .conftest import FAST, Run, plane, write_set
 
 def test_flags_alone_give_an_adapter_and_its_figures(labelled: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "new" / "a.safetensors"
-    ended = run("train", "--data", labelled, "--output", out, "--rank", "2", "--targets", "q", "k", "v", *FAST)
-    assert (ended.code, ended.err) == (0, "")
+    result = run("train", "--data", labelled, "--output", out, "--rank", "2", "--targets", "q", "k", "v", *FAST)
+    assert (result.code, result.err) == (0, "")
     adapter = Adapter.load(out)
     assert adapter.info.lora.rank == 2
     assert adapter.info.lora.targets == ("q", "k", "v")
@@ -37,8 +37,8 @@ def test_flags_alone_give_an_adapter_and_its_figures(labelled: Path, tmp_path: P
     assert metrics["settings"]["training"]["rank"] == 2
     assert metrics["settings"]["data"]["path"] == str(labelled)
     assert len(metrics["losses"]) == 1
-    assert "Verdict: too few." in ended.out
-    assert str(out) in ended.out
+    assert "Verdict: too few." in result.out
+    assert str(out) in result.out
     assert sorted(path.name for path in out.parent.iterdir()) == ["a.json", "a.safetensors"]
 
 
@@ -52,16 +52,16 @@ def test_a_yaml_file_gives_the_same_and_held_out_objects_are_compared(labelled: 
     }
     write_set(labelled, (3, 4))
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
-    ended = run("train", tmp_path / "run.yaml", "--seed", "5")
-    assert (ended.code, ended.err) == (0, "")
+    result = run("train", tmp_path / "run.yaml", "--seed", "5")
+    assert (result.code, result.err) == (0, "")
     metrics = json.loads((tmp_path / "figures.json").read_text())
     assert metrics["settings"]["training"]["seed"] == 5
     assert metrics["base"]["count"] == metrics["adapted"]["count"] == 6
     info = Adapter.load(tmp_path / "b.safetensors").info
     assert info.preprocessing.percentiles == (1, 99)
     assert info.metrics["verdict"] == metrics["verdict"]
-    assert f"{metrics['base']['box_iou']:.3f}" in ended.out
-    assert "6 held-out objects" in ended.out
+    assert f"{metrics['base']['box_iou']:.3f}" in result.out
+    assert "6 held-out objects" in result.out
 
     # another round keeps what was held out
     again = run("train", tmp_path / "run.yaml", "--seed", "6", "--previous", tmp_path / "b.safetensors", "--output",
@@ -71,16 +71,17 @@ def test_a_yaml_file_gives_the_same_and_held_out_objects_are_compared(labelled: 
 
 
 def test_quiet_says_nothing(labelled: Path, tmp_path: Path, run: Run) -> None:
-    ended = run("train", "--quiet", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
-    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    result = run("train", "--quiet", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert (result.code, result.out, result.err) == (0, "", "")
 
 
 def test_nothing_that_exists_is_replaced_unless_asked_for(labelled: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "a.json").write_text("mine")
     command = ("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
-    ended = run(*command)
-    assert ended.code == 1
-    assert "a.json exists already" in ended.message
+    result = run(*command)
+    assert result.code == 1
+    assert result.error_code == "file-exists"
+    assert "a.json" in result.message
     assert not (tmp_path / "a.safetensors").exists()
     assert run(*command, "--overwrite").code == 0
     assert json.loads((tmp_path / "a.json").read_text())["verdict"]
@@ -88,9 +89,11 @@ def test_nothing_that_exists_is_replaced_unless_asked_for(labelled: Path, tmp_pa
 
 def test_files_without_a_partner_are_named(labelled: Path, tmp_path: Path, run: Run) -> None:
     shutil.copy(labelled / "images" / "cell_1.png", labelled / "images" / "lone.png")
-    ended = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
-    assert ended.code == 0
-    assert "warning: 1 images without labels are left out: lone.png." in ended.err
+    result = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert result.code == 0
+    (warning,) = result.err.splitlines()
+    assert warning.startswith("warning: ")
+    assert "lone.png" in warning
 
 
 def test_label_ids_up_to_3_are_objects(labelled: Path, tmp_path: Path, run: Run) -> None:
@@ -101,53 +104,53 @@ def test_label_ids_up_to_3_are_objects(labelled: Path, tmp_path: Path, run: Run)
     assert json.loads(out.with_suffix(".json").read_text())["train_count"] == 6
 
 
-def test_an_image_with_channels_is_told_with_the_option_that_picks_one(
+def test_an_image_with_channels_is_reported_with_the_option_that_picks_one(
     labelled: Path, tmp_path: Path, run: Run
 ) -> None:
     for path in (labelled / "images").iterdir():
         with Image.open(path) as picture:
             np.save(path.with_suffix(".npy"), np.stack(2 * [np.asarray(picture)], axis=-1))
         path.unlink()
-    ended = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
-    assert ended.code == 1
-    assert "Image 0: An image must be" in ended.message
-    assert "--channel" in ended.message
+    result = run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", *FAST)
+    assert (result.code, result.error_code) == (1, "channels-not-colours")
+    assert "Image 0: " in result.message
+    assert "--channel" in result.message
     assert run("train", "--data", labelled, "--output", tmp_path / "a.safetensors", "--channel", "1", *FAST).code == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error_code", "name"),
     [
-        ([], "No data: name a folder"),
-        (["none.yaml"], "none.yaml cannot be read"),
-        (["bad.yaml"], "bad.yaml: training has no setting stepps"),
-        (["--data", "nowhere"], "There is no data set nowhere"),
-        (["--data", "set", "--label-folder", "none"], "There is no folder none"),
-        (["--data", "unequal"], "cell_1.png is (64, 64), its labels cell_1.png are (64, 32)"),
-        (["--data", "broken"], "1 of 2 images cannot be used. cell_2.png cannot be read"),
-        (["--data", "unlabelled"], "nothing to learn from"),
-        (["--data", "set", "--output", "a.pth"], "ends in .safetensors"),
-        (["--data", "set", "--steps", "0"], "steps must be at least 1"),
-        (["--data", "set", "--model", "none.pth"], "no model named 'none.pth'"),
-        (["--data", "set", "--model", "bad.yaml"], "bad.yaml is damaged"),
-        (["--data", "set", "--previous", "bad.yaml"], "bad.yaml is damaged or not an adapter"),
-        (["--data", "set", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        ([], "no-training-data", "--data"),
+        (["none.yaml"], "file-not-readable", "none.yaml"),
+        (["bad.yaml"], "unknown-setting", "bad.yaml: training has no setting stepps"),
+        (["--data", "nowhere"], "dataset-not-found", "nowhere"),
+        (["--data", "set", "--label-folder", "none"], "folder-not-found", "none"),
+        (["--data", "unequal"], "labels-do-not-fit", "cell_1.png is (64, 64), its labels cell_1.png are (64, 32)"),
+        (["--data", "broken"], "file-not-readable", "cell_2.png"),
+        (["--data", "unlabelled"], "no-objects", ""),
+        (["--data", "set", "--output", "a.pth"], "wrong-file-ending", ".safetensors"),
+        (["--data", "set", "--steps", "0"], "steps-out-of-range", "steps"),
+        (["--data", "set", "--model", "none.pth"], "model-not-found", "'none.pth'"),
+        (["--data", "set", "--model", "bad.yaml"], "damaged-checkpoint", "bad.yaml"),
+        (["--data", "set", "--previous", "bad.yaml"], "adapter-file-damaged", "bad.yaml"),
+        (["--data", "set", "--device", "cuda:99"], "device-not-available", "'cuda:99'"),
     ],
 )
-def test_misuse_is_told_in_one_line(
-    arguments: list[str], message: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_misuse_is_reported_in_one_line(
+    arguments: list[str], error_code: str, name: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("set", "unequal", "broken", "unlabelled"):
-        write_set(Path(name), (1, 2))
+    for folder in ("set", "unequal", "broken", "unlabelled"):
+        write_set(Path(folder), (1, 2))
     Image.fromarray(plane(1)[1][:, :32]).save("unequal/labels/cell_1.png")
     Path("broken/images/cell_2.png").write_bytes(b"no")
     for seed in (1, 2):
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(f"unlabelled/labels/cell_{seed}.png")
     Path("bad.yaml").write_text("training: {stepps: 3}")
-    ended = run("train", *FAST, *arguments)
-    assert ended.code == 1
-    assert message in ended.message
+    result = run("train", *FAST, *arguments)
+    assert (result.code, result.error_code) == (1, error_code)
+    assert name in result.message
     assert not Path("adapter.safetensors").exists()
 
 
@@ -158,9 +161,10 @@ def test_a_template_can_be_printed_written_and_used(labelled: Path, tmp_path: Pa
     assert run("train", "--init-config", path).code == 0
     assert path.read_text() == printed.out
     path.write_text("mine")
-    ended = run("train", "--init-config", path)
-    assert ended.code == 1
-    assert "run.yaml exists already" in ended.message
+    result = run("train", "--init-config", path)
+    assert result.code == 1
+    assert result.error_code == "file-exists"
+    assert "run.yaml" in result.message
     assert path.read_text() == "mine"
 
 
@@ -170,26 +174,26 @@ def test_ctrl_c_leaves_no_file(labelled: Path, tmp_path: Path, run: Run, monkeyp
 
     monkeypatch.setattr(FineTuneRun, "__next__", interrupted)
     out = tmp_path / "out"
-    ended = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST)
-    assert ended.code == 130
-    assert ended.err.strip() == "napari-sam-lora: interrupted"
+    result = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST)
+    assert result.code == 130
+    assert result.err.strip() == "napari-sam-lora: interrupted"
     assert not out.exists()
 
 
 def _interrupt(monkeypatch: pytest.MonkeyPatch, at: int, twice: bool = False) -> None:
-    """Ctrl-C before a step, and if wanted again while held-out objects are checked."""
-    known_next, known_result = FineTuneRun.__next__, FineTuneRun.result
+    """Send Ctrl-C before a step, and with ``twice`` again while held-out objects are checked."""
+    original_next, original_result = FineTuneRun.__next__, FineTuneRun.result
 
     def step(self: FineTuneRun) -> StepReport:
         step.count += 1  # type: ignore[attr-defined]
         if step.count == at:  # type: ignore[attr-defined]
             signal.raise_signal(signal.SIGINT)
-        return known_next(self)
+        return original_next(self)
 
     def result(self: FineTuneRun) -> tuple[Adapter, FineTuneReport]:
         if twice:
             signal.raise_signal(signal.SIGINT)
-        return known_result(self)
+        return original_result(self)
 
     step.count = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(FineTuneRun, "__next__", step)
@@ -202,11 +206,11 @@ def test_the_first_ctrl_c_stops_and_keeps_what_was_learned(
     before = signal.getsignal(signal.SIGINT)
     _interrupt(monkeypatch, at=4)
     out = tmp_path / "a.safetensors"
-    ended = run("train", "--data", labelled, "--output", out, *FAST, "--steps", "50")
-    assert ended.code == 0
-    assert "Ctrl-C again keeps nothing" in ended.err
-    assert "Stopped after 3 of 50 steps." in ended.out
-    assert "Verdict:" in ended.out
+    result = run("train", "--data", labelled, "--output", out, *FAST, "--steps", "50")
+    assert result.code == 0
+    assert "Ctrl-C again keeps nothing" in result.err
+    assert "Stopped after 3 of 50 steps." in result.out
+    assert "Verdict:" in result.out
     assert Adapter.load(out).info.training["steps_done"] == 3
     assert len(json.loads(out.with_suffix(".json").read_text())["losses"]) == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -218,9 +222,9 @@ def test_nothing_is_written_after_a_second_ctrl_c_or_if_nothing_was_learned(
 ) -> None:
     _interrupt(monkeypatch, at, twice)
     out = tmp_path / "out"
-    ended = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST, "--steps", "50")
-    assert ended.code == 130
-    assert ended.err.strip().endswith("napari-sam-lora: interrupted")
+    result = run("train", "--data", labelled, "--output", out / "a.safetensors", *FAST, "--steps", "50")
+    assert result.code == 130
+    assert result.err.strip().endswith("napari-sam-lora: interrupted")
     assert not out.exists()
 
 
@@ -234,26 +238,26 @@ def test_real_nuclei_can_be_given_as_a_table(tmp_path: Path, run: Run) -> None:
     assert out.exists()
 
 
-# Stands in the place of the adapter's writer and of a step: says where it is, and waits to be killed.
+# Replaces the adapter's writer and a training step: reports where it is, and waits to be killed.
 WAITING = """
 import sys, time
 from pathlib import Path
 from napari_sam_lora import cli
 from napari_sam_lora.training.run import FineTuneRun
 
-known_write, known_next = Path.write_bytes, FineTuneRun.__next__
+original_write, original_next = Path.write_bytes, FineTuneRun.__next__
 
 def wait(place):
     Path(sys.argv[2]).write_text(place)
     time.sleep(600)
 
 def write(path, whole):
-    known_write(path, whole[: len(whole) // 2])
+    original_write(path, whole[: len(whole) // 2])
     if path.suffix == ".safetensors":
         wait("writing")
 
 def step(self):
-    report = known_next(self)
+    report = original_next(self)
     wait("between steps")
     return report
 
@@ -265,18 +269,18 @@ sys.exit(cli.main(sys.argv[3:]))
 """
 
 
-# Python's signal module has no SIGKILL on Windows, so the way the process ended could not be checked there.
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+# Python's signal module has no SIGKILL on Windows, so the way the process result could not be checked there.
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL exists on POSIX only")
 @pytest.mark.parametrize("place", ["writing", "between steps"])
 def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
     place: str, adapter_file: Path, labelled: Path, tmp_path: Path
 ) -> None:
-    out, said = tmp_path / "a.safetensors", tmp_path / "said"
+    out, position = tmp_path / "a.safetensors", tmp_path / "position"
     shutil.copy(adapter_file, out)
     command = ["train", "--data", str(labelled), "--output", str(out), "--overwrite", "--rank", "2", *FAST]
-    process = subprocess.Popen([sys.executable, "-c", WAITING, place, str(said), *command], stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", WAITING, place, str(position), *command], stderr=subprocess.PIPE)
     try:
-        while not (said.exists() and said.read_text() == place):
+        while not (position.exists() and position.read_text() == place):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.05)
     finally:
@@ -287,8 +291,8 @@ def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
     assert Adapter.load(out).info.lora.rank == 4
 
 
-# Python's signal module has no SIGKILL on Windows, so the way the process ended could not be checked there.
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+# Python's signal module has no SIGKILL on Windows, so the way the process result could not be checked there.
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL exists on POSIX only")
 def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whole(
     adapter_file: Path, labelled: Path, tmp_path: Path
 ) -> None:
@@ -297,8 +301,8 @@ def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whol
     command = ["train", "--data", str(labelled), "--output", str(out), "--overwrite", "--rank", "2", *FAST]
     # Writes without an end; killed as soon as the file has changed.
     code = (
-        "import sys; from napari_sam_lora import Adapter, cli; known = Adapter.save\n"
-        "def save(self, path):\n    while True: known(self, path)\n"
+        "import sys; from napari_sam_lora import Adapter, cli; original = Adapter.save\n"
+        "def save(self, path):\n    while True: original(self, path)\n"
         "Adapter.save = save; cli.main(sys.argv[1:])"
     )
     process = subprocess.Popen([sys.executable, "-c", code, *command], stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""The command line: one module a command."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, 1 after an error that the user can mend, 130 after Ctrl-C. A command that is written wrongly
-        raises SystemExit with the code 2.
+        The exit code: 0, 1 after an error, 130 after Ctrl-C. Wrong options raise SystemExit with the code 2.
     """
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it logs is raised as well
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it also raises what it logs
     options = argparse.Namespace(debug=False)
     try:
         build_parser(COMMANDS).parse_args(arguments, options)
@@ -42,25 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nnapari-sam-lora: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return USER_ERROR
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        print(f"napari-sam-lora: {_describe(error)}", file=sys.stderr)
+        print(f"napari-sam-lora: {describe_error(error)}", file=sys.stderr)
         return USER_ERROR
     return 0
 
 
-def _describe(error: Exception) -> str:
-    """One line for a person."""
+def describe_error(error: Exception) -> str:
+    """Describe an error in one line for the user."""
     if isinstance(error, SamLoraError):
         return one_line(error)
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text:
-        return "there is not enough memory; try a smaller --input-size, a smaller model or fewer objects at once."
+        return "not enough memory; try a smaller --input-size, a smaller model or fewer objects at once."
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""
         return f"cannot read or write{place}: {error.strerror or text}"
-    return f"unexpected {type(error).__name__}: {text} (--debug shows where; please report it)"
+    return f"unexpected {type(error).__name__}: {text} (--debug shows the traceback; please report it)"

@@ -1,4 +1,4 @@
-"""``python -m napari_sam_lora.cli``."""
+"""Entry point of ``python -m napari_sam_lora.cli``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a command shows: lines, warnings, tables and progress bars; and files that it may not replace."""
+"""Output of commands: lines, warnings, tables, progress bars and files."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from tqdm import tqdm
 from napari_sam_lora.errors import ChannelError, InputError
 from napari_sam_lora.files import atomic_path
 
-# Where nobody watches, such as in a log file, a bar adds a line now and then.
+# In a log file a bar adds a line only this often.
 _LOG_SECONDS = 30.0
-_SOON = 0.3  # what is done sooner needs no bar
+_SOON = 0.3  # seconds; faster work shows no bar
 
 
 @dataclass(frozen=True)
 class Console:
-    """Where a command speaks: results to standard output, warnings and bars to standard error.
+    """Output of a command: results to standard output, warnings and bars to standard error.
 
     Attributes
     ----------
     quiet : bool
-        Only errors and what was asked for are shown.
+        Show only errors, and results that were asked for.
     """
 
     quiet: bool = False
 
     @property
     def watched(self) -> bool:
-        """Whether bars go to a screen, not to a file."""
+        """Whether bars go to a terminal, not to a file."""
         return sys.stderr.isatty()
 
     def say(self, text: str = "") -> None:
-        """A line about what happens."""
+        """Print a line about progress or results."""
         if not self.quiet:
             _write(text, sys.stdout)
 
     def warn(self, text: str) -> None:
-        """A line about what the user may not expect."""
+        """Print a warning."""
         if not self.quiet:
             _write(f"warning: {text}", sys.stderr)
 
-    def complain(self, text: str) -> None:
-        """A line about an error after which the command goes on."""
+    def report_error(self, text: str) -> None:
+        """Print an error after which the command continues."""
         _write(f"napari-sam-lora: {text}", sys.stderr)
 
     def bar(self, name: str, total: float | None, unit: str = "it", **options: Any) -> Any:
-        """A progress bar with the time left, to be used in a ``with`` block."""
+        """Return a progress bar with the remaining time, to be used in a ``with`` block."""
         return tqdm(
             total=total,
             desc=name,
@@ -69,7 +69,7 @@ class Console:
 
     @contextmanager
     def progress(self, name: str, unit: str = "it", **options: Any) -> Iterator[Callable[[int, int], None]]:
-        """A bar as a function of what is done and of all that there is to do."""
+        """Show a bar that is updated by calling a function with the amounts done and in total."""
         with self.bar(name, None, unit, **options) as bar:
 
             def update(done: int, total: int) -> None:
@@ -80,7 +80,7 @@ class Console:
 
 
 def _write(text: str, stream: TextIO) -> None:
-    """A line that does not run into a progress bar on the screen."""
+    """Print a line without breaking a progress bar on the terminal."""
     if sys.stderr.isatty():
         tqdm.write(text, file=stream)
     else:
@@ -88,7 +88,7 @@ def _write(text: str, stream: TextIO) -> None:
 
 
 def one_line(error: BaseException, text: str = "") -> str:
-    """What an error says, or another text instead, in one line; and which option helps."""
+    """Return the message of an error, or ``text`` instead, in one line, with the option that helps."""
     text = " ".join((text or str(error)).split())
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ChannelError):
@@ -97,7 +97,7 @@ def one_line(error: BaseException, text: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text; all but the first aligned to the right if they hold numbers."""
+    """Format columns of text; those that hold numbers are aligned to the right."""
     cells = [header, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))]
@@ -115,7 +115,7 @@ def _is_number(text: str) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold: figures that are not numbers become null."""
+    """Convert a value to one that JSON can hold; NaN and infinity become null."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -128,7 +128,7 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON of a value."""
+    """Return a value as indented JSON."""
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
 
 
@@ -139,24 +139,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_output(paths: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to replace files, before the work is done that they are the result of.
+    """Check output paths before the work begins.
 
     Raises
     ------
     InputError
-        If one of them exists and may not be replaced, or cannot be a file.
+        If one of them exists and may not be replaced, or cannot be written as a file.
     """
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file.")
+            raise InputError(f"{path} is a folder; name a file.", code="output-is-folder")
         for parent in path.parents:
             if parent.exists():
                 if not parent.is_dir():
-                    raise InputError(f"{path} cannot be written: {parent} is a file.")
+                    raise InputError(f"{path} cannot be written: {parent} is a file.", code="output-below-file")
                 break
-    there = [str(path) for path in paths if path.exists()]
-    if there and not overwrite:
-        more = (
-            f" and {len(there) - 3} more files exist" if len(there) > 3 else " exists" if len(there) == 1 else " exist"
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not overwrite:
+        count = len(existing)
+        verb = f" and {count - 3} more files exist" if count > 3 else " exists" if count == 1 else " exist"
+        raise InputError(
+            f"{', '.join(existing[:3])}{verb} already: add --overwrite to replace, or choose another --output.",
+            code="file-exists",
         )
-        raise InputError(f"{', '.join(there[:3])}{more} already; --overwrite replaces, or choose another --output.")

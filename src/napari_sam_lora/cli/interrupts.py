@@ -1,4 +1,4 @@
-"""What Ctrl-C does while something long is going on."""
+"""Ctrl-C during long work: the first one stops it gently."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 
 @contextmanager
-def first_interrupt(act: Callable[[], None], text: str) -> Iterator[None]:
-    """Within the block the first Ctrl-C acts and says a text; the next one is a KeyboardInterrupt as usual.
+def stop_at_first_interrupt(stop: Callable[[], None], message: str) -> Iterator[None]:
+    """Call ``stop`` at the first Ctrl-C within the block; the next one raises KeyboardInterrupt as usual.
 
-    In other threads than the main one, where signals cannot be handled, nothing is changed.
+    Has no effect outside the main thread, since signals cannot be handled there.
 
     Parameters
     ----------
-    act : callable
+    stop : callable
         Called between two instructions of the main thread: it should set a flag and return.
-    text : str
-        For a person, on standard error.
+    message : str
+        Printed to standard error.
     """
 
     def handle(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        act()
-        with suppress(RuntimeError):  # it came while something else was being printed
-            print(f"\nnapari-sam-lora: {text}", file=sys.stderr, flush=True)
+        stop()
+        with suppress(RuntimeError):  # the signal came while something else was being printed
+            print(f"\nnapari-sam-lora: {message}", file=sys.stderr, flush=True)
 
     try:
         before = signal.signal(signal.SIGINT, handle)

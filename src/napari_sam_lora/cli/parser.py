@@ -1,4 +1,4 @@
-"""The parser: commands that fill in their options when they are asked for, errors of one line."""
+"""Argument parser with one-line errors, whose commands add their options when they are first used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROGRAM = "napari-sam-lora"
 
 
 class Command(Protocol):
-    """A module with a command."""
+    """A module that defines a command."""
 
     NAME: str
     HELP: str
@@ -27,7 +27,7 @@ Run = Callable[[argparse.Namespace, Console], None]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Adds its arguments when it is first used, because describing some of them means importing torch."""
+    """Parser that adds its arguments when it is first used, since some of them need torch to be imported."""
 
     def __init__(
         self, *args: Any, fill: Callable[[argparse.ArgumentParser], None] | None = None, **options: Any
@@ -36,27 +36,29 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **options)
         self.allow_abbrev = False
         self._fill = fill
-        # They may stand before the command and after it.
+        # On the main parser and on each command, so that they may stand before or after the command.
         self.add_argument(
             "--quiet", action="store_true", default=argparse.SUPPRESS, help="print results and errors only"
         )
-        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error is from")
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse, after filling in the arguments."""
+        """Parse as argparse does, after adding the arguments."""
         if self._fill is not None:
             self._fill(self)
             self._fill = None
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """End with the code 2 and one line; argparse prints the whole usage, which is a page for some commands."""
+        """Exit with the code 2 and one line; argparse's whole usage would fill a page for some commands."""
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
 def build_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Build the parser of all commands."""
     parser = CommandParser(
         prog=PROGRAM,
         description="Segment images with SAM, and adapt it to them with LoRA.",

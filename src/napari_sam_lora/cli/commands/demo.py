@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Run the command."""
+    """Run the demo."""
     if any(path.exists() and not path.is_dir() for path in (options.output, *options.output.parents)):
-        raise InputError(f"{options.output} cannot be a folder: there is a file of that name.")
+        raise InputError(f"{options.output} cannot be a folder: a file is in the way.", code="output-below-file")
     from napari_sam_lora.demo import run_demo  # noqa: PLC0415  torch is imported when it is needed
     from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """Compare the base model with adapters on labelled images that they were not trained on.
 
-Adapters are given as files (--adapters), or trained here, one a rank (--ranks with --train-data). The output folder
-gets evaluation.json, comparison.png and overlays/.
+Adapters are files (--adapters), or are trained here, one for each rank (--ranks with --train-data). The output folder
+will hold evaluation.json, comparison.png and overlays/.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from napari_sam_lora.cli.commands.train import FIGURES, load_dataset, train_adapter
 from napari_sam_lora.cli.console import Console, check_output, table, to_json, write_text
 from napari_sam_lora.cli.loading import base_name, open_model
-from napari_sam_lora.cli.options import add_options, options_in
-from napari_sam_lora.cli.settings import DataSettings, ModelSettings, PreprocessingSettings, add_section
+from napari_sam_lora.cli.options import add_options, add_section, options_in
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.images import to_rgb8
 from napari_sam_lora.io.datasets import Dataset, Sample, name_some
 from napari_sam_lora.labels import LabelMeaning, add_masks, click_at_centre, find_objects, separate_objects
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.training.settings import DataSettings, ModelSettings, PreprocessingSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 NAME = "evaluate"
 HELP = "compare the base model with adapters, or ranks"
 BASE = "base"
-_DRAWN = ("box_iou", "box_dice", "click_iou", "corrected_iou")  # those between 0 and 1
+_CHART_FIGURES = ("box_iou", "box_dice", "click_iou", "corrected_iou")  # those between 0 and 1
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """The base model or an adapter, and its scores.
+    """The base model or an adapter, with its scores.
 
     Attributes
     ----------
     name : str
     adapter : Adapter or None
     scores : tuple of ObjectScore
-        ``plane`` is the number of the sample.
+        Scores of all objects; ``plane`` is the index of the sample.
     """
 
     name: str
@@ -65,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", nargs="+", type=int, default=[], metavar="N", help="train an adapter of each rank")
     parser.add_argument("--train-data", type=Path, metavar="DATA", help="other labelled images, for --ranks")
     parser.add_argument(
-        "--overlays", type=int, default=4, metavar="N", help="draw the masks of so many images (default: %(default)s)"
+        "--overlays",
+        type=int,
+        default=4,
+        metavar="N",
+        help="number of images whose masks are drawn (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
     add_section(parser, "model", ModelSettings, skip=("start",))
@@ -77,14 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Run the command."""
+    """Compare base model and adapters, and write figures and pictures."""
     _check_options(options)
     files = [options.output / name for name in ("evaluation.json", "comparison.png")]
     files += [options.output / f"rank_{rank}.safetensors" for rank in options.ranks]
     check_output(files, options.overwrite)
     meaning = options_in(options, "training").get("labels", "instances")
     adapters = _load_adapters(options.adapters)
-    dataset = _as_instances(load_dataset(_data(options, options.data), meaning, console), meaning)
+    dataset = _to_instances(load_dataset(_data(options, options.data), meaning, console), meaning)
     overlays = _overlay_paths(dataset, options)
     check_output(list(overlays), options.overwrite)
     model = _open(options, [adapter for _, adapter in adapters], console)
@@ -97,23 +101,29 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 def _check_options(options: argparse.Namespace) -> None:
     if options.ranks and options.train_data is None:
-        raise InputError("--ranks trains adapters: name labelled images for it with --train-data, others than DATA.")
+        raise InputError(
+            "--ranks trains adapters: name labelled images for training with --train-data, other than DATA.",
+            code="ranks-without-train-data",
+        )
     if options.train_data is not None and not options.ranks:
-        raise InputError("--train-data is used with --ranks only.")
+        raise InputError("--train-data can only be used with --ranks.", code="train-data-without-ranks")
     training = [name for name in options_in(options, "training") if name != "labels"]
     if training and not options.ranks:
-        raise InputError(f"--{training[0].replace('_', '-')} is a setting of training, which needs --ranks.")
+        raise InputError(
+            f"--{training[0].replace('_', '-')} is a setting of training, which needs --ranks.",
+            code="training-setting-without-ranks",
+        )
     if min(options.ranks, default=1) < 1 or len(set(options.ranks)) < len(options.ranks):
-        raise InputError(f"Ranks are whole numbers from 1 on, each once, not {options.ranks}.")
+        raise InputError(f"Ranks must be different whole numbers from 1 on, not {options.ranks}.", code="invalid-ranks")
 
 
 def _data(options: argparse.Namespace, path: Path) -> DataSettings:
-    given = options_in(options, "data")
-    return DataSettings(path, **given) if path == options.data else DataSettings(path, axes=given.get("axes"))
+    values = options_in(options, "data")
+    return DataSettings(path, **values) if path == options.data else DataSettings(path, axes=values.get("axes"))
 
 
-def _as_instances(dataset: Dataset, meaning: LabelMeaning) -> Dataset:
-    """The same set with one id an object, whatever its labels mean."""
+def _to_instances(dataset: Dataset, meaning: LabelMeaning) -> Dataset:
+    """Return the set with one id for each object, whatever its labels mean."""
     samples = (
         dataclasses.replace(sample, labels=separate_objects(sample.labels, meaning)[0]) for sample in dataset.samples
     )
@@ -127,22 +137,22 @@ def _load_adapters(paths: Sequence[Path]) -> list[tuple[str, Adapter | None]]:
     if BASE in names or len(set(names)) < len(names):
         names = [str(path) for path in paths]
     if len(set(names)) < len(names):
-        raise InputError("An adapter is named twice.")
+        raise InputError("An adapter is named twice.", code="adapter-named-twice")
     return [(name, Adapter.load(path)) for name, path in zip(names, paths, strict=True)]
 
 
 def _open(options: argparse.Namespace, adapters: Sequence[Adapter | None], console: Console) -> Model:
-    """The base model of all adapters, with the first one's preprocessing and input size unless others are chosen."""
-    given, window = options_in(options, "model"), options_in(options, "preprocessing")
+    """Load the base model of all adapters, by default with preprocessing and input size of the first adapter."""
+    values, window = options_in(options, "model"), options_in(options, "preprocessing")
     first = adapters[0] if adapters else None
     if first is not None:
-        given["name"] = base_name(first, given.get("name"))
-        given.setdefault("input_size", first.info.input_size)
+        values["name"] = base_name(first, values.get("name"))
+        values.setdefault("input_size", first.info.input_size)
     preprocessing = first.info.preprocessing if first and not window else PreprocessingSettings(**window).resolve()
-    model = open_model(ModelSettings(**given), preprocessing, console)
+    model = open_model(ModelSettings(**values), preprocessing, console)
     for adapter in adapters:
         if adapter is not None:
-            with model.adapted(adapter):  # one of another base model is refused before the work begins
+            with model.adapted(adapter):  # refuses an adapter of another base model before the work begins
                 pass
     return model
 
@@ -169,12 +179,13 @@ def _train_ranks(
 
 
 def _refuse_shared(train: Dataset, test: Dataset) -> None:
-    """Images that were trained on say nothing about others."""
-    known = {_content(sample): sample.name for sample in train.samples}
-    shared = [sample.name for sample in test.samples if _content(sample) in known]
+    """Refuse images that are in both sets: results on training images say nothing about others."""
+    train_names = {_content(sample): sample.name for sample in train.samples}
+    shared = [sample.name for sample in test.samples if _content(sample) in train_names]
     if shared:
         raise InputError(
-            f"DATA and --train-data share {len(shared)} images: {name_some(shared)}. Remove them from one."
+            f"DATA and --train-data share {len(shared)} images: {name_some(shared)}. Remove them from one.",
+            code="training-images-in-test-set",
         )
 
 
@@ -188,7 +199,7 @@ def _score(
     from napari_sam_lora.api import evaluate  # noqa: PLC0415
 
     contestants: list[Contestant] = []
-    bare: dict[str, None] = {}
+    without_objects: dict[str, None] = {}
     with console.bar("evaluating", len(adapters) * len(dataset.samples), "image") as bar:
         for name, adapter in adapters:
             scores: list[ObjectScore] = []
@@ -198,13 +209,17 @@ def _score(
                     (found,) = evaluate(model, [sample.pair], [adapter])
                     scores += [dataclasses.replace(score, plane=number) for score in found.objects]
                 except TrainingError:  # no object that is large enough
-                    bare[sample.name] = None
+                    without_objects[sample.name] = None
                 bar.update()
             contestants.append(Contestant(name, adapter, tuple(scores)))
-    if bare:
-        console.warn(f"{len(bare)} images hold no object that is large enough: {name_some(bare)}.")
+    if without_objects:
+        console.warn(
+            f"{len(without_objects)} images hold no object that is large enough: {name_some(without_objects)}."
+        )
     if not all(contestant.scores for contestant in contestants):
-        raise InputError("There is no labelled object that is large enough to be evaluated.")
+        raise InputError(
+            "There is no labelled object that is large enough to be evaluated.", code="no-large-enough-object"
+        )
     return contestants
 
 
@@ -222,7 +237,7 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
         {
             "name": contestant.name,
             **dataclasses.asdict(figures[contestant.name]),
-            "objects": [_described(score, dataset) for score in contestant.scores],
+            "objects": [_score_as_dict(score, dataset) for score in contestant.scores],
         }
         for contestant in contestants
     ]
@@ -230,15 +245,15 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
     titles = dict(FIGURES)
     draw_bars(
         folder / "comparison.png",
-        [titles[key].replace(" with ", "\nwith ").replace(" after ", "\nafter ") for key in _DRAWN],
-        {name: [getattr(found, key) for key in _DRAWN] for name, found in figures.items()},
-        {contestant.name: [_standard_error(contestant, key) for key in _DRAWN] for contestant in contestants},
+        [titles[key].replace(" with ", "\nwith ").replace(" after ", "\nafter ") for key in _CHART_FIGURES],
+        {name: [getattr(found, key) for key in _CHART_FIGURES] for name, found in figures.items()},
+        {contestant.name: [_standard_error(contestant, key) for key in _CHART_FIGURES] for contestant in contestants},
         "mean over objects, with standard error",
     )
     console.say("")
 
 
-def _described(score: ObjectScore, dataset: Dataset) -> dict[str, Any]:
+def _score_as_dict(score: ObjectScore, dataset: Dataset) -> dict[str, Any]:
     values = dataclasses.asdict(score)
     return {"image": dataset.samples[values.pop("plane")].name, **values}
 
@@ -258,7 +273,7 @@ def _overlay_paths(dataset: Dataset, options: argparse.Namespace) -> dict[Path, 
 def _draw_overlays(
     model: Model, contestants: Sequence[Contestant], overlays: dict[Path, Sample], console: Console
 ) -> None:
-    """Each image with the masks of its objects' boxes, and of one click on each."""
+    """Draw each image with the masks from boxes, and from one click on each object."""
     from napari_sam_lora.report import Panel, draw_panels  # noqa: PLC0415
 
     with console.bar("drawing", len(overlays), "image", leave=False) as bar:

@@ -1,7 +1,7 @@
 """Convert labels: TIFF for Fiji, OME-TIFF, NIfTI, PNG planes, COCO, or a table of the objects.
 
-The ending of --output says which. With --image the labels get the pixel size, the unit and, in NIfTI, the affine and
-the voxel order of the image that they belong to.
+The ending of --output selects the format. With --image the labels get the pixel size and the unit of that image, and
+in NIfTI also its affine and its voxel order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("labels", type=Path, metavar="LABELS", help="the label image")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help=f"ends in {', '.join(FORMATS)}")
     parser.add_argument("--image", type=Path, metavar="PATH", help="the image (or DICOM folder) that they belong to")
-    parser.add_argument("--axes", metavar="TEXT", help="axes of the labels, if their file does not say it: ZYX, TYX")
+    parser.add_argument("--axes", metavar="TEXT", help="axes of the labels, if their file does not name them: ZYX, TYX")
     parser.add_argument(
         "--outline",
         choices=OUTLINES,
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Run the command."""
+    """Convert a label file."""
     labels = read_labels(options.labels, options.axes)
     source = options.labels if options.image is None else options.image
     if options.image is not None:
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         if (*image.stack_shape, *image.plane_shape) != labels.shape:
             raise InputError(
                 f"The labels are {labels.shape}, the image is {(*image.stack_shape, *image.plane_shape)}: "
-                f"{options.labels.name} does not belong to {options.image.name}."
+                f"{options.labels.name} does not belong to {options.image.name}.",
+                code="labels-do-not-fit",
             )
     name = "" if options.image is None else options.image.name
     for path in save_labels(

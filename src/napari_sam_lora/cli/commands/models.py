@@ -1,4 +1,4 @@
-"""List the models that have a name, fetch one, or show what is known of one or of a checkpoint file."""
+"""List named models, download them, or describe one or a checkpoint file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetched = actions.add_parser("fetch", help="download models to the cache folder and verify them")
     fetched.add_argument("names", nargs="+", metavar="NAME")
     fetched.set_defaults(run=run_fetch)
-    shown = actions.add_parser("info", help="what is known of a named model or a checkpoint file")
+    shown = actions.add_parser("info", help="describe a named model or a checkpoint file")
     shown.add_argument("name", metavar="NAME|PATH")
     shown.add_argument("--json", action="store_true", help="as JSON")
     shown.set_defaults(run=run_info)
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_list(options: argparse.Namespace, console: Console) -> None:
     """Print the named models."""
     if options.json:
-        print(to_json([_known(info) for info in MODELS.values()]))
+        print(to_json([_describe_named(info) for info in MODELS.values()]))
         return
     rows = [
         (
@@ -57,7 +57,9 @@ def run_fetch(options: argparse.Namespace, console: Console) -> None:
     """Download models."""
     unknown = [name for name in options.names if name not in MODELS]
     if unknown:
-        raise InputError(f"There is no model named {', '.join(unknown)}; named models: {', '.join(MODELS)}.")
+        raise InputError(
+            f"There is no model named {', '.join(unknown)}; named models: {', '.join(MODELS)}.", code="model-not-found"
+        )
     for name in options.names:
         console.say(f"{name}: {fetch(MODELS[name], console)}")
 
@@ -65,7 +67,7 @@ def run_fetch(options: argparse.Namespace, console: Console) -> None:
 def run_info(options: argparse.Namespace, console: Console) -> None:
     """Describe a model."""
     info = MODELS.get(options.name)
-    values = _known(info) if info else _of_file(Path(options.name))
+    values = _describe_named(info) if info else _describe_file(Path(options.name))
     if options.json:
         print(to_json(values))
         return
@@ -73,7 +75,7 @@ def run_info(options: argparse.Namespace, console: Console) -> None:
     print("\n".join(f"{name + ':':{width}}{value}" for name, value in values.items() if value is not None))
 
 
-def _known(info: ModelInfo) -> dict[str, Any]:
+def _describe_named(info: ModelInfo) -> dict[str, Any]:
     values = dataclasses.asdict(info)
     path = None if info.asset else str(cache_folder() / info.file_name)
     return {name: value for name, value in values.items() if name != "asset"} | {
@@ -82,7 +84,7 @@ def _known(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _of_file(path: Path) -> dict[str, Any]:
+def _describe_file(path: Path) -> dict[str, Any]:
     import torch  # noqa: PLC0415  it is slow to import
 
     from napari_sam_lora.model.checkpoints import load  # noqa: PLC0415

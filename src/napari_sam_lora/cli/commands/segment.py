@@ -1,8 +1,8 @@
-"""Segment images, from prompts in a file or without prompts, and write label TIFFs.
+"""Segment images, from prompts in a file or without prompts, and write label images.
 
 Without --prompts everything is segmented, plane by plane in stacks. With --propagate the objects of --prompts or
---seeds are followed through stacks. Each image gives FOLDER/NAME.tif, with one number an object and 0 for background,
-so that the folder can be used as labels/ of a training set after corrections.
+--seeds are followed through stacks. The labels of each image are written to FOLDER/NAME.tif, with one number an
+object and 0 for background; after corrections the folder can be used as labels/ of a training set.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.cli.commands import propagate
 from napari_sam_lora.cli.console import Console, check_output, one_line
 from napari_sam_lora.cli.loading import base_name, open_model
-from napari_sam_lora.cli.options import add_options, options_in
-from napari_sam_lora.cli.settings import ModelSettings, PreprocessingSettings, add_section
+from napari_sam_lora.cli.options import add_options, add_section, options_in
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import name_some
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, stem
@@ -28,6 +27,7 @@ from napari_sam_lora.io.volumes import attributes_of
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.labels import add_masks
 from napari_sam_lora.text import pluralize
+from napari_sam_lora.training.settings import ModelSettings, PreprocessingSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -48,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="boxes and points (.csv or .json)")
     parser.add_argument("--adapter", type=Path, metavar="FILE", help="segment with this adapter")
     parser.add_argument(
-        "--axes", metavar="TEXT", help="axes of TIFF, NIfTI and .npy files that do not say it: ZYX, CYX"
+        "--axes", metavar="TEXT", help="axes of TIFF, NIfTI and .npy files that do not name them: ZYX, CYX"
     )
     parser.add_argument(
         "--format",
         choices=("tif", "ome.tif", "nii.gz", "nii"),
         default="tif",
-        help="kind of the label files (default: tif); all keep pixel size, and NIfTI the place of the image",
+        help="format of the label files (default: tif); all keep the pixel size, NIfTI also the affine",
     )
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace label files that exist")
@@ -70,15 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Run the command."""
+    """Segment all images."""
     from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
     from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
 
     prompts = read_prompts(options.prompts) if options.prompts else None
-    everything, followed = options_in(options, "everything mode"), propagate.checked(options)
+    everything, followed = options_in(options, "everything mode"), propagate.propagation_config(options)
     if (prompts or followed) and everything:
         other = "--propagate" if followed else "--prompts"
-        raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to {other}.")
+        raise InputError(
+            f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode and cannot be used with {other}.",
+            code="option-of-everything-mode",
+        )
     tiling = TilingConfig(**options_in(options, "large planes"))
     images = find_images(options.images)
     if prompts:
@@ -99,7 +102,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The images of files and folders, each once.
+    """List the images of files and folders, each once.
 
     Raises
     ------
@@ -111,22 +114,28 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             images = list_images(path)
             if not images:
-                raise InputError(f"The folder {path} holds no image.")
+                raise InputError(f"The folder {path} holds no image.", code="no-image-in-folder")
             found |= dict.fromkeys(images)
         elif path.is_file():
             found[path] = None
         else:
-            raise InputError(f"There is no file or folder {path}.")
+            raise InputError(f"There is no file or folder {path}.", code="file-not-found")
     return list(found)
 
 
 def _prompted(images: list[Path], prompts: PromptFile, console: Console) -> list[Path]:
-    """The images with prompts; what is left out is told."""
+    """Return the images with prompts, and warn about the others."""
     if not prompts.images and len(images) > 1:
-        raise InputError(f"{prompts.path.name} does not say which image its prompts belong to, and there are several.")
+        raise InputError(
+            f"{prompts.path.name} does not say which image its prompts belong to, and there are several.",
+            code="prompts-without-image",
+        )
     kept = [image for image in images if prompts.for_image(image)]
     if not kept:
-        raise InputError(f"{prompts.path.name} names none of the images; it has {name_some(prompts.images)}.")
+        raise InputError(
+            f"{prompts.path.name} names none of the images; it has {name_some(prompts.images)}.",
+            code="prompts-of-other-images",
+        )
     unused = prompts.unused(images)
     if unused:
         console.warn(f"{prompts.path.name} names images that are not among those to segment: {name_some(unused)}.")
@@ -137,37 +146,46 @@ def _prompted(images: list[Path], prompts: PromptFile, console: Console) -> list
 
 
 def _targets(images: Sequence[Path], folder: Path, kind: str) -> dict[Path, Path]:
-    """The label file of each image."""
+    """Return the label file of each image."""
     targets: dict[Path, Path] = {}
     for image in images:
         target = folder / f"{stem(image)}.{kind}"
-        rival = next((other for other, known in targets.items() if known == target), None)
+        rival = next((other for other, its_target in targets.items() if its_target == target), None)
         if rival is not None:
-            raise InputError(f"{rival} and {image} would both be written to {target}; segment them to two folders.")
+            raise InputError(
+                f"{rival} and {image} would both be written to {target}; segment them to two folders.",
+                code="outputs-of-one-name",
+            )
         if target.exists() and any(target.samefile(other) for other in images):
-            raise InputError(f"The labels of {image} would replace the image {target}; choose another --output.")
+            raise InputError(
+                f"The labels of {image} would replace the image {target}; choose another --output.",
+                code="output-is-input",
+            )
         targets[image] = target
     return targets
 
 
 def _model(options: argparse.Namespace, console: Console) -> Model:
-    given, window = options_in(options, "model"), options_in(options, "preprocessing")
+    values, window = options_in(options, "model"), options_in(options, "preprocessing")
     if options.adapter is None:
-        return open_model(ModelSettings(**given), PreprocessingSettings(**window).resolve(), console)
+        return open_model(ModelSettings(**values), PreprocessingSettings(**window).resolve(), console)
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
-    fixed = [name for name in (*window, "input_size") if name in given or name in window]
+    fixed = [name for name in (*window, "input_size") if name in values or name in window]
     if fixed:
-        raise InputError(f"--{fixed[0].replace('_', '-')} cannot be chosen with --adapter: it brings its own.")
+        raise InputError(
+            f"--{fixed[0].replace('_', '-')} cannot be combined with --adapter, which has its own setting.",
+            code="option-fixed-by-adapter",
+        )
     adapter = Adapter.load(options.adapter)
-    settings = ModelSettings(**given | {"name": base_name(adapter, given.get("name"))})
+    settings = ModelSettings(**values | {"name": base_name(adapter, values.get("name"))})
     model = open_model(settings, None, console)
     model.activate(adapter)
     return model
 
 
 class _Segmenter:
-    """Labels of one image after the other."""
+    """Segments images from prompts or without, plane by plane."""
 
     def __init__(
         self,
@@ -182,12 +200,13 @@ class _Segmenter:
         self._smallest, self._axes = smallest, axes
 
     def labels(self, path: Path, bar: Any) -> NDArray[np.int64]:
-        """The label image (..., y, x) of an image; the bar advances by one."""
+        """Return the label image (..., y, x) of an image, and advance the bar by one."""
         image = read_image(path, self._axes)
         prompts = None if self._prompts is None else self._prompts.for_image(path)
         if prompts and max(prompts) >= image.plane_count:
             raise InputError(
-                f"there are prompts for plane {max(prompts)}, and the planes are 0 to {image.plane_count - 1}."
+                f"there are prompts for plane {max(prompts)}, but the planes are 0 to {image.plane_count - 1}.",
+                code="plane-outside-stack",
             )
         out = np.zeros((image.plane_count, *image.plane_shape), np.int64)
         for number, plane in enumerate(image.planes()):
@@ -200,7 +219,7 @@ class _Segmenter:
         return out.reshape(*image.stack_shape, *image.plane_shape)
 
     def _all(self, plane: NDArray[Any], image: ImageFile, bar: Any, before: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Labels of everything in a plane, with other ids than the planes before."""
+        """Segment everything in a plane, with ids that differ from those of the planes before."""
         done = 0.0
 
         def progress(batches: int, total: int) -> None:
@@ -214,26 +233,27 @@ class _Segmenter:
         bar.update(1 / image.plane_count - done)
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 
-    def _prompted(self, plane: NDArray[Any], asked: PlanePrompts) -> NDArray[np.int64]:
+    def _prompted(self, plane: NDArray[Any], plane_prompts: PlanePrompts) -> NDArray[np.int64]:
+        """Segment the prompted objects of a plane, with the ids of the prompt file."""
         from napari_sam_lora.stacks.everything import is_tiled, segment_prompted  # noqa: PLC0415
         from napari_sam_lora.stacks.tile_masks import ObjectPrompts  # noqa: PLC0415
 
-        asked.check_inside(plane.shape[:2])
+        plane_prompts.check_inside(plane.shape[:2])
         if is_tiled((plane.shape[0], plane.shape[1]), self._model.predictor, self._tiling):
-            by_id = dict(zip(asked.ids, ObjectPrompts.rows(asked.prompts), strict=True))
+            by_id = dict(zip(plane_prompts.ids, ObjectPrompts.from_prompts(plane_prompts.prompts), strict=True))
             found = segment_prompted(self._model.predictor, plane, by_id, self._tiling)
             small = np.flatnonzero(np.bincount(found.ravel()) < self._smallest)
             return np.where(np.isin(found, small), 0, found)
-        result = self._model.segment(self._model.encode(plane), asked.prompts)
+        result = self._model.segment(self._model.encode(plane), plane_prompts.prompts)
         rows = add_masks(np.zeros(plane.shape[:2], np.int64), result.masks, result.scores)
-        sizes = np.bincount(rows.ravel(), minlength=len(asked.ids) + 1)
-        ids = np.array([0, *asked.ids], np.int64)
+        sizes = np.bincount(rows.ravel(), minlength=len(plane_prompts.ids) + 1)
+        ids = np.array([0, *plane_prompts.ids], np.int64)
         ids[sizes < self._smallest] = 0
         return ids[rows]
 
 
 def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Path, Path], console: Console) -> None:
-    """Segment and write; an image that cannot be is told, and the others go on."""
+    """Segment and write all images; report those that cannot be segmented, and continue with the others."""
     failed: list[str] = []
     objects = 0
     layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -249,11 +269,14 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
             except InputError as error:
                 text = str(error) if image.name in str(error) else f"{image.name}: {error}"
                 if len(targets) == 1:
-                    raise InputError(text) from error
+                    raise InputError(text, code=error.code) from error
                 failed.append(image.name)
-                console.complain(one_line(error, text))
+                console.report_error(one_line(error, text))
             bar.update(number - bar.n)
     if failed:
-        raise InputError(f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.")
+        raise InputError(
+            f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.",
+            code="images-not-segmented",
+        )
     if len(targets) > 1:
         console.say(f"{pluralize(objects, 'object')} in {pluralize(len(targets), 'image')}.")

@@ -1,7 +1,7 @@
 """Fine-tune a LoRA adapter on labelled images, check it on held-out objects, and write it.
 
-Ctrl-C ends the training after the present step; the best state so far is checked and written. Ctrl-C again writes
-nothing. Settings come from a YAML file (see --init-config), from options, or from both; options go before.
+Ctrl-C ends the training after the current step; the best state so far is checked and written. A second Ctrl-C writes
+nothing. Settings come from a YAML file (see --init-config), from options, or from both; options take precedence.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_lora.cli.console import Console, check_output, table, to_json, write_text
-from napari_sam_lora.cli.interrupts import first_interrupt
+from napari_sam_lora.cli.interrupts import stop_at_first_interrupt
 from napari_sam_lora.cli.loading import open_model
-from napari_sam_lora.cli.settings import DataSettings, RunSettings, add_section, run_settings, sections, template
+from napari_sam_lora.cli.options import add_section, run_settings
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import Dataset, read_dataset
 from napari_sam_lora.text import pluralize
+from napari_sam_lora.training.settings import DataSettings, RunSettings, sections, template
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -59,14 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Run the command."""
+    """Train an adapter, check it and write it."""
     if options.init_config is not None:
         _write_template(options.init_config, options.overwrite, console)
         return
     settings = run_settings(options, options.config)
     adapter_path, metrics_path = settings.output.adapter, settings.output.metrics_path
     if adapter_path.suffix != ".safetensors":
-        raise InputError(f"The adapter file ends in .safetensors, unlike {adapter_path.name}.")
+        raise InputError(
+            f"The adapter file must end in .safetensors, unlike {adapter_path.name}.", code="wrong-file-ending"
+        )
     check_output([adapter_path, metrics_path], options.overwrite)
     dataset = load_dataset(settings.data, settings.training.labels, console)
     model = open_model(settings.model, settings.preprocessing.resolve(), console)
@@ -90,10 +93,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def load_dataset(data: DataSettings, meaning: str, console: Console) -> Dataset:
-    """Read a labelled set, whose labels mean instances, classes or a mask, telling what is left out."""
+    """Read a labelled set, whose labels mean instances, classes or a mask, and warn about files that are left out."""
     if data.path is None:
         raise InputError(
-            "No data: name a folder, a CSV table or a COCO file with --data or as data: path: in the YAML file."
+            "No data: name a folder, a CSV table or a COCO file with --data, or as data: path: in the YAML file.",
+            code="no-training-data",
         )
     with console.progress("reading images", "image", leave=False) as progress:
         dataset = read_dataset(
@@ -120,12 +124,12 @@ def train_adapter(
     start: Adapter | None = None,
     keep_interrupted: bool = False,
 ) -> tuple[Adapter, FineTuneReport]:
-    """Fine-tune with a progress bar; what was learned up to a first Ctrl-C may be kept."""
+    """Fine-tune with a progress bar; with ``keep_interrupted`` a first Ctrl-C keeps what was learned so far."""
     from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415  torch is imported when it is needed
 
     run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out, start=start)
     try:
-        with first_interrupt(run_.stop, STOPPING) if keep_interrupted else nullcontext():
+        with stop_at_first_interrupt(run_.stop, STOPPING) if keep_interrupted else nullcontext():
             result = _follow(run_, config, console, name)
     except BaseException:
         run_.discard()  # frees its memory and its temporary files
@@ -152,7 +156,7 @@ def _follow(run_: FineTuneRun, config: TrainConfig, console: Console, name: str)
 
 
 def metrics_of(report: FineTuneReport, settings: RunSettings) -> dict[str, Any]:
-    """What the JSON file of a run holds."""
+    """Return the content of the metrics file of a run."""
     values = dataclasses.asdict(report)
     return {
         "verdict": values.pop("verdict"),

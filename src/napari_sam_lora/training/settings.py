@@ -1,26 +1,22 @@
-"""The settings of commands, and the YAML file that can hold those of a training run."""
+"""Settings of a training run, and the YAML file that holds them."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import textwrap
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from napari_sam_lora.cli.options import Setting, add_options, checked_values, options_in, settings_of
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import CT_WINDOWS, Preprocessing
+from napari_sam_lora.training.settings_fields import Setting, checked_values, settings_of
 
 if TYPE_CHECKING:
     from napari_sam_lora.training.config import TrainConfig
 
 CtWindow = Literal["abdomen", "bone", "brain", "liver", "lung", "mediastinum", "spine", "stroke"]
-FLAGS = {"model": {"name": "--model"}, "data": {"path": "--data"}, "output": {"adapter": "--output"}}
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class ModelSettings:
         Side of the square model input in pixels, by default that of the model; half of it takes a quarter of the
         time.
     start : Path, optional
-        An adapter to go on from, with its layers, instead of beginning with the model alone.
+        Adapter file to continue training from, instead of starting from the base model alone.
     """
 
     name: str = "sam_nano"
@@ -56,15 +52,15 @@ class DataSettings:
         A folder with images/ and labels/ or masks/ (same names, any ending), a CSV table with the columns image and
         labels, or a COCO JSON file.
     image_folder : Path, optional
-        Folder of the images, if it is another than images/.
+        Folder of the images, if it is not images/.
     label_folder : Path, optional
-        Folder of the label images, if it is another than labels/ or masks/.
+        Folder of the label images, if it is neither labels/ nor masks/.
     axes : str, optional
-        One letter an axis, such as ZYX or CYX, for TIFF, NIfTI and .npy files that do not say it themselves.
+        One letter an axis, such as ZYX or CYX, for TIFF, NIfTI and .npy files that do not name their axes.
     previous : Path, optional
-        An adapter of an earlier round: what was held out then is held out again.
+        Adapter file of an earlier round: what was held out then is held out again.
     held_out : tuple of str
-        Keys of what is held out, as figures name them, beside that.
+        Keys of further objects or images to hold out, as in the metrics file of an earlier run.
     """
 
     path: Path | None = None
@@ -97,9 +93,15 @@ class PreprocessingSettings:
     channel: int | None = None
 
     def resolve(self) -> Preprocessing:
-        """What the model takes."""
+        """Return the preprocessing, with a named CT window as numbers.
+
+        Raises
+        ------
+        InputError
+            If both kinds of window are chosen, or the numbers make no sense.
+        """
         if self.window and self.ct_window:
-            raise InputError("Choose a window or a CT window, not both.")
+            raise InputError("Choose either a window or a CT window, not both.", code="two-windows")
         window = CT_WINDOWS[self.ct_window] if self.ct_window else self.window
         return Preprocessing(window, self.percentiles, self.channel)
 
@@ -121,13 +123,13 @@ class OutputSettings:
 
     @property
     def metrics_path(self) -> Path:
-        """Where the figures go."""
+        """Path of the JSON file with the figures."""
         return self.metrics or self.adapter.with_suffix(".json")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that a training run needs, in the sections of its YAML file."""
+    """All settings of a training run, in the sections of its YAML file."""
 
     training: TrainConfig
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -137,7 +139,7 @@ class RunSettings:
 
 
 def sections() -> dict[str, type]:
-    """The sections of a run and their dataclasses; imports torch."""
+    """Return the dataclass of each section of a run; imports torch."""
     from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported when it is needed
 
     return {
@@ -147,35 +149,6 @@ def sections() -> dict[str, type]:
         "training": TrainConfig,
         "output": OutputSettings,
     }
-
-
-def add_section(parser: argparse.ArgumentParser, name: str, cls: type, skip: tuple[str, ...] = ()) -> None:
-    """Options of a section."""
-    add_options(parser, name, cls, skip=skip, flags=FLAGS.get(name))
-
-
-def run_settings(options: argparse.Namespace, config: Path | None) -> RunSettings:
-    """Settings of a YAML file, if there is one, overridden by options of the command line.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or a setting is unknown or makes no sense.
-    """
-    values = read_config(config) if config else {name: {} for name in sections()}
-    parts = {name: cls(**values[name] | options_in(options, name)) for name, cls in sections().items()}
-    if {"window", "ct_window"} <= (values["preprocessing"] | options_in(options, "preprocessing")).keys():
-        parts["preprocessing"] = _one_window(parts["preprocessing"], options_in(options, "preprocessing"))
-    return RunSettings(**parts)
-
-
-def _one_window(settings: PreprocessingSettings, given: Mapping[str, Any]) -> PreprocessingSettings:
-    """A window of the command line replaces the other kind of window of the file."""
-    if "window" in given and "ct_window" not in given:
-        return dataclasses.replace(settings, ct_window=None)
-    if "ct_window" in given and "window" not in given:
-        return dataclasses.replace(settings, window=None)
-    return settings
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
@@ -194,35 +167,40 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}.", code="file-not-readable"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not YAML: {error}") from error
-    known = sections()
+        raise InputError(f"{path.name} is not YAML: {error}", code="not-yaml") from error
+    classes = sections()
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold the sections {', '.join(known)}.")
-    unknown = [str(name) for name in content if name not in known]
+        raise InputError(f"{path.name} must hold the sections {', '.join(classes)}.", code="settings-without-sections")
+    unknown = [str(name) for name in content if name not in classes]
     if unknown:
-        raise InputError(f"{path.name} has an unknown section {', '.join(unknown)}; there are {', '.join(known)}.")
+        raise InputError(
+            f"{path.name} has an unknown section {', '.join(unknown)}; the sections are {', '.join(classes)}.",
+            code="unknown-section",
+        )
     try:
-        values = {name: checked_values(cls, content.get(name), name) for name, cls in known.items()}
+        values = {name: checked_values(cls, content.get(name), name) for name, cls in classes.items()}
     except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
-    name = values["model"].get("name")
-    if name and (path.parent / name).is_file():
-        values["model"]["name"] = str(path.parent / name)
-    return {name: _from_folder(section, path.parent) for name, section in values.items()}
+        raise InputError(f"{path.name}: {error}", code=error.code) from error
+    model_name = values["model"].get("name")
+    if model_name and (path.parent / model_name).is_file():
+        values["model"]["name"] = str(path.parent / model_name)
+    return {name: _relative_to(path.parent, section) for name, section in values.items()}
 
 
-def _from_folder(section: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _relative_to(folder: Path, section: dict[str, Any]) -> dict[str, Any]:
     return {name: folder / value if isinstance(value, Path) else value for name, value in section.items()}
 
 
 def template() -> str:
-    """A YAML file of all settings with their defaults, explained by comments."""
+    """Return a YAML file of all settings with their defaults, explained in comments."""
     lines = [
         "# Settings of 'napari-sam-lora train'. What is left out has the value that it has here; options of the",
-        "# command line go before. Paths are relative to this file.",
+        "# command line take precedence. Paths are relative to this file.",
     ]
     for name, cls in sections().items():
         lines += ["", f"{name}:"]
