@@ -1,12 +1,12 @@
-"""Fine-tuning in the viewer: how long the user waits, what the window does meanwhile, and what memory it takes.
+"""Fine-tuning in the viewer: time that the user waits, pauses of the window meanwhile, and memory.
 
-    python -m benchmarks.finetuning [--objects 10] [--effort quick] [--steps-of-vit-b 4]  # or under xvfb-run
+    python -m benchmarks.finetuning [--objects 10] [--preset quick] [--steps-of-vit-b 4]  # or under xvfb-run
 
 A real napari window with the prompt and fine-tune panels, the bundled model, and one image of which ten nuclei are
-labelled: from pressing *Start* to the verdict; the adapter is in use then if it is better. Meanwhile gaps of a timer of
-10 ms, the viewer otherwise idle. The same run in a process without a window gives the rate. Three rounds, with
-three more objects each, give the memory. ViT-B (random weights) is run for a few steps of the standard effort, from
-which the length of a whole run follows.
+labelled: from pressing *Start* to the verdict, after which the adapter is in use if it is better. Meanwhile gaps of a
+timer of 10 ms, the viewer otherwise idle. The same run in a process without a window gives the rate. Three rounds, with
+three more objects each, give the memory. ViT-B (random weights) is run for a few steps of the standard preset, from
+which the time of a whole run follows.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ SAMPLE, ROUNDS, MORE = 5, 3, 3
 
 
 def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
-    """The label image (y, x) with its largest objects only."""
+    """Return the label image (y, x) with its largest objects only."""
     kept = sorted(find_objects(labels), key=lambda one: -one.area)[:count]
     return np.where(np.isin(labels, [one.label for one in kept]), labels, 0).astype(np.int32)
 
 
-def run(panel: FinetunePanel, effort: str) -> tuple[TrainingEvent, float]:
-    """Choose an effort and press *Start*: the last event, and seconds until then."""
-    panel.form.presets[effort].click()
-    begun = time.perf_counter()
+def run(panel: FinetunePanel, preset: str) -> tuple[TrainingEvent, float]:
+    """Choose a preset and press *Start*; return the last event and the seconds until then."""
+    panel.form.presets[preset].click()
+    start = time.perf_counter()
     panel.run.start.click()
-    wait(lambda: panel.finetuning.latest is not None and panel.finetuning.latest.is_final)
-    event = panel.finetuning.latest
+    wait(lambda: panel.finetuning_controller.latest is not None and panel.finetuning_controller.latest.is_final)
+    event = panel.finetuning_controller.latest
     assert event is not None
-    return event, time.perf_counter() - begun
+    return event, time.perf_counter() - start
 
 
-def in_viewer(objects: int, effort: str) -> float:
-    """Print the rows that need a window; returns the seconds of the run in it."""
+def in_viewer(objects: int, preset: str) -> float:
+    """Print the rows that need a window; return the seconds of the run in it."""
     viewer = napari.Viewer()
     controller = controller_of(viewer)
     image, labels = nuclei_pair(SAMPLE)
@@ -68,24 +68,24 @@ def in_viewer(objects: int, effort: str) -> float:
     _, panel = viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels")
     assert isinstance(panel, FinetunePanel)
     load(controller, "sam_nano", None)
-    panel.finetuning.measure()
-    wait(lambda: panel.finetuning.speed is not None)
+    panel.finetuning_controller.measure()
+    wait(lambda: panel.finetuning_controller.speed is not None)
     process, seconds = psutil.Process(), 0.0
     memory: list[float] = []
     for number in range(ROUNDS):
         data = largest(labels, objects + MORE * number)
-        places = np.nonzero(data != layer.data)
-        if len(places[0]):
-            layer.data_setitem(places, data[places])
+        changed = np.nonzero(data != layer.data)
+        if len(changed[0]):
+            layer.data_setitem(changed, data[changed])
         controller.flush()
         with Pauses() as pauses:
-            event, passed = run(panel, effort)
+            event, passed = run(panel, preset)
         if event.report is None:
             raise RuntimeError(event.message)
         if not number:
             seconds = event.report.seconds
             outcome = f"{passed:.1f} s, {event.report.verdict}"
-            print(f"| {objects} objects, {effort}: from *Start* to the verdict | {outcome} |")
+            print(f"| {objects} objects, {preset}: from *Start* to the verdict | {outcome} |")
             print(pauses.rows("meanwhile"), flush=True)
         controller.session.activate(event.adapter)
         gc.collect()
@@ -96,35 +96,35 @@ def in_viewer(objects: int, effort: str) -> float:
     return seconds
 
 
-def without_viewer(objects: int, effort: str) -> float:
-    """Seconds of the same run without a viewer."""
+def without_viewer(objects: int, preset: str) -> float:
+    """Return the seconds of the same run without a viewer."""
     image, labels = nuclei_pair(SAMPLE)
-    config = TrainConfig.from_dict(dict(PRESETS[effort].values))
+    config = TrainConfig.from_dict(dict(PRESETS[preset].values))
     return fine_tune(load_model("sam_nano", device="cpu"), [(image, largest(labels, objects))], config)[1].seconds
 
 
 def vit_b(objects: int, steps: int) -> tuple[float, float]:
-    """Seconds of a step of ViT-B at 1024 pixels, and of a whole run with the default settings without its verdict."""
+    """Return the seconds of a step of ViT-B at 1024 pixels, and of a whole default run without its verdict."""
     image, labels = nuclei_pair(SAMPLE)
     config = TrainConfig(steps=steps, views=1, validation_share=0.0)
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(random_checkpoint(Path(folder)), device="cpu")
     training = iter_fine_tune(model, [(image, largest(labels, objects))], config)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     times = []
     for _ in training:
-        times.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        times.append(time.perf_counter() - start)
+        start = time.perf_counter()
     training.discard()
-    step = float(np.median(times[1:]))  # the first one encodes
+    step = float(np.median(times[1:]))  # the first step encodes
     return step, step * TrainConfig().steps
 
 
 def main() -> None:
-    """Print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=10, help="labelled objects")
-    parser.add_argument("--effort", choices=tuple(PRESETS), default="quick")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="quick")
     parser.add_argument("--steps-of-vit-b", type=int, default=4, help="steps that are timed; 0 leaves it out")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -133,7 +133,7 @@ def main() -> None:
         return
     application = QApplication.instance() or QApplication([])
     print("| | |\n|---|---|")
-    settings = ("--objects", str(options.objects), "--effort", options.preset)
+    settings = ("--objects", str(options.objects), "--preset", options.preset)
     alone = run_worker("benchmarks.finetuning", "--worker", *settings)["seconds"]
     seconds = in_viewer(options.objects, options.preset)
     print(f"| the same run, without a viewer / in it | {alone:.1f} s / {seconds:.1f} s |")

@@ -1,4 +1,4 @@
-"""How long a window does not answer."""
+"""Pauses in which a window does not respond."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ TICK_MS = 10
 
 
 class Pauses:
-    """Gaps of a timer of 10 ms, from entering to leaving a ``with``; the event loop must run in it.
+    """Context manager that records the gaps of a timer of 10 ms; the event loop must run inside it.
 
     Attributes
     ----------
     milliseconds : list of float
+        Time from each tick to the next.
     """
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
         self._timer = QTimer()
-        self._timer.timeout.connect(self._note)
+        self._timer.timeout.connect(self._record)
         self._last = 0.0
 
     def __enter__(self) -> Pauses:
@@ -36,11 +37,11 @@ class Pauses:
         self._timer.stop()
 
     def rows(self, when: str) -> str:
-        """Two rows of a table."""
-        most, longest = np.percentile(self.milliseconds, 95), max(self.milliseconds)
-        return f"| pauses of the window {when}, 95 % below | {most:.0f} ms |\n| the longest | {longest:.0f} ms |"
+        """Return two rows of a table."""
+        percentile, longest = np.percentile(self.milliseconds, 95), max(self.milliseconds)
+        return f"| pauses of the window {when}, 95 % below | {percentile:.0f} ms |\n| the longest | {longest:.0f} ms |"
 
-    def _note(self) -> None:
+    def _record(self) -> None:
         now = time.perf_counter()
         self.milliseconds.append((now - self._last) * 1000)
         self._last = now

@@ -33,7 +33,7 @@ SIDE, PLANES, PATIENCE = 512, 8, 600.0
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    """Let the window live until a condition holds; it sleeps between events, so nothing spins beside the worker."""
+    """Process events until a condition holds; sleep between them, so that the worker has the processor."""
     end = time.monotonic() + PATIENCE
     loop, timer = QEventLoop(), QTimer()
     timer.timeout.connect(lambda: loop.quit() if condition() or time.monotonic() > end else None)
@@ -41,11 +41,11 @@ def wait(condition: Callable[[], bool]) -> None:
     loop.exec()
     timer.stop()
     if not condition():
-        raise TimeoutError("The window did not get where it should.")
+        raise TimeoutError("The window did not reach the expected state.")
 
 
 def _prompt_to_mask(controller: Controller, runs: int) -> float:
-    """Median seconds from a click to its mask in the preview layer; the plane is encoded first."""
+    """Return the median seconds from a click to its mask in the preview layer; the plane is encoded first."""
     rng = np.random.default_rng(0)
     controller.draw_with("point")
     layers: Any = controller.drawing.layers
@@ -54,20 +54,20 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
     for number in range(runs + 2):
         controller.clear_prompts()
         wait(lambda: previews.preview is None and not previews.is_waiting)
-        began = time.perf_counter()
+        start = time.perf_counter()
         layers.points.add(np.array([[0, *rng.uniform(50, SIDE - 50, 2)]]))
         wait(lambda: previews.preview is not None and not previews.is_waiting)
         if number > 1:  # the first ones encode and allocate
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
 def _encode_in_worker(controller: Controller, planes: list[PlaneKey]) -> float:
-    """The seconds that the worker takes for each plane."""
-    began = time.perf_counter()
+    """Return the seconds that the worker takes for each plane."""
+    start = time.perf_counter()
     controller.session.embed(planes)
     wait(lambda: not controller.session.is_busy)
-    return (time.perf_counter() - began) / len(planes)
+    return (time.perf_counter() - start) / len(planes)
 
 
 def _measure(runs: int, input_size: int) -> None:
@@ -76,7 +76,7 @@ def _measure(runs: int, input_size: int) -> None:
     viewer.window.add_plugin_dock_widget("napari-sam-lora", "Prompt and segment")
     stack = np.random.default_rng(0).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
     viewer.add_image(stack, name="planes")
-    viewer.dims.set_current_step(0, 0)  # where the clicks are
+    viewer.dims.set_current_step(0, 0)  # the plane of the clicks
     print("| | |\n|---|---|")
     load(controller, "sam_nano", None)
     print(f"| prompt to visible mask, sam_nano | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
@@ -100,14 +100,14 @@ def _measure(runs: int, input_size: int) -> None:
 
 
 def load(controller: Controller, name: str | Path, input_size: int | None) -> None:
-    """Load a model in the session, and wait for it."""
+    """Load a model in the session and wait for it."""
     future = controller.session.load_model(name, "cpu", input_size)
     wait(future.done)
     future.result()
 
 
 def main() -> None:
-    """Print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--input-size", type=int, default=1024, help="of ViT-B")

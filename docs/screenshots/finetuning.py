@@ -1,8 +1,9 @@
-"""Pictures of fine-tuning: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/finetuning.py``.
+"""Screenshots of fine-tuning: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/finetuning.py``.
 
-Tells the whole story in one window and writes ``docs/images/tune_*.png``: what the base model makes of clicks, the
-corrections, the run, the verdict, and the same clicks segmented again. Prints how long it took. ``finetuning.py stack``
-tells it on a stack of nuclei, where the whole stack is segmented again in the end, as ``docs/images/stack_*.png``.
+Goes through a whole session in one window and writes ``docs/images/tune_*.png``: masks of the base model from clicks,
+their corrections, the run, the verdict, and the same clicks segmented again. Prints how long the run took.
+``finetuning.py stack`` does the same on a stack of nuclei, where the whole stack is segmented again in the end, and
+writes ``docs/images/stack_*.png``.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from napari_sam_lora.io.samples import nuclei_pair, nuclei_stack, samples_folder
 from napari_sam_lora.labels import click_at_centre, find_objects
 
 IMAGES = (4, 5, 7, 8)  # of the ten sample images; objects of the first two are labelled
-OBJECTS = 8  # labelled in each of them
+OBJECTS = 8  # labelled in each of the first two
 CLICKED = 12  # in each of the others
-# Planes of the stack that are labelled, and one that is not.
-LABELLED, OTHER = (2, 6, 10, 14, 20, 25, 29), 17
+LABELLED, OTHER = (2, 6, 10, 14, 20, 25, 29), 17  # planes of the stack that are labelled, and one that is not
 
 
-def tell(theme: str = "dark", prefix: str = "tune", effort: str = "quick") -> None:
-    """The story."""
+def photograph_images(theme: str = "dark", prefix: str = "tune", preset: str = "quick") -> None:
+    """Fine-tune on two of four images and segment the clicks in the others again."""
     window = Window(theme)
     controller, viewer = window.controller, window.viewer
     pairs = [nuclei_pair(number) for number in IMAGES]
@@ -44,13 +44,13 @@ def tell(theme: str = "dark", prefix: str = "tune", effort: str = "quick") -> No
     window.save(f"{prefix}_1_base")
     correct(window, {number: truths[number] for number in (0, 1)})
     viewer.dims.set_point(0, 0)
-    learn(window, effort, prefix)
-    again(window, prefix)
+    learn(window, preset, prefix)
+    segment_again(window, prefix)
     window.close()
 
 
-def tell_of_a_stack(effort: str = "standard", prefix: str = "stack") -> None:
-    """The same on a stack: a few planes are labelled, and all of it is segmented in the end."""
+def photograph_stack(preset: str = "standard", prefix: str = "stack") -> None:
+    """Fine-tune on a few labelled planes of a stack and segment the whole stack again."""
     window = Window()
     controller, viewer = window.controller, window.viewer
     ((image, attributes, _),) = nuclei_stack()
@@ -66,50 +66,50 @@ def tell_of_a_stack(effort: str = "standard", prefix: str = "stack") -> None:
     window.save(f"{prefix}_1_base")
     paint(window, truths)
     window.save(f"{prefix}_2_painted")
-    learn(window, effort, prefix)
+    learn(window, preset, prefix)
     _, adapters = viewer.window.add_plugin_dock_widget("napari-sam-lora", "Adapters", tabify=True)
     assert isinstance(adapters, AdaptersPanel)
     adapters.parentWidget().raise_()
     viewer.dims.set_current_step(0, OTHER)
-    propagation = propagation_controller_of(controller)
+    propagation_controller = propagation_controller_of(controller)
     adapters.resegment.stack.click()
-    window.wait(lambda: propagation.state in ("found", "idle"))
+    window.wait(lambda: propagation_controller.state in ("found", "idle"))
     window.save(f"{prefix}_5_found")
-    propagation.accept()
+    propagation_controller.accept()
     viewer.reset_view()
     window.save(f"{prefix}_6_again")
     window.close()
 
 
 def paint(window: Window, truths: dict[int, np.ndarray]) -> None:
-    """Paint planes as they should be, each nucleus with one number in all of them."""
+    """Paint the true labels of planes, where each nucleus has the same number in all planes."""
     layer = window.controller.target_layer
     for number, truth in truths.items():
-        places = np.nonzero(truth != layer.data[number])
-        layer.data_setitem((np.full(len(places[0]), number), *places), truth[places])
+        wrong = np.nonzero(truth != layer.data[number])
+        layer.data_setitem((np.full(len(wrong[0]), number), *wrong), truth[wrong])
     window.controller.flush()
 
 
-def learn(window: Window, effort: str, prefix: str) -> None:
-    """The fine-tune panel: what is learned from, a run, and its verdict."""
+def learn(window: Window, preset: str, prefix: str) -> None:
+    """Photograph the fine-tune panel: the training set, a run, and its verdict."""
     _, tuning = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels", tabify=True)
     assert isinstance(tuning, FinetunePanel)
     tuning.parentWidget().raise_()
     tuning.finetuning_controller.measure()
     window.wait(lambda: tuning.finetuning_controller.speed is not None)
-    tuning.form.presets[effort].click()
+    tuning.form.presets[preset].click()
     tuning.table.checked.setChecked(True)
     window.save(f"{prefix}_2_labels")
     train(window, tuning, prefix)
 
 
-def click_on(window: Window, truths: dict[int, np.ndarray], most: dict[int, int]) -> None:
-    """One click on each of the largest nuclei of planes, added to the labels."""
+def click_on(window: Window, truths: dict[int, np.ndarray], counts: dict[int, int]) -> None:
+    """Click once on each of the largest nuclei of planes, and add them to the labels."""
     controller = window.controller
     controller.drawing.set_batch(True)
     for number, truth in truths.items():
         window.viewer.dims.set_current_step(0, number)
-        largest = sorted(find_objects(truth), key=lambda one: -one.area)[: most.get(number, CLICKED)]
+        largest = sorted(find_objects(truth), key=lambda one: -one.area)[: counts.get(number, CLICKED)]
         window.click(*((number, *click_at_centre(truth == one.label)) for one in largest))
         window.settle()
         controller.commit()
@@ -118,50 +118,50 @@ def click_on(window: Window, truths: dict[int, np.ndarray], most: dict[int, int]
 
 
 def correct(window: Window, truths: dict[int, np.ndarray]) -> None:
-    """Paint the objects of these planes as they should be."""
+    """Correct the objects of these planes with the brush."""
     layer = window.controller.target_layer
     for number, truth in truths.items():
         window.viewer.dims.set_current_step(0, number)
         for label in np.unique(layer.data[number])[1:]:
-            there = layer.data[number] == label
-            wanted = truth == np.bincount(truth[there & (truth > 0)]).argmax()
-            for pixels, value in ((there & ~wanted, 0), (wanted & (layer.data[number] == 0), label)):
-                places = np.nonzero(pixels)
-                layer.data_setitem((np.full(len(places[0]), number), *places), value)
+            mask = layer.data[number] == label
+            target = truth == np.bincount(truth[mask & (truth > 0)]).argmax()
+            for wrong, value in ((mask & ~target, 0), (target & (layer.data[number] == 0), label)):
+                ys, xs = np.nonzero(wrong)
+                layer.data_setitem((np.full(len(ys), number), ys, xs), value)
         window.controller.flush()
 
 
 def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
-    """A run, photographed in the middle and at its end."""
-    begun = time.perf_counter()
+    """Photograph a run in the middle and at its end."""
+    start = time.perf_counter()
     tuning.run.start.click()
     half = tuning.finetuning_controller.config().steps // 2
     window.wait(lambda: (step := tuning.finetuning_controller.latest.step) is not None and step.step >= half)
-    scroll(window, tuning)
+    scroll_to_end(window, tuning)
     window.save(f"{prefix}_3_run")
     window.wait(lambda: tuning.finetuning_controller.latest.is_final)
     event = tuning.finetuning_controller.latest
-    print(f"{event.state} after {time.perf_counter() - begun:.1f} s, in use: {event.activated}. {event.message}")
+    print(f"{event.state} after {time.perf_counter() - start:.1f} s, in use: {event.activated}. {event.message}")
     window.wait(lambda: len(tuning.verdict.examples.buttons) > 0)
-    scroll(window, tuning)
+    scroll_to_end(window, tuning)
     window.save(f"{prefix}_4_verdict")
     if not event.activated:
         window.controller.session.activate(event.adapter)
 
 
-def scroll(window: Window, panel: FinetunePanel) -> None:
-    """To the end of a panel."""
+def scroll_to_end(window: Window, panel: FinetunePanel) -> None:
+    """Scroll to the end of a panel."""
     from qtpy.QtWidgets import QScrollArea  # noqa: PLC0415
 
-    window._live()
+    window._process_events()
     for area in panel.findChildren(QScrollArea):
         bar = area.verticalScrollBar()
         if area.widget() is not None and area.widget().isAncestorOf(panel.verdict):
             bar.setValue(bar.maximum())
 
 
-def again(window: Window, prefix: str) -> None:
-    """The clicks of the third plane with the adapter: looked through, and changed."""
+def segment_again(window: Window, prefix: str) -> None:
+    """Segment the clicks of the third plane again with the adapter, and photograph the review and its result."""
     _, adapters = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Adapters", tabify=True)
     assert isinstance(adapters, AdaptersPanel)
     adapters.parentWidget().raise_()
@@ -175,9 +175,9 @@ def again(window: Window, prefix: str) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:  # no adapters of the user's in the pictures
+    with tempfile.TemporaryDirectory() as folder:  # keeps the user's adapters out of the pictures
         os.environ["NAPARI_SAM_LORA_CACHE"] = folder
         if sys.argv[1:2] == ["stack"]:
-            tell_of_a_stack(*sys.argv[2:])
+            photograph_stack(*sys.argv[2:])
         else:
-            tell(*sys.argv[1:])
+            photograph_images(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Pictures of prompting: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/prompting.py [NAME ...]``.
+"""Screenshots of prompting: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/prompting.py [NAME ...]``.
 
 Writes ``docs/images/nuclei.png``, ``stack.png``, ``everything.png`` and ``light.png``, or those that are named.
 """
@@ -23,12 +23,12 @@ IMAGE = 5  # of the ten sample images
 
 
 def largest_first(labels: np.ndarray) -> list[LabelledObject]:
-    """Objects of a plane (y, x), the largest first."""
+    """Return the objects of a plane (y, x), the largest first."""
     return sorted(find_objects(labels), key=lambda one: -one.area)
 
 
 def label_some(window: Window, number: int) -> list[LabelledObject]:
-    """Box prompts on some nuclei, added to the labels; returns the nuclei that are left."""
+    """Label some nuclei from box prompts; return the others."""
     image, truth = nuclei_pair(IMAGE)
     window.viewer.add_image(image, name="nuclei", scale=(0.65, 0.65), units=("um", "um"))
     objects = largest_first(truth)
@@ -43,10 +43,9 @@ def label_some(window: Window, number: int) -> list[LabelledObject]:
 
 
 def nuclei(theme: str = "dark", name: str = "nuclei") -> None:
-    """Some objects labelled; the next one prompted with a box, a click inside and a click outside."""
+    """Photograph labelled objects, and the next one prompted with a box, a click inside and a click outside."""
     window = Window(theme)
-    left = label_some(window, 12)
-    one = left[0]
+    one = label_some(window, 12)[0]
     y0, x0, y1, x1 = one.box
     window.box(y0 - 0.5, x0 - 0.5, y1 - 0.5, x1 - 0.5)
     window.click(one.centre)
@@ -58,7 +57,7 @@ def nuclei(theme: str = "dark", name: str = "nuclei") -> None:
 
 
 def light() -> None:
-    """The table of objects in napari's light theme."""
+    """Photograph the table of objects in napari's light theme."""
     window = Window("light")
     label_some(window, 12)
     target = window.controller.target
@@ -74,7 +73,7 @@ def light() -> None:
 
 
 def stack() -> None:
-    """A plane of a stack, each box its own object."""
+    """Photograph a plane of a stack, where each box is its own object."""
     window = Window()
     window.viewer.open_sample("napari-sam-lora", "nuclei_stack")
     plane = 15
@@ -91,7 +90,7 @@ def stack() -> None:
 
 
 def everything() -> None:
-    """Objects that everything mode proposes, one of them dropped."""
+    """Photograph the objects that everything mode proposes, one of them left out."""
     window = Window()
     label_some(window, 4)
     window.unfold("Find everything")
@@ -110,6 +109,6 @@ PICTURES: dict[str, Callable[[], None]] = {"nuclei": nuclei, "stack": stack, "ev
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_SAM_LORA_CONFIG"] = folder  # not what the user's panels remember
-        for wanted in sys.argv[1:] or PICTURES:
-            PICTURES[wanted]()
+        os.environ["NAPARI_SAM_LORA_CONFIG"] = folder  # keeps the user's settings out of the pictures
+        for name in sys.argv[1:] or PICTURES:
+            PICTURES[name]()

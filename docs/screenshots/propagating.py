@@ -1,6 +1,5 @@
-"""Pictures of propagation, ``docs/images/propagate_1_ready.png`` to ``propagate_4_table.png``, or those that are named.
-
-``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/propagating.py [NAME ...]``
+"""Screenshots of propagation, ``docs/images/propagate_1_ready.png`` to ``propagate_4_table.png``, or those that are
+named: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/propagating.py [NAME ...]``
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SECTION = "Propagate through the stack"
 
 
 def open_stack(window: Window) -> None:
-    """The sample stack, with the largest nuclei of one plane labelled from boxes."""
+    """Open the sample stack and label the largest nuclei of one plane from boxes."""
     window.viewer.open_sample("napari-sam-lora", "nuclei_stack")
     window.viewer.dims.set_current_step(0, PLANE)
     truth = np.asarray(tifffile.imread(samples_folder() / "nuclei_stack_labels.tif")[PLANE])
@@ -40,7 +39,7 @@ def open_stack(window: Window) -> None:
 
 
 def propagate(names: set[str]) -> None:
-    """From labels in one plane to objects of the whole stack."""
+    """Photograph the propagation of objects from one plane through the stack."""
     window = Window()
     open_stack(window)
     window.unfold(SECTION)
@@ -73,5 +72,5 @@ def propagate(names: set[str]) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_SAM_LORA_CONFIG"] = folder  # not what the user's panels remember
+        os.environ["NAPARI_SAM_LORA_CONFIG"] = folder  # keeps the user's settings out of the pictures
         propagate(set(sys.argv[1:]))

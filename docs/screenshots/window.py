@@ -1,4 +1,4 @@
-"""A real napari window that is driven as a user would drive it, and photographed."""
+"""A real napari window, operated as a user would, for screenshots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 300.0
 
 
 class Window:
-    """A viewer with the prompt panel.
+    """Viewer with the prompt panel.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Window:
         main.resizeDocks([dock], [DOCK_WIDTH], Qt.Orientation.Horizontal)
 
     def find(self, kind: type[QWidget]) -> Any:
-        """The part of the panel that is of this class."""
+        """Return the widget of this class in the panel."""
         return self.panel.findChild(kind)
 
     def unfold(self, *titles: str) -> None:
@@ -53,54 +53,54 @@ class Window:
             else:
                 section.collapse(animate=False)
 
-    def scroll_to(self, part: QWidget) -> None:
-        """Scroll the panel until the end of a part of it is seen."""
-        self.wait(part.isVisible)
-        self._live()
+    def scroll_to(self, widget: QWidget) -> None:
+        """Scroll the panel until one of its widgets is visible."""
+        self.wait(widget.isVisible)
+        self._process_events()
         for area in self.panel.findChildren(QScrollArea):
-            if area.widget() is not None and area.widget().isAncestorOf(part):
-                area.ensureWidgetVisible(part)
+            if area.widget() is not None and area.widget().isAncestorOf(widget):
+                area.ensureWidgetVisible(widget)
 
-    def click(self, *places: ArrayLike, positive: bool = True) -> None:
-        """Point prompts at data coordinates."""
+    def click(self, *positions: ArrayLike, positive: bool = True) -> None:
+        """Add point prompts at data coordinates."""
         self.controller.drawing.set_positive(positive)
         self.controller.draw_with("point")
-        for place in places:
-            self.controller.drawing.layers.points.add(np.atleast_2d(place))
+        for position in positions:
+            self.controller.drawing.layers.points.add(np.atleast_2d(position))
 
     def box(self, y0: float, x0: float, y1: float, x1: float, before: tuple[float, ...] = ()) -> None:
-        """A box prompt over the last two axes."""
+        """Add a box prompt over the last two axes; ``before`` is the position along the other axes."""
         corners = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
-        whole = np.hstack([np.tile(before, (4, 1)), corners]) if before else corners
+        vertices = np.hstack([np.tile(before, (4, 1)), corners]) if before else corners
         self.controller.draw_with("box")
-        self.controller.drawing.layers.shapes.add(whole, shape_type="rectangle")
+        self.controller.drawing.layers.shapes.add(vertices, shape_type="rectangle")
 
     def settle(self) -> None:
         """Wait for the preview."""
         self.wait(lambda: self.controller.session.model is not None and not self.controller.previews.is_waiting)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Let the window live until a condition holds."""
+        """Process events until a condition holds."""
         end = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > end:
-                raise TimeoutError("The window did not get where it should.")
+                raise TimeoutError("The window did not reach the expected state.")
             QApplication.processEvents()
             time.sleep(0.01)
 
     def save(self, name: str) -> None:
         """Write ``docs/images/NAME.png``."""
-        self._live()
+        self._process_events()
         with atomic_path(IMAGES / f"{name}.png") as path:
             self.viewer.screenshot(str(path), canvas_only=False, flash=False)
 
-    def _live(self) -> None:
-        """Long enough for layouts and drawing."""
+    def _process_events(self) -> None:
+        """Process events long enough for layouts and drawing."""
         for _ in range(30):
             QApplication.processEvents()
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Close the viewer and all work."""
+        """End all jobs and close the viewer."""
         self.controller.close()
         self.viewer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from safetensors.torch import save_file
 
 from napari_sam_lora import Adapter, Prompts, load_model
-from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.adapters.panel import NO_ADAPTERS, AdaptersPanel
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.session import PlaneKey, Session
 
-from ..tuning import SOON_MS, made_adapter, open_labelled, small_model
+from ..tuning import SOON_MS, open_labelled, random_adapter, small_model
 
 PLANE = PlaneKey.of("nuclei", 2)
 BOX = [40, 60, 70, 95]
@@ -44,27 +47,27 @@ def _cell(panel: AdaptersPanel, row: int, column: int) -> Any:
 
 def test_an_empty_list_says_how_to_get_an_adapter(panel: AdaptersPanel) -> None:
     assert not panel.empty.isHidden()
-    assert "fine-tune" in panel.empty.text()
+    assert panel.empty.text() == NO_ADAPTERS
     assert not panel.use.isEnabled()
     assert not panel.toggle.isEnabled()
 
 
-def test_an_adapter_is_listed_with_what_is_known_of_it(panel: AdaptersPanel) -> None:
+def test_an_adapter_is_listed_with_its_description(panel: AdaptersPanel) -> None:
     metrics = {
         "verdict": "better",
         "reason": "On 9 held-out objects.",
         "base": {"box_iou": 0.5, "click_iou": 0.4},
         "adapted": {"box_iou": 0.6, "click_iou": 0.7},
     }
-    panel.controller.session.adapters.add(made_adapter().with_metrics(metrics), "nuclei", "bright ones")
+    panel.controller.session.adapters.add(random_adapter().with_metrics(metrics), "nuclei", "bright ones")
     assert [_cell(panel, 0, column).text() for column in range(4)] == ["nuclei", "+0.200", "7", "bright ones"]
-    for part in ("sam_nano", "7 objects in 1 image", "Better. On 9 held-out objects.", "MiB", "bright ones"):
-        assert part in panel.about.text()
+    for fact in ("sam_nano", "7 objects in 1 image", "Better. On 9 held-out objects.", "MiB", "bright ones"):
+        assert fact in panel.about.text()
 
 
 def test_using_and_not_using_it(panel: AdaptersPanel) -> None:
     session = panel.controller.session
-    session.adapters.add(made_adapter(), "a")
+    session.adapters.add(random_adapter(), "a")
     panel.use.click()
     assert session.active == "a"
     assert "“a”" in panel.state.text()
@@ -76,7 +79,7 @@ def test_using_and_not_using_it(panel: AdaptersPanel) -> None:
 
 def test_comparing_switches_the_masks_of_the_present_prompts(qtbot: Any, panel: AdaptersPanel) -> None:
     controller = panel.controller
-    controller.session.adapters.add(made_adapter(), "a")
+    controller.session.adapters.add(random_adapter(), "a")
     panel.use.click()
     controller.session.add_prompt(PLANE, "box", BOX)
     masks = []
@@ -95,23 +98,23 @@ def test_an_adapter_of_another_base_is_refused_with_a_message_to_the_user(
     shown: list[str] = []
     monkeypatch.setattr("napari_sam_lora._qt.viewer.controller.show_warning", shown.append)
     session = panel.controller.session
-    session.adapters.add(made_adapter(), "own")
+    session.adapters.add(random_adapter(), "own")
     session.activate("own")
-    session.adapters.add(made_adapter(1, "0" * 16, "vit_b"), "foreign")
+    session.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
     panel.table.choose("foreign")
-    assert "load vit_b to use it" in panel.about.text()
+    assert "vit_b" in panel.about.text()
     assert _cell(panel, panel.table.currentRow(), 0).font().italic()
     panel.use.click()
-    assert len(shown) == 1
-    assert "trained on vit_b" in shown[0]
-    assert "Load vit_b" in shown[0]
+    with raises(AdapterError, "adapter-of-another-base", match="vit_b") as refused:
+        session.activate("foreign")
+    assert shown == [str(refused.value)]
     assert session.active == "own", "the one in use stays in use"
 
 
 def test_names_and_notes_are_edited_in_the_list(panel: AdaptersPanel) -> None:
     session = panel.controller.session
     for name in ("a", "b"):
-        session.adapters.add(made_adapter(), name)
+        session.adapters.add(random_adapter(), name)
     session.activate("a")
     row = next(number for number in range(2) if _cell(panel, number, 0).text() == "a")
     _cell(panel, row, 0).setText("better name")
@@ -121,7 +124,7 @@ def test_names_and_notes_are_edited_in_the_list(panel: AdaptersPanel) -> None:
     assert session.adapters.entry("better name").note == "for bright cells"
     row = next(number for number in range(2) if _cell(panel, number, 0).text() == "b")
     _cell(panel, row, 0).setText("better name")
-    assert {entry.name for entry in session.adapters.entries()} == {"better name", "b"}, "a taken name is refused"
+    assert {entry.name for entry in session.adapters.entries()} == {"better name", "b"}, "a name in use is refused"
     assert {_cell(panel, number, 0).text() for number in range(2)} == {"better name", "b"}
 
 
@@ -130,7 +133,7 @@ def test_deleting_asks_first(panel: AdaptersPanel, monkeypatch: pytest.MonkeyPat
     buttons = QMessageBox.StandardButton
     monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.Yes if sure else buttons.No)
     session = panel.controller.session
-    session.adapters.add(made_adapter(), "a")
+    session.adapters.add(random_adapter(), "a")
     session.activate("a")
     panel.delete.click()
     assert [entry.name for entry in session.adapters.entries()] == ([] if sure else ["a"])
@@ -139,7 +142,7 @@ def test_deleting_asks_first(panel: AdaptersPanel, monkeypatch: pytest.MonkeyPat
 
 def test_an_exported_file_is_imported_again(qtbot: Any, panel: AdaptersPanel, tmp_path: Path) -> None:
     session = panel.controller.session
-    session.adapters.add(made_adapter(), "a")
+    session.adapters.add(random_adapter(), "a")
     panel.export("a", tmp_path / "shared")
     qtbot.waitUntil((tmp_path / "shared.safetensors").exists, timeout=SOON_MS)
     panel.import_file(tmp_path / "shared.safetensors")
@@ -150,10 +153,10 @@ def test_an_exported_file_is_imported_again(qtbot: Any, panel: AdaptersPanel, tm
 def test_which_blocks_is_asked_for_a_file_of_another_project(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    questions: list[tuple[str, str]] = []
 
-    def answer(_: Any, title: str, words: str, text: str) -> tuple[str, bool]:
-        asked.append(words + text)
+    def answer(_: Any, title: str, question: str, text: str) -> tuple[str, bool]:
+        questions.append((question, text))
         return "1, 4", True
 
     monkeypatch.setattr(QInputDialog, "getText", answer)
@@ -166,16 +169,19 @@ def test_which_blocks_is_asked_for_a_file_of_another_project(
     panel.import_file(tmp_path / "theirs.safetensors")
     qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
     assert session.adapters.get("theirs").info.lora.blocks == (1, 4)
-    assert asked == ["theirs.safetensors adapts 2 of the 6 encoder blocks. Which (0 to 5)?4-5"]
+    ((question, suggested),) = questions
+    assert "theirs.safetensors" in question
+    assert re.findall(r"\d+", question) == ["2", "6", "0", "5"]
+    assert suggested == "4-5"
 
 
 def test_alpha_is_asked_for_a_file_of_lora_vit(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    questions: list[tuple[str, str, int]] = []
 
-    def answer(_: Any, title: str, words: str, *numbers: int) -> tuple[int, bool]:
-        asked.append(f"{words} {numbers[0]}")
+    def answer(_: Any, title: str, question: str, *numbers: int) -> tuple[int, bool]:
+        questions.append((title, question, numbers[0]))
         return 5, True
 
     monkeypatch.setattr(QInputDialog, "getInt", answer)
@@ -188,9 +194,10 @@ def test_alpha_is_asked_for_a_file_of_lora_vit(
     save_file(pairs | {"fc_001": torch.ones(2, 2)}, tmp_path / "theirs.safetensors")
     panel.import_file(tmp_path / "theirs.safetensors")
     qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
-    assert len(asked) == 1
-    assert "With which alpha was it trained?" in asked[0]
-    assert asked[0].endswith("If unsure, keep the suggested number. 2")
+    ((title, question, suggested),) = questions
+    assert title == "Which alpha?"
+    assert "theirs.safetensors" in question
+    assert suggested == 2
     adapter = session.adapters.get("theirs")
     assert adapter.info.lora.blocks == (0, 3)
     addition = [value for name, value in adapter.tensors.items() if name.endswith("lora.q.b")]
@@ -198,7 +205,7 @@ def test_alpha_is_asked_for_a_file_of_lora_vit(
     assert len(addition) == 2
 
 
-def test_a_file_that_is_no_adapter_is_refused_in_words(
+def test_a_file_that_is_no_adapter_is_refused_with_a_message(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
@@ -206,14 +213,18 @@ def test_a_file_that_is_no_adapter_is_refused_in_words(
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     panel.import_file(tmp_path / "x.safetensors")
     qtbot.waitUntil(lambda: len(shown) == 1, timeout=SOON_MS)
-    assert "x.safetensors cannot be read" in shown[0]
+    model = panel.controller.session.model
+    assert model is not None
+    with raises(AdapterError, "adapter-file-unreadable", match="x.safetensors") as refused:
+        panel.controller.session.adapters.import_file(tmp_path / "x.safetensors", model.loaded)
+    assert shown == [str(refused.value)]
     assert panel.controller.session.adapters.entries() == ()
 
 
 def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, nuclei: Pair
 ) -> None:
-    adapter = made_adapter()
+    adapter = random_adapter()
     panel.controller.session.adapters.add(adapter, "a")
     panel.merge("a", tmp_path / "merged.safetensors")
     qtbot.waitUntil((tmp_path / "merged.safetensors").exists, timeout=SOON_MS)
@@ -228,7 +239,7 @@ def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
 def test_the_folder_of_adapters_is_read_in_the_background(
     qtbot: Any, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made_adapter().save(tmp_path / "kept.safetensors")
+    random_adapter().save(tmp_path / "kept.safetensors")
     readers: list[threading.Thread] = []
     load = Adapter.load
 

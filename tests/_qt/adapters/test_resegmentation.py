@@ -1,4 +1,4 @@
-"""Segmenting again, looking through what would change, and folders of files."""
+"""Segmenting again, the review of proposed changes, and folders of files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.adapters.resegmentation import NO_LABELS, NOTHING_CHANGES
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.batch.files import plan_folder
 from napari_sam_lora.errors import InputError
@@ -19,7 +21,7 @@ from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.labels import find_objects
 from napari_sam_lora.session import CommitPolicy, PlaneKey
 
-from ..tuning import SOON_MS, made_adapter, open_labelled
+from ..tuning import SOON_MS, open_labelled, random_adapter
 
 PLANE = PlaneKey.of("nuclei", 2)
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -44,7 +46,7 @@ def _prompt(controller: Controller, nuclei: Pair, count: int = 3) -> None:
         controller.session.add_prompt(PLANE, "box", one.box, obj=number)
     preview = controller.session.preview(PLANE).result(SOON_MS)
     controller.session.commit(preview, CommitPolicy(), next(iter(controller.session.labels)))
-    controller.session.adapters.add(made_adapter(), "a")
+    controller.session.adapters.add(random_adapter(), "a")
 
 
 def _open(qtbot: Any, panel: AdaptersPanel, button: Any) -> None:
@@ -56,13 +58,13 @@ def _pixels(panel: AdaptersPanel) -> NDArray[Any]:
     return np.array(panel.controller.viewer.layers["cells"].data)
 
 
-def test_nothing_to_segment_again_is_said(qtbot: Any, panel: AdaptersPanel) -> None:
+def test_nothing_to_segment_again_is_shown(qtbot: Any, panel: AdaptersPanel) -> None:
     panel.resegment.replay.click()
-    qtbot.waitUntil(lambda: "Nothing would change" in panel.resegment.state.text(), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: NOTHING_CHANGES in panel.resegment.state.text(), timeout=SOON_MS)
     assert not panel.resegment.is_busy
     panel.controller.viewer.layers.remove("cells")
     assert not panel.resegment.replay.isEnabled()
-    assert "No labels yet" in panel.resegment.state.text()
+    assert panel.resegment.state.text() == NO_LABELS
 
 
 def test_prompts_are_replayed_with_the_adapter_and_taken_back_in_one_step(
@@ -73,13 +75,15 @@ def test_prompts_are_replayed_with_the_adapter_and_taken_back_in_one_step(
     before = _pixels(panel)
     panel.controller.session.activate("a")
     _open(qtbot, panel, box.replay)
-    assert np.array_equal(_pixels(panel), before), "nothing is changed before it was seen"
+    assert np.array_equal(_pixels(panel), before), "nothing is changed before the review"
     assert "SAM old and new" in panel.controller.viewer.layers
     assert box.review.apply.text() == f"Take {len(box.review._changes)} new"
     box.review.apply.click()
     assert not np.array_equal(_pixels(panel), before)
     assert "SAM old and new" not in panel.controller.viewer.layers
-    assert "Changed" in box.state.text()
+    (result,) = box.review.results
+    assert result.code == "changed"
+    assert box.state.text() == result.message
     (labels,) = panel.controller.session.labels.values()
     assert {record.adapter for record in labels.records() if record.origin == "re-segmented"} == {"a"}
     box.review.undo.click()
@@ -128,7 +132,8 @@ def test_painted_and_approved_objects_stay_as_they_are(qtbot: Any, panel: Adapte
     controller.flush()
     controller.session.activate("a")
     panel.resegment.replay.click()
-    qtbot.waitUntil(lambda: "left alone" in panel.resegment.state.text(), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: not panel.resegment.is_busy, timeout=SOON_MS)
+    assert sum(proposal.left_alone for _, proposal in panel.resegment._proposals) == 2
     assert {change.label for _, _, change in panel.resegment.review._changes} <= {third}
 
 
@@ -159,7 +164,7 @@ def test_all_open_images_are_segmented_again_one_after_the_other(
     _open(qtbot, panel, panel.resegment.refine)
     assert {name for name, _ in panel.resegment.review._proposals} == {"other cells"}, "the others have prompts"
     viewer.layers.remove("other cells")
-    assert not panel.resegment.review.is_open, "what is gone is not looked through"
+    assert not panel.resegment.review.is_open, "labels that were removed are not reviewed"
 
 
 def _write_images(folder: Path, nuclei: Pair) -> None:
@@ -169,17 +174,17 @@ def _write_images(folder: Path, nuclei: Pair) -> None:
     (folder / "three.png").write_bytes(b"damaged")
 
 
-def test_a_folder_is_segmented_and_what_cannot_be_is_told(
+def test_a_folder_is_segmented_and_failures_are_named(
     qtbot: Any, panel: AdaptersPanel, nuclei: Pair, tmp_path: Path
 ) -> None:
     _write_images(tmp_path / "images", nuclei)
-    panel.controller.session.adapters.add(made_adapter(), "a")
+    panel.controller.session.adapters.add(random_adapter(), "a")
     panel.controller.session.activate("a")
     panel.folder.images.setText(str(tmp_path / "images"))
     panel.folder.output.setText(str(tmp_path / "labels"))
     panel.folder.start.click()
-    assert not panel.folder.busy.isHidden()
-    qtbot.waitUntil(panel.folder.busy.isHidden, timeout=SOON_MS)
+    assert not panel.folder.working.isHidden()
+    qtbot.waitUntil(panel.folder.working.isHidden, timeout=SOON_MS)
     assert read_labels(tmp_path / "labels" / "one.tif").shape == (96, 96)
     assert read_labels(tmp_path / "labels" / "two.tif").shape == (2, 64, 64)
     assert "2 images" in panel.folder.state.text()
@@ -196,7 +201,7 @@ def test_a_cancelled_folder_leaves_no_part_of_a_file(
     panel.folder.cancel.click()
     assert "Cancelled" in panel.folder.state.text()
     assert panel.folder.start.isEnabled()
-    qtbot.waitUntil(lambda: not panel.finetuning._thread.is_busy, timeout=SOON_MS)
+    qtbot.waitUntil(lambda: not panel.finetuning_controller._thread.is_busy, timeout=SOON_MS)
     for path in (tmp_path / "labels").glob("*"):
         read_labels(path)
 
@@ -210,5 +215,5 @@ def test_labels_beside_their_images_are_not_taken_for_images(tmp_path: Path, nuc
     for target in targets.values():
         tifffile.imwrite(target, nuclei[1])
     assert plan_folder(folder, folder) == targets
-    with pytest.raises(InputError, match="no folder"):
+    with raises(InputError, "folder-not-found", match="none"):
         plan_folder(tmp_path / "none", folder)

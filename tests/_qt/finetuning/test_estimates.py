@@ -1,4 +1,4 @@
-"""How long fine-tuning is said to take follows what a run does."""
+"""The estimated time of fine-tuning follows what a run does."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED
 
 CONFIG = TrainConfig(mode="full", steps=10, objects=2, corrections=0, validation_share=0.2)
 DECODING = Speed(encode=0.0, decode=1.0, blocks=12)
-STEPS = 10 * 3.0 * 2  # of which each shows two objects, forwards and backwards
+STEPS = 10 * 3.0 * 2  # ten steps of two objects each, forward and backward
 
 
 def test_no_more_objects_are_judged_than_a_run_judges() -> None:
-    most = STEPS + 2 * MOST_JUDGED * 7
-    assert estimate_seconds(CONFIG, DECODING, 1, 5 * MOST_JUDGED, 1) == pytest.approx(most)
-    assert estimate_seconds(CONFIG, DECODING, 1, 500 * MOST_JUDGED, 1) == pytest.approx(most)
+    longest = STEPS + 2 * MOST_JUDGED * 7
+    assert estimate_seconds(CONFIG, DECODING, 1, 5 * MOST_JUDGED, 1) == pytest.approx(longest)
+    assert estimate_seconds(CONFIG, DECODING, 1, 500 * MOST_JUDGED, 1) == pytest.approx(longest)
     assert estimate_seconds(CONFIG, DECODING, 1, 50, 1) == pytest.approx(STEPS + 2 * 10 * 7)
 
 
-def test_planes_of_a_stack_are_no_images_of_their_own() -> None:
+def test_planes_of_a_stack_count_as_one_image() -> None:
     """The planes of one stack are held out by region; of two images, one is held out with half of the objects."""
     assert estimate_seconds(CONFIG, DECODING, 2, 40, 1) == pytest.approx(STEPS + 2 * 8 * 7)
     assert estimate_seconds(CONFIG, DECODING, 2, 40, 2) == pytest.approx(STEPS + 2 * 20 * 7)
 
 
-def test_as_few_planes_are_encoded_as_hold_the_objects_that_are_judged() -> None:
+def test_only_planes_with_judged_objects_are_encoded() -> None:
     encoding = replace(DECODING, encode=1.0, decode=0.0)
     of_steps = 10 * 3.0
     assert estimate_seconds(CONFIG, encoding, 10, 50, 1) == pytest.approx(of_steps + 2 * 10)
@@ -37,6 +37,6 @@ def test_as_few_planes_are_encoded_as_hold_the_objects_that_are_judged() -> None
     assert estimate_seconds(CONFIG, encoding, 10, 10 * MOST_JUDGED, 1) == pytest.approx(of_steps + 2 * 5)
 
 
-def test_a_few_objects_are_all_judged_by_runs_of_their_own() -> None:
+def test_few_objects_are_all_judged_by_cross_validation() -> None:
     assert estimate_seconds(CONFIG, DECODING, 1, 9, 1) == pytest.approx((1 + FOLDS) * STEPS + 2 * 9 * 7)
     assert estimate_seconds(replace(CONFIG, validation_share=0.0), DECODING, 1, 9, 1) == pytest.approx(STEPS)

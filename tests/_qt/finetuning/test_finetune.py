@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
 from napari_sam_lora import Adapter
 from napari_sam_lora._qt.finetuning.panel import FinetunePanel
-from napari_sam_lora._qt.finetuning.training_set import find_pairs
+from napari_sam_lora._qt.finetuning.presets import PRESETS
+from napari_sam_lora._qt.finetuning.training_set import NOTHING_INCLUDED, find_pairs
+from napari_sam_lora._qt.finetuning.training_table import NO_LABELS
 from napari_sam_lora._qt.viewer.close_guards import AFTER_MS, main_window_of
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
 from napari_sam_lora.cli import main
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import ArraySource, PlaneKey
 
@@ -30,8 +35,8 @@ from ..tuning import (
     SOON_MS,
     at_first_step,
     finish,
-    made_adapter,
     open_labelled,
+    random_adapter,
     small_model,
     train,
     weights,
@@ -57,36 +62,36 @@ def docked(viewer: Any) -> FinetunePanel:
     return made
 
 
-def test_an_empty_viewer_is_told_what_to_do(qtbot: Any, viewer: Any) -> None:
+def test_an_empty_viewer_shows_what_to_do(qtbot: Any, viewer: Any) -> None:
     panel = docked(viewer)
     assert not panel.table.empty.isHidden()
-    assert "Segment a few objects" in panel.table.empty.text()
+    assert panel.table.empty.text() == NO_LABELS
     assert not panel.run.start.isEnabled()
     assert panel.verdict.isHidden()
     panel.controller.close()
 
 
 def test_labels_are_found_with_their_image_and_can_be_left_out(panel: FinetunePanel, nuclei: Pair) -> None:
-    (pair,) = panel.finetuning.pairs()
+    (pair,) = panel.finetuning_controller.pairs()
     objects = len(np.unique(nuclei[1])) - 1
     assert (pair.image_name, pair.labels_name, pair.planes, pair.objects) == ("nuclei", "cells", 1, objects)
     assert panel.run.start.text() == f"Fine-tune on {objects} objects"
     item = panel.table.table.item(0, 0)
     assert item is not None
     item.setCheckState(Qt.CheckState.Unchecked)
-    assert panel.finetuning.included() == []
+    assert panel.finetuning_controller.included() == []
     assert not panel.run.start.isEnabled()
-    assert "Nothing to learn from" in panel.table.cautions.text()
+    assert NOTHING_INCLUDED in panel.table.warnings.text()
 
 
 def test_labels_that_are_painted_or_added_appear_by_themselves(qtbot: Any, panel: FinetunePanel) -> None:
     viewer = panel.controller.viewer
-    before = panel.finetuning.pairs()[0].objects
+    before = panel.finetuning_controller.pairs()[0].objects
     viewer.layers["cells"].data_setitem((np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])), 999)
-    qtbot.waitUntil(lambda: panel.finetuning.pairs()[0].objects == before + 1)
+    qtbot.waitUntil(lambda: panel.finetuning_controller.pairs()[0].objects == before + 1)
     viewer.add_labels(np.ones((5, 5), np.int32), name="of nothing")
     qtbot.waitUntil(lambda: panel.table.table.rowCount() == 2)
-    assert len(panel.finetuning.included()) == 1, "labels without an image cannot be learned from"
+    assert len(panel.finetuning_controller.included()) == 1, "labels without an image cannot be learned from"
 
 
 def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: FinetunePanel) -> None:
@@ -98,11 +103,11 @@ def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: Finetune
     session.commit(replace(preview, masks=np.ones_like(preview.masks)), labels=next(iter(session.labels)))
     assert len(labels.records()) == painted + 1
     panel.table.checked.setChecked(True)
-    assert panel.finetuning.pairs()[0].objects == painted
-    assert len(np.unique(panel.finetuning.snapshot()[0].labels)) == painted + 1, "and the background"
+    assert panel.finetuning_controller.pairs()[0].objects == painted
+    assert len(np.unique(panel.finetuning_controller.snapshot()[0].labels)) == painted + 1, "and the background"
     (made,) = {record.id for record in labels.records() if record.origin == "prompted"}
     labels.approve([made])
-    qtbot.waitUntil(lambda: panel.finetuning.pairs()[0].objects == painted + 1)
+    qtbot.waitUntil(lambda: panel.finetuning_controller.pairs()[0].objects == painted + 1)
 
 
 def test_all_planes_of_labels_can_be_marked_as_complete(panel: FinetunePanel) -> None:
@@ -115,18 +120,18 @@ def test_all_planes_of_labels_can_be_marked_as_complete(panel: FinetunePanel) ->
 
 
 def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbot: Any, panel: FinetunePanel) -> None:
-    panel.finetuning.set_values(dict(CHECKED))
+    panel.finetuning_controller.set_values(dict(CHECKED))
     panel.run.name.setText("my: nuclei")
     qtbot.mouseClick(panel.run.start, Qt.MouseButton.LeftButton)
-    assert panel.finetuning.is_running
+    assert panel.finetuning_controller.is_running
     assert not panel.form_box.isEnabled()
-    event = finish(qtbot, panel.finetuning)
+    event = finish(qtbot, panel.finetuning_controller)
     assert event.state == "ended", event.message
     assert event.report is not None
     assert event.adapter == "my_ nuclei"
     assert event.activated == (event.report.verdict == "better")
     assert panel.controller.session.active == (event.adapter if event.activated else "")
-    assert len(panel.finetuning.curve.losses) >= 3
+    assert len(panel.finetuning_controller.curve.losses) >= 3
     assert panel.form_box.isEnabled()
     assert event.report.reason == panel.verdict.reason.text()
     qtbot.waitUntil(lambda: len(panel.verdict.examples.buttons) == 3, timeout=SOON_MS)
@@ -155,10 +160,10 @@ def test_painting_and_prompting_meanwhile_do_not_change_the_run_nor_the_masks(qt
     session.add_prompt(PLANE, "box", [40, 60, 70, 95])
     before = session.preview(PLANE).result(SOON_MS)
     alone = train(qtbot, panel.controller, FAST | {"steps": 6}, "alone")
-    panel.finetuning.start("meanwhile")
+    panel.finetuning_controller.start("meanwhile")
     during = session.preview(PLANE).result(SOON_MS)
     layer.data_setitem(np.nonzero(layer.data), 0)
-    meanwhile = finish(qtbot, panel.finetuning)
+    meanwhile = finish(qtbot, panel.finetuning_controller)
     assert (alone.state, meanwhile.state) == ("ended", "ended")
     assert np.array_equal(during.masks, before.masks)
     assert np.array_equal(during.scores, before.scores)
@@ -166,40 +171,41 @@ def test_painting_and_prompting_meanwhile_do_not_change_the_run_nor_the_masks(qt
 
 
 def test_stopping_keeps_what_was_learned(qtbot: Any, panel: FinetunePanel) -> None:
-    panel.finetuning.set_values(dict(LONG))
+    panel.finetuning_controller.set_values(dict(LONG))
     panel.run.start.click()
-    at_first_step(qtbot, panel.finetuning, panel.run.stop.click)
-    event = finish(qtbot, panel.finetuning)
+    at_first_step(qtbot, panel.finetuning_controller, panel.run.stop.click)
+    event = finish(qtbot, panel.finetuning_controller)
     assert event.state == "ended"
     assert len(panel.controller.session.adapters.entries()) == 1
 
 
 def test_discarding_leaves_every_bit_as_it_was(qtbot: Any, panel: FinetunePanel) -> None:
     before = weights(small_model())
-    panel.finetuning.set_values(dict(LONG))
+    panel.finetuning_controller.set_values(dict(LONG))
     panel.run.start.click()
-    at_first_step(qtbot, panel.finetuning, panel.run.discard.click)
-    assert finish(qtbot, panel.finetuning).state == "discarded"
+    at_first_step(qtbot, panel.finetuning_controller, panel.run.discard.click)
+    assert finish(qtbot, panel.finetuning_controller).state == "discarded"
     assert panel.controller.session.adapters.entries() == ()
     after = weights(small_model())
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert "nothing was changed" in panel.run.state.text()
+    assert panel.finetuning_controller.latest is not None
+    assert panel.run.state.text() == panel.finetuning_controller.latest.message != ""
 
 
 def test_pausing_and_going_on(qtbot: Any, panel: FinetunePanel) -> None:
-    panel.finetuning.set_values(FAST | {"steps": 40})
+    panel.finetuning_controller.set_values(FAST | {"steps": 40})
     panel.run.start.click()
-    at_first_step(qtbot, panel.finetuning, panel.run.pause.click)
+    at_first_step(qtbot, panel.finetuning_controller, panel.run.pause.click)
     qtbot.waitUntil(lambda: panel.run.pause.text() == "Go on", timeout=SOON_MS)
     panel.run.pause.click()
-    assert finish(qtbot, panel.finetuning).state == "ended"
+    assert finish(qtbot, panel.finetuning_controller).state == "ended"
 
 
 def test_deleting_the_image_and_the_labels_does_not_end_the_run(qtbot: Any, panel: FinetunePanel) -> None:
-    panel.finetuning.set_values(FAST | {"steps": 10})
+    panel.finetuning_controller.set_values(FAST | {"steps": 10})
     panel.run.start.click()
-    at_first_step(qtbot, panel.finetuning, panel.controller.viewer.layers.clear)
-    event = finish(qtbot, panel.finetuning)
+    at_first_step(qtbot, panel.finetuning_controller, panel.controller.viewer.layers.clear)
+    event = finish(qtbot, panel.finetuning_controller)
     assert event.state == "ended", event.message
     qtbot.waitUntil(lambda: not panel.run.start.isEnabled())
 
@@ -208,89 +214,89 @@ def test_a_closed_panel_leaves_the_run_alone_and_a_new_one_shows_it(qtbot: Any, 
     window = controller.viewer.window
     panel = FinetunePanel(controller.viewer)
     dock = window.add_dock_widget(panel, name="Fine-tune")
-    panel.finetuning.set_values(dict(LONG))
+    panel.finetuning_controller.set_values(dict(LONG))
     panel.run.start.click()
-    at_first_step(qtbot, panel.finetuning, lambda: window.remove_dock_widget(dock))
+    at_first_step(qtbot, panel.finetuning_controller, lambda: window.remove_dock_widget(dock))
     again = docked(controller.viewer)
-    assert again.finetuning.is_running
+    assert again.finetuning_controller.is_running
     assert not again.run.stop.isHidden()
     again.run.discard.click()
-    assert finish(qtbot, again.finetuning).state == "discarded"
+    assert finish(qtbot, again.finetuning_controller).state == "discarded"
 
 
 @pytest.mark.parametrize(("answer", "state"), [("go on", "running"), ("stop", "ended"), ("discard", "discarded")])
 def test_a_panel_that_is_closed_during_a_run_asks_what_becomes_of_it(
     qtbot: Any, controller: Controller, monkeypatch: pytest.MonkeyPatch, answer: str, state: str
 ) -> None:
-    asked: list[int] = []
+    questions: list[int] = []
 
     def ask(window: object) -> str:
-        asked.append(1)
+        questions.append(1)
         return answer
 
-    monkeypatch.setattr("napari_sam_lora._qt.viewer.close_guards.ask_what_becomes_of_training", ask)
+    monkeypatch.setattr("napari_sam_lora._qt.viewer.close_guards.ask_about_training", ask)
     panel = FinetunePanel(controller.viewer)
-    desk, window = panel.finetuning, controller.viewer.window
+    finetuning_controller, window = panel.finetuning_controller, controller.viewer.window
     dock = window.add_dock_widget(panel)
-    desk.set_values(dict(LONG))
+    finetuning_controller.set_values(dict(LONG))
     panel.run.start.click()
-    at_first_step(qtbot, desk, lambda: desk.leaving.look_after(panel))
+    at_first_step(qtbot, finetuning_controller, lambda: finetuning_controller.close_guard.check_soon(panel))
     qtbot.wait(2 * AFTER_MS)
-    assert asked == [], "it was hidden by another tab only"
-    desk.leaving.look_after(panel)
+    assert questions == [], "it was hidden by another tab only"
+    finetuning_controller.close_guard.check_soon(panel)
     window.remove_dock_widget(dock)
-    qtbot.waitUntil(lambda: asked == [1], timeout=SOON_MS)
+    qtbot.waitUntil(lambda: questions == [1], timeout=SOON_MS)
     if state == "running":
-        assert desk.is_running
+        assert finetuning_controller.is_running
         controller.session.discard()
-    event = finish(qtbot, desk)
+    event = finish(qtbot, finetuning_controller)
     assert state in ("running", event.state)
 
 
 def test_training_can_go_on_from_an_adapter_that_was_chosen(qtbot: Any, panel: FinetunePanel) -> None:
-    begin = panel.form.begin
-    assert [begin.itemText(place) for place in range(begin.count())] == ["the base model"]
+    combo = panel.form.resume_from
+    assert [combo.itemText(index) for index in range(combo.count())] == ["the base model"]
     session = panel.controller.session
-    session.adapters.add(made_adapter(), "earlier")
-    session.adapters.add(made_adapter(1, "0" * 16, "vit_b"), "foreign")
-    assert [begin.itemText(place) for place in range(begin.count())] == ["the base model", "earlier"]
-    begin.setCurrentIndex(1)
-    begin.activated.emit(1)
+    session.adapters.add(random_adapter(), "earlier")
+    session.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
+    assert [combo.itemText(index) for index in range(combo.count())] == ["the base model", "earlier"]
+    combo.setCurrentIndex(1)
+    combo.activated.emit(1)
     event = train(qtbot, panel.controller, FAST | {"learning_rate": 1e-12})
     assert event.state == "ended", event.message
     assert session.adapters.get(event.adapter).info.lora == session.adapters.get("earlier").info.lora
     session.remove_adapter("earlier")
-    assert panel.finetuning.resume_settings == "", "an adapter that is gone cannot be begun with"
+    assert panel.finetuning_controller.resume_from == "", "an adapter that was removed cannot be gone on from"
 
 
 @pytest.mark.parametrize("answer", [False, True])
 def test_closing_the_window_while_training_asks_and_ends_cleanly(
     qtbot: Any, controller: Controller, monkeypatch: pytest.MonkeyPatch, answer: bool
 ) -> None:
-    asked: list[int] = []
+    questions: list[int] = []
 
     def ask(window: object) -> bool:
-        asked.append(1)
+        questions.append(1)
         return answer
 
     monkeypatch.setattr("napari_sam_lora._qt.viewer.controller.ask_to_discard_training", ask)
     panel = docked(controller.viewer)
     controller.attach(panel)
     session = controller.session
-    panel.finetuning.set_values(dict(LONG))
+    panel.finetuning_controller.set_values(dict(LONG))
     panel.run.start.click()
     window: Any = controller.viewer if answer else main_window_of(panel)
-    at_first_step(qtbot, panel.finetuning, window.close)
-    assert asked == [1]
+    at_first_step(qtbot, panel.finetuning_controller, window.close)
+    assert questions == [1]
     job = session.training
     assert job is not None
     if answer:
         qtbot.waitUntil(lambda: job.event.is_final, timeout=SOON_MS)
         assert job.event.state == "discarded"
     else:
-        assert panel.finetuning.is_running
+        assert panel.finetuning_controller.is_running
         session.discard()
-        finish(qtbot, panel.finetuning)
+        finish(qtbot, panel.finetuning_controller)
 
 
 def test_labels_of_two_like_images_belong_to_the_image_below_them(viewer: Any) -> None:
@@ -315,9 +321,9 @@ def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, 
     assert first.report is not None
     (held_out,) = {score.plane for score in first.report.base_objects}
     controller.session.deactivate()
-    known = list(controller.session.labels.values())
-    assert len(known) == 2
-    trained_on = known[1 - held_out].store
+    label_sets = list(controller.session.labels.values())
+    assert len(label_sets) == 2
+    trained_on = label_sets[1 - held_out].store
     plane = PlaneKey.of("", 2, ())
     shuffled = np.random.default_rng(0).permutation(np.asarray(trained_on.read(plane)).ravel())
     trained_on.write(plane, np.ones(trained_on.read(plane).shape, np.bool_), shuffled)
@@ -329,48 +335,51 @@ def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, 
     controller.close()
 
 
-def test_a_failed_run_is_told_in_plain_words(qtbot: Any, panel: FinetunePanel) -> None:
+def test_a_failed_run_shows_why(qtbot: Any, panel: FinetunePanel) -> None:
     class Broken(ArraySource):
         def read(self, plane: PlaneKey) -> NDArray[Any]:
             raise OSError("the disk is gone")
 
     panel.controller.session.add_image("nuclei", Broken(np.zeros((256, 256))))
-    panel.finetuning.set_values(dict(FAST))
+    panel.finetuning_controller.set_values(dict(FAST))
     panel.run.start.click()
-    assert finish(qtbot, panel.finetuning).state == "failed"
+    assert finish(qtbot, panel.finetuning_controller).state == "failed"
     assert "disk is gone" in panel.run.state.text()
 
 
-def test_efforts_have_times_that_grow_with_them(qtbot: Any, panel: FinetunePanel) -> None:
-    panel.finetuning.measure()
-    qtbot.waitUntil(lambda: panel.finetuning.speed is not None, timeout=SOON_MS)
-    assert all("about" in choice.text() for choice in panel.form.presets.values())
+def test_presets_show_estimated_times(qtbot: Any, panel: FinetunePanel) -> None:
+    panel.finetuning_controller.measure()
+    qtbot.waitUntil(lambda: panel.finetuning_controller.speed is not None, timeout=SOON_MS)
+    for name, choice in panel.form.presets.items():
+        assert re.fullmatch(rf"{PRESETS[name].title}\W+\w+ \d+ (s|min|h \d+ min)", choice.text())
     panel.form.presets["quick"].click()
-    assert panel.finetuning.config().mode == "decoder"
-    assert panel.finetuning.preset == "quick"
+    assert panel.finetuning_controller.config().mode == "decoder"
+    assert panel.finetuning_controller.preset == "quick"
 
 
-def test_every_setting_has_an_editor_and_nonsense_is_refused(qtbot: Any, panel: FinetunePanel) -> None:
+def test_every_setting_has_an_editor_and_invalid_values_are_refused(qtbot: Any, panel: FinetunePanel) -> None:
     panel.form.advanced.expand(animate=False)
     qtbot.waitUntil(lambda: panel.form.editor is not None, timeout=SOON_MS)
     editor = panel.form.editor
     assert editor is not None
-    assert editor.editors.keys() == panel.finetuning.config().as_dict().keys()
-    before = dict(panel.finetuning.values)
+    assert editor.editors.keys() == panel.finetuning_controller.config().as_dict().keys()
+    before = dict(panel.finetuning_controller.values)
     rate: Any = editor.editors["learning_rate"]
     rate.setText("fast")
     rate.editingFinished.emit()
-    assert "learning rate must be a number" in editor.problem.text()
-    assert panel.finetuning.values == before
+    with raises(InputError, "setting-of-wrong-type", match="learning rate"):
+        editor.values()
+    assert "learning rate" in editor.problem.text()
+    assert panel.finetuning_controller.values == before
     rate.setText("5e-4")
     rate.editingFinished.emit()
     targets: Any = editor.editors["targets"]
     targets.setText("q, k, v")
     targets.editingFinished.emit()
     assert editor.problem.text() == ""
-    assert panel.finetuning.config().learning_rate == 5e-4
-    assert panel.finetuning.config().targets == ("q", "k", "v")
-    assert panel.finetuning.preset == ""
+    assert panel.finetuning_controller.config().learning_rate == 5e-4
+    assert panel.finetuning_controller.config().targets == ("q", "k", "v")
+    assert panel.finetuning_controller.preset == ""
 
 
 def test_a_saved_file_trains_the_same_adapter_without_a_viewer(
@@ -379,13 +388,13 @@ def test_a_saved_file_trains_the_same_adapter_without_a_viewer(
     event = train(qtbot, panel.controller, FAST, "here")
     panel.form.save(tmp_path / "run.yaml", with_data=True)
     assert _trained_without_a_viewer(qtbot, tmp_path).key == _key(panel, event.adapter)
-    panel.finetuning.choose_preset("thorough")
+    panel.finetuning_controller.choose_preset("thorough")
     panel.form.load(tmp_path / "run.yaml")
-    qtbot.waitUntil(lambda: panel.finetuning.preset == "", timeout=SOON_MS)
-    assert panel.finetuning.config().steps == FAST["steps"]
+    qtbot.waitUntil(lambda: panel.finetuning_controller.preset == "", timeout=SOON_MS)
+    assert panel.finetuning_controller.config().steps == FAST["steps"]
 
 
-def test_it_does_so_too_with_prompts_of_the_user_an_earlier_round_and_an_adapter_to_go_on_from(
+def test_a_saved_file_also_holds_user_prompts_held_out_blocks_and_the_adapter_to_go_on_from(
     qtbot: Any, panel: FinetunePanel, tmp_path: Path
 ) -> None:
     session = panel.controller.session
@@ -398,7 +407,7 @@ def test_it_does_so_too_with_prompts_of_the_user_an_earlier_round_and_an_adapter
     panel.controller.commit()
     qtbot.waitUntil(lambda: any(record.prompts for record in labels.records()), timeout=SOON_MS)
     with_prompts = train(qtbot, panel.controller, FAST, "with prompts")
-    panel.finetuning.resume_settings = plain.adapter
+    panel.finetuning_controller.resume_from = plain.adapter
     session.hold_out(["a block of an earlier round"])
     further = train(qtbot, panel.controller, CHECKED, "further")
     panel.form.save(tmp_path / "run.yaml", with_data=True)
@@ -420,8 +429,8 @@ def test_a_folder_of_labelled_images_is_opened_as_layers(qtbot: Any, panel: Fine
     panel.form.save(tmp_path / "set.yaml", with_data=True)
     qtbot.waitUntil((tmp_path / "set.yaml").exists, timeout=SOON_MS)
     panel.table.add_folder(tmp_path / "set_data")
-    qtbot.waitUntil(lambda: len(panel.finetuning.pairs()) == 2, timeout=SOON_MS)
-    here, added = panel.finetuning.pairs()
+    qtbot.waitUntil(lambda: len(panel.finetuning_controller.pairs()) == 2, timeout=SOON_MS)
+    here, added = panel.finetuning_controller.pairs()
     assert added.objects == here.objects
 
 
@@ -432,7 +441,7 @@ def test_a_preview_of_the_training_set_leads_to_its_planes(qtbot: Any, panel: Fi
     assert panel.controller.plane == PLANE
 
 
-def test_two_panels_of_one_viewer_share_one_desk(qtbot: Any, panel: FinetunePanel) -> None:
+def test_two_panels_of_one_viewer_share_one_controller(qtbot: Any, panel: FinetunePanel) -> None:
     other = docked(panel.controller.viewer)
-    assert other.finetuning is panel.finetuning
+    assert other.finetuning_controller is panel.finetuning_controller
     assert other.controller is panel.controller is controller_of(panel.controller.viewer)

@@ -1,4 +1,4 @@
-"""Label, train, segment again: three rounds in one viewer."""
+"""Label, train and segment again, three rounds in one viewer."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ def test_three_rounds_in_one_viewer_without_files_or_restart(qtbot: Any, control
         for one in found[6 * number : 6 * (number + 1)]:  # the user paints a few more
             layer.data_setitem(np.nonzero(nuclei[1] == one.label), one.label)
         labelled = 6 * (number + 1)
-        qtbot.waitUntil(lambda wanted=labelled: sum(pair.objects for pair in tuning.finetuning.pairs()) == wanted)
-        tuning.finetuning.set_values(dict(CHECKED))
+        qtbot.waitUntil(
+            lambda wanted=labelled: sum(pair.objects for pair in tuning.finetuning_controller.pairs()) == wanted
+        )
+        tuning.finetuning_controller.set_values(dict(CHECKED))
         tuning.run.start.click()
-        event = finish(qtbot, tuning.finetuning)
+        event = finish(qtbot, tuning.finetuning_controller)
         assert event.state == "ended", event.message
         names.append(event.adapter)
         controller.session.activate(event.adapter)

@@ -1,7 +1,8 @@
-"""Objects are propagated through a stack in the viewer: seen first, stopped, gone on with, accepted, discarded."""
+"""Propagation through a stack in the viewer: preview, stop, resume, accept and discard."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,24 +13,33 @@ import pytest
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QApplication, QMessageBox, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QSpinBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.adapters.panel import AdaptersPanel
 from napari_sam_lora._qt.objects.model import ORIGIN
 from napari_sam_lora._qt.prompting.panel import PromptPanel
-from napari_sam_lora._qt.propagation.controller import propagation_controller_of
-from napari_sam_lora._qt.propagation.panel import PropagationBox
-from napari_sam_lora._qt.propagation.parameters import PARAMETERS, PROJECTIONS, USUAL
+from napari_sam_lora._qt.propagation.controller import ACCEPTED, DISCARDED, LAYERS_REMOVED, propagation_controller_of
+from napari_sam_lora._qt.propagation.panel import (
+    DRAWN_TOO,
+    NO_IMAGE,
+    NO_OBJECTS,
+    NO_PLANE,
+    ONE_PLANE,
+    PropagationBox,
+)
+from napari_sam_lora._qt.propagation.parameters import AUTOMATIC, PARAMETERS, PROJECTIONS
+from napari_sam_lora._qt.propagation.progress_view import NO_PREVIEW
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
-from napari_sam_lora._qt.widgets.controls import Notice, folded
+from napari_sam_lora._qt.widgets.controls import Notice
+from napari_sam_lora._qt.widgets.layout import collapsible
 from napari_sam_lora.session import ImageSource, PlaneKey, Priority, Session
 from napari_sam_lora.stacks.propagation.config import PROJECTIONS as ENGINE_PROJECTIONS
 from napari_sam_lora.stacks.propagation.config import PropagationConfig
 
 from ..helpers import add_box, click, iou
-from ..tuning import SOON_MS, made_adapter, small_model
+from ..tuning import SOON_MS, random_adapter, small_model
 
 PLANES, KEY = 7, 3
 CENTRES = {1: (18, 18), 2: (44, 42)}
@@ -41,7 +51,7 @@ def disc(y: int, x: int, radius: int = 10) -> NDArray[np.bool_]:
 
 
 def make_stack() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Two discs through all planes; both are labelled in plane 3."""
+    """Return an image with two discs through all planes, and labels of both in plane 3."""
     image = np.full((PLANES, 64, 64), 40, np.uint8)
     labels = np.zeros(image.shape, np.int32)
     for label, centre in CENTRES.items():
@@ -52,7 +62,7 @@ def make_stack() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 @pytest.fixture
 def controller(viewer: Any) -> Iterator[Controller]:
-    """Over the stack, at the plane that is labelled."""
+    """Controller of a viewer with the stack, at the labelled plane."""
     image, labels = make_stack()
     viewer.add_image(image, name="stack", scale=(3, 0.5, 0.5), units=("um", "um", "um"), axis_labels=("z", "y", "x"))
     viewer.add_labels(labels, name="cells", scale=(3, 0.5, 0.5), units=("um", "um", "um"), axis_labels=("z", "y", "x"))
@@ -63,7 +73,7 @@ def controller(viewer: Any) -> Iterator[Controller]:
 
 
 class SlowSource:
-    """Takes its time to read a plane."""
+    """Source that takes its time to read a plane."""
 
     def __init__(self, source: ImageSource) -> None:
         self._source = source
@@ -76,7 +86,7 @@ class SlowSource:
 
 @pytest.fixture
 def slowly(controller: Controller) -> None:
-    """Each plane takes long enough to do something meanwhile."""
+    """Make each plane take long enough for the test to act meanwhile."""
     session, image = controller.session, controller.image
     session.add_image(image, SlowSource(session.images[image]))
 
@@ -88,13 +98,17 @@ def box(controller: Controller, put: Callable[[Any], Any]) -> PropagationBox:
 
 
 def propagated(box: PropagationBox, qtbot: Any, state: str = "found") -> None:
-    """Press the button and wait for a decision."""
+    """Press the button and wait until the propagation can be accepted."""
     box.propagate.click()
-    qtbot.waitUntil(lambda: box.propagation.state == state, timeout=SOON_MS)
+    qtbot.waitUntil(lambda: box.propagation_controller.state == state, timeout=SOON_MS)
 
 
 def pixels(box: PropagationBox) -> NDArray[Any]:
     return np.array(box._controller.target_layer.data)  # type: ignore[union-attr]
+
+
+def numbers_in(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def planes_with(box: PropagationBox, label: int) -> list[int]:
@@ -102,79 +116,84 @@ def planes_with(box: PropagationBox, label: int) -> list[int]:
 
 
 def test_the_settings_and_their_defaults_are_those_of_the_engine() -> None:
-    usual = PropagationConfig()
-    assert {one.name: one.default for one in PARAMETERS} == {one.name: getattr(usual, one.name) for one in PARAMETERS}
-    assert set(PROJECTIONS) == {USUAL, *ENGINE_PROJECTIONS}
-    known = {one.name for one in PARAMETERS} | {"direction", "first", "last", "projection", "smooth"}
-    assert known == set(PropagationConfig.__dataclass_fields__)
+    config = PropagationConfig()
+    assert {one.name: one.default for one in PARAMETERS} == {one.name: getattr(config, one.name) for one in PARAMETERS}
+    assert set(PROJECTIONS) == {AUTOMATIC, *ENGINE_PROJECTIONS}
+    settings = {one.name for one in PARAMETERS} | {"direction", "first", "last", "projection", "smooth"}
+    assert settings == set(PropagationConfig.__dataclass_fields__)
 
 
 @pytest.mark.usefixtures("slowly")
-def test_what_is_found_is_seen_plane_by_plane_and_accepted_as_one_step(box: PropagationBox, qtbot: Any) -> None:
+def test_objects_are_previewed_plane_by_plane_and_accepted_as_one_step(box: PropagationBox, qtbot: Any) -> None:
     controller, before, filled = box._controller, pixels(box), list[list[int]]()
-    assert "2 objects" in box.hint.text()
-    assert "planes 0 to 6" in box.hint.text()
+    assert numbers_in(box.hint.text()) == [2, 0, 6], "two objects, and the first and last plane"
 
     def note() -> None:
-        layer = box.propagation.layer.layer
-        if layer is not None and box.propagation.state == "running":
+        layer = box.propagation_controller.layer.layer
+        if layer is not None and box.propagation_controller.state == "running":
             filled.append([index for index, plane in enumerate(layer.data) if plane.any()])
 
-    box.propagation.changed.connect(note)
+    box.propagation_controller.changed.connect(note)
     propagated(box, qtbot)
-    assert len({tuple(one) for one in filled}) > 2, "it fills in while it goes on"
-    layer = box.propagation.layer.layer
+    assert len({tuple(one) for one in filled}) > 2, "the preview fills while the propagation is running"
+    layer = box.propagation_controller.layer.layer
     assert layer is not None
     assert is_managed(layer)
     assert np.allclose(layer.scale, (3, 0.5, 0.5))
     assert sorted(np.unique(layer.data)) == [0, 1, 2]
     assert np.array_equal(pixels(box), before)
-    assert "Found 2 objects in 6 planes" in box.view.state.text()
+    assert numbers_in(box.view.state.text()) == [2, 6], "two objects in six planes"
     box.view.accept.click()
     assert "SAM propagation" not in controller.viewer.layers
     for label, centre in CENTRES.items():
         for plane in pixels(box):
             assert iou(plane == label, disc(*centre)) > 0.7
-    assert "Propagated 2 objects" in box.view.state.text()
+    assert numbers_in(box.view.state.text()) == [2]
+    assert box.view.state.text().endswith(ACCEPTED)
     controller.undo()
     assert np.array_equal(pixels(box), before)
 
 
 @pytest.mark.usefixtures("slowly")
-def test_it_can_be_stopped_and_goes_on_where_it_was(box: PropagationBox, qtbot: Any) -> None:
-    desk = box.propagation
-    box._controller.progressed.connect(lambda *_: box.view.stop.click() if desk.done == 2 else None)
+def test_a_stopped_propagation_resumes_where_it_was(box: PropagationBox, qtbot: Any) -> None:
+    propagation_controller = box.propagation_controller
+    box._controller.progressed.connect(lambda *_: box.view.stop.click() if propagation_controller.done == 2 else None)
     propagated(box, qtbot, "stopped")
-    assert 2 <= desk.done < 6
-    assert box.view.go_on.text() == f"Go on: {6 - desk.done} plane{'s' * (desk.done < 5)} left"
-    assert "Stopped after" in box.view.state.text()
+    assert 2 <= propagation_controller.done < 6
+    assert (
+        box.view.go_on.text()
+        == f"Go on: {6 - propagation_controller.done} plane{'s' * (propagation_controller.done < 5)} left"
+    )
+    assert numbers_in(box.view.state.text())[:2] == [propagation_controller.done, 6]
     assert not box.propagate.isVisible()
     box._controller.progressed.disconnect()
     box.view.go_on.click()
-    qtbot.waitUntil(lambda: desk.state == "found", timeout=SOON_MS)
+    qtbot.waitUntil(lambda: propagation_controller.state == "found", timeout=SOON_MS)
     box.view.accept.click()
     assert planes_with(box, 1) == planes_with(box, 2) == [*range(PLANES)]
 
 
 @pytest.mark.usefixtures("slowly")
 @pytest.mark.parametrize("layer", ["", "cells"])
-def test_it_is_stopped_at_once_while_it_waits_for_a_prompt(box: PropagationBox, qtbot: Any, layer: str) -> None:
-    session, held = box._controller.session, threading.Event()
+def test_a_propagation_that_waits_for_a_prompt_is_stopped_at_once(box: PropagationBox, qtbot: Any, layer: str) -> None:
+    session, released = box._controller.session, threading.Event()
     box.propagate.click()
-    prompt = session._worker.submit_with(Priority.PROMPT, "prompt", lambda _: held.wait(20))
-    qtbot.waitUntil(lambda: prompt.running() and box.propagation.state == "running", timeout=SOON_MS)
+    prompt = session._worker.submit_with(Priority.PROMPT, "prompt", lambda _: released.wait(20))
+    qtbot.waitUntil(lambda: prompt.running() and box.propagation_controller.state == "running", timeout=SOON_MS)
     if layer:
         box._controller.viewer.layers.remove(layer)
     else:
         box.view.stop.click()
-    assert box.propagation.state == ("idle" if layer else "stopped")
-    held.set()
+    assert box.propagation_controller.state == ("idle" if layer else "stopped")
+    released.set()
     assert prompt.result(20)
 
 
 @pytest.mark.usefixtures("slowly")
-def test_what_was_done_before_a_stop_can_be_accepted(box: PropagationBox, qtbot: Any) -> None:
-    box._controller.progressed.connect(lambda *_: box.view.stop.click() if box.propagation.done == 1 else None)
+def test_objects_found_before_a_stop_can_be_accepted(box: PropagationBox, qtbot: Any) -> None:
+    box._controller.progressed.connect(
+        lambda *_: box.view.stop.click() if box.propagation_controller.done == 1 else None
+    )
     propagated(box, qtbot, "stopped")
     box.view.accept.click()
     planes = planes_with(box, 1)
@@ -182,64 +201,64 @@ def test_what_was_done_before_a_stop_can_be_accepted(box: PropagationBox, qtbot:
     assert len(planes) < PLANES
 
 
-def test_it_can_be_discarded(box: PropagationBox, qtbot: Any) -> None:
+def test_a_propagation_can_be_discarded(box: PropagationBox, qtbot: Any) -> None:
     before, active = pixels(box), box._controller.viewer.layers.selection.active
     propagated(box, qtbot)
-    assert box._controller.viewer.layers.selection.active is box.propagation.layer.layer
+    assert box._controller.viewer.layers.selection.active is box.propagation_controller.layer.layer
     box.view.discard.click()
     assert np.array_equal(pixels(box), before)
     assert box._controller.viewer.layers.selection.active is active
     assert box.propagate.isVisible()
-    assert "nothing was changed" in box.view.state.text()
+    assert box.view.state.text() == DISCARDED
 
 
-def test_a_click_leaves_an_object_out_and_a_second_one_takes_it_in(box: PropagationBox, qtbot: Any) -> None:
+def test_a_click_leaves_an_object_out_and_a_second_one_takes_it_back_in(box: PropagationBox, qtbot: Any) -> None:
     viewer = box._controller.viewer
     propagated(box, qtbot)
     viewer.dims.set_current_step(0, 5)
-    place = (15, 9, 9)  # of object 1 in µm
-    click(viewer, place)
+    position = (15, 9, 9)  # of object 1, in µm
+    click(viewer, position)
     assert box.view.accept.text() == "Accept 1 object"
-    assert not (box.propagation.layer.layer.data == 1).any()  # type: ignore[union-attr]
-    click(viewer, place)
+    assert not (box.propagation_controller.layer.layer.data == 1).any()  # type: ignore[union-attr]
+    click(viewer, position)
     assert box.view.accept.text() == "Accept 2 objects"
-    assert (box.propagation.layer.layer.data == 1)[5].any()  # type: ignore[union-attr]
-    click(viewer, place)
-    click(viewer, place, drag=20)
+    assert (box.propagation_controller.layer.layer.data == 1)[5].any()  # type: ignore[union-attr]
+    click(viewer, position)
+    click(viewer, position, drag=20)
     box.view.accept.click()
     assert planes_with(box, 1) == [KEY]
     assert planes_with(box, 2) == [*range(PLANES)]
 
 
-def test_direction_bounds_and_selection_are_heeded(box: PropagationBox, qtbot: Any) -> None:
+def test_direction_bounds_and_selection_are_respected(box: PropagationBox, qtbot: Any) -> None:
     box.scope.setCurrentIndex(box.scope.findData("selected"))
     box.scope.activated.emit(1)
     box.form.direction.setCurrentIndex(box.form.direction.findData("up"))
     box.range.last.setValue(5)
-    qtbot.waitUntil(lambda: "1 selected object" in box.hint.text() and "0 to 5" in box.hint.text(), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: numbers_in(box.hint.text()) == [1, 0, 5], timeout=SOON_MS)
     propagated(box, qtbot)
     box.view.accept.click()
     assert planes_with(box, 1) == [KEY]
     assert planes_with(box, 2) == [3, 4, 5]
 
 
-def test_what_is_being_drawn_is_added_first_and_followed(box: PropagationBox, qtbot: Any) -> None:
+def test_drawn_prompts_are_added_first_and_propagated(box: PropagationBox, qtbot: Any) -> None:
     controller = box._controller
     controller.target_layer.data[:] = 0  # type: ignore[union-attr]
     controller.target_layer.refresh()  # type: ignore[union-attr]
     controller.target.note_painted(PlaneKey.of("", 3, (KEY,)))  # type: ignore[union-attr]
     box.refresh()
-    assert "No objects in this plane" in box.hint.text()
+    assert box.hint.text() == NO_OBJECTS
     assert not box.propagate.isEnabled()
     add_box(controller, (8, 8, 29, 29), (KEY,))
-    qtbot.waitUntil(lambda: "added first" in box.hint.text(), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: DRAWN_TOO in box.hint.text(), timeout=SOON_MS)
     propagated(box, qtbot)
     box.view.accept.click()
     (label,) = set(np.unique(pixels(box))) - {0}
     assert planes_with(box, label) == [*range(PLANES)]
 
 
-def test_a_corrected_plane_in_between_is_kept_and_gone_out_from(box: PropagationBox, qtbot: Any) -> None:
+def test_a_corrected_plane_is_kept_and_propagated_from(box: PropagationBox, qtbot: Any) -> None:
     propagated(box, qtbot)
     box.view.accept.click()
     layer, viewer = box._controller.target_layer, box._controller.viewer
@@ -259,7 +278,7 @@ def test_a_corrected_plane_in_between_is_kept_and_gone_out_from(box: Propagation
     assert record.origin_in(PlaneKey.of("", 3, (6,))) == "propagated"
 
 
-def test_side_views_are_gone_through_too(box: PropagationBox, qtbot: Any) -> None:
+def test_objects_are_propagated_through_side_views_too(box: PropagationBox, qtbot: Any) -> None:
     viewer, controller = box._controller.viewer, box._controller
     controller.target_layer.data[:, 8:29, 8:29] = 1  # type: ignore[union-attr]
     viewer.dims.order = (1, 0, 2)
@@ -268,41 +287,41 @@ def test_side_views_are_gone_through_too(box: PropagationBox, qtbot: Any) -> Non
     box.form.numbers.fields["min_score"].setValue(0)
     box.form.numbers.fields["min_contrast"].setValue(0)
     controller.target_layer.data[:, 19:] = 0  # type: ignore[union-attr]
-    qtbot.waitUntil(lambda: "planes 0 to 63" in box.hint.text(), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: numbers_in(box.hint.text())[-2:] == [0, 63], timeout=SOON_MS)
     box.range.last.setValue(22)
     box.propagate.click()
-    qtbot.waitUntil(lambda: box.propagation.state in ("found", "idle"), timeout=SOON_MS)
-    assert box.propagation.proposal is not None
-    assert {change.plane.axes for change in box.propagation.proposal.changes} == {(0, 2)}
-    assert box.propagation.layer.layer.data[:, 19].any()  # type: ignore[union-attr]
+    qtbot.waitUntil(lambda: box.propagation_controller.state in ("found", "idle"), timeout=SOON_MS)
+    assert box.propagation_controller.proposal is not None
+    assert {change.plane.axes for change in box.propagation_controller.proposal.changes} == {(0, 2)}
+    assert box.propagation_controller.layer.layer.data[:, 19].any()  # type: ignore[union-attr]
 
 
-def test_what_is_missing_is_said(viewer: Any, make_controller: Any, put: Any) -> None:
+def test_the_hint_names_what_is_missing(viewer: Any, make_controller: Any, put: Any) -> None:
     controller = make_controller(viewer)
     box = put(PropagationBox(controller, list))
-    assert "Open Sample" in box.hint.text()
+    assert box.hint.text() == NO_IMAGE
     assert not box.propagate.isVisible()
     viewer.add_image(np.zeros((64, 64)))
     box.refresh()
-    assert "one plane" in box.hint.text()
+    assert box.hint.text() == ONE_PLANE
     viewer.layers.clear()
     viewer.add_image(np.zeros((1, 64, 64)))
     box.refresh()
-    assert "one plane" in box.hint.text()
+    assert box.hint.text() == ONE_PLANE
     viewer.layers.clear()
     viewer.add_image(np.zeros((3, 64, 64)))
     box.refresh()
-    assert "No objects in this plane" in box.hint.text()
+    assert box.hint.text() == NO_OBJECTS
     viewer.dims.ndisplay = 3
     box.refresh()
-    assert "leave the 3-D view" in box.hint.text()
+    assert box.hint.text() == NO_PLANE
 
 
 def test_the_axis_can_be_chosen_where_there_are_several(viewer: Any, make_controller: Any, put: Any) -> None:
     viewer.add_image(np.zeros((4, 3, 64, 64)), axis_labels=("t", "z", "y", "x"))
     box = put(PropagationBox(make_controller(viewer), list))
     along = box.range.along
-    assert [along.itemText(place) for place in range(along.count())] == ["t", "z"]
+    assert [along.itemText(index) for index in range(along.count())] == ["t", "z"]
     assert (box.range.axis, box.range.bounds) == (1, (0, 2))
     along.setCurrentIndex(0)
     along.activated.emit(0)
@@ -310,42 +329,42 @@ def test_the_axis_can_be_chosen_where_there_are_several(viewer: Any, make_contro
 
 
 @pytest.mark.usefixtures("slowly")
-def test_labels_that_go_end_it(box: PropagationBox, qtbot: Any) -> None:
+def test_removed_labels_end_the_propagation(box: PropagationBox, qtbot: Any) -> None:
     viewer = box._controller.viewer
     box.propagate.click()
-    qtbot.waitUntil(lambda: box.propagation.done > 0, timeout=SOON_MS)
+    qtbot.waitUntil(lambda: box.propagation_controller.done > 0, timeout=SOON_MS)
     viewer.layers.remove("cells")
     assert "SAM propagation" not in viewer.layers
-    qtbot.waitUntil(lambda: box.propagation.state == "idle", timeout=SOON_MS)
-    assert "were removed" in box.view.state.text()
+    qtbot.waitUntil(lambda: box.propagation_controller.state == "idle", timeout=SOON_MS)
+    assert box.view.state.text() == LAYERS_REMOVED
 
 
-def test_an_image_that_goes_takes_what_was_found_along(box: PropagationBox, qtbot: Any) -> None:
+def test_a_removed_image_drops_the_objects_found(box: PropagationBox, qtbot: Any) -> None:
     propagated(box, qtbot)
     box._controller.viewer.layers.remove("stack")
-    assert box.propagation.state == "idle"
+    assert box.propagation_controller.state == "idle"
     assert "SAM propagation" not in box._controller.viewer.layers
 
 
-def test_without_its_preview_it_can_still_be_accepted(box: PropagationBox, qtbot: Any) -> None:
+def test_objects_can_be_accepted_without_the_preview_layer(box: PropagationBox, qtbot: Any) -> None:
     propagated(box, qtbot)
     box._controller.viewer.layers.remove("SAM propagation")
     box.view.refresh()
-    assert "There is no preview" in box.view.state.text()
+    assert NO_PREVIEW in box.view.state.text()
     box.view.accept.click()
     assert planes_with(box, 1) == [*range(PLANES)]
 
 
 @pytest.mark.usefixtures("slowly")
-def test_another_model_meanwhile_changes_nothing_of_it(box: PropagationBox, qtbot: Any) -> None:
+def test_a_propagation_keeps_the_model_it_started_with(box: PropagationBox, qtbot: Any) -> None:
     controller = box._controller
-    controller.session.adapters.add(made_adapter(), "a")
+    controller.session.adapters.add(random_adapter(), "a")
     box.propagate.click()
-    qtbot.waitUntil(lambda: box.propagation.done > 0, timeout=SOON_MS)
+    qtbot.waitUntil(lambda: box.propagation_controller.done > 0, timeout=SOON_MS)
     controller.session.activate("a")
-    qtbot.waitUntil(lambda: box.propagation.state == "found", timeout=SOON_MS)
-    assert box.propagation.proposal is not None
-    assert box.propagation.proposal.adapter == ""
+    qtbot.waitUntil(lambda: box.propagation_controller.state == "found", timeout=SOON_MS)
+    assert box.propagation_controller.proposal is not None
+    assert box.propagation_controller.proposal.adapter == ""
     controller.load_model("sam_nano", "cpu", 128)
     qtbot.waitUntil(lambda: not controller.model_loader.loading, timeout=SOON_MS)
     box.view.accept.click()
@@ -353,56 +372,56 @@ def test_another_model_meanwhile_changes_nothing_of_it(box: PropagationBox, qtbo
 
 
 @pytest.mark.usefixtures("slowly")
-def test_a_closed_viewer_ends_it(controller: Controller, put: Any, qtbot: Any) -> None:
+def test_closing_the_viewer_ends_the_propagation(controller: Controller, put: Any, qtbot: Any) -> None:
     box = put(PropagationBox(controller, list))
     box.propagate.click()
-    qtbot.waitUntil(lambda: box.propagation.done > 0, timeout=SOON_MS)
+    qtbot.waitUntil(lambda: box.propagation_controller.done > 0, timeout=SOON_MS)
     viewer, session = controller.viewer, controller.session
     controller.close()
     assert "SAM propagation" not in viewer.layers
     assert session.close(20)
 
 
-def test_a_window_is_not_closed_unasked_before_a_decision(
+def test_a_window_with_objects_to_accept_asks_before_it_closes(
     box: PropagationBox, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    questions: list[int] = []
 
-    def refuse(parent: Any, title: str, words: str) -> Any:
-        asked.append(title)
-        return QMessageBox.StandardButton.No
+    def refuse(window: QWidget) -> bool:
+        questions.append(1)
+        return False
 
-    monkeypatch.setattr(QMessageBox, "question", refuse)
+    monkeypatch.setattr("napari_sam_lora._qt.propagation.controller.ask_to_discard_propagation", refuse)
     controller, window = box._controller, box._controller.viewer.window._qt_window
     controller.attach(box)
-    controller._watch.watch(window)
+    controller._close_guard.watch(window)
     propagated(box, qtbot)
     event = QCloseEvent()
-    assert controller._watch.eventFilter(window, event)
+    assert controller._close_guard.eventFilter(window, event)
     assert not event.isAccepted()
-    assert asked == ["Propagation was not accepted"]
+    assert questions == [1]
     box.view.accept.click()
-    assert not controller._watch.eventFilter(window, QCloseEvent())
-    assert len(asked) == 1
+    assert not controller._close_guard.eventFilter(window, QCloseEvent())
+    assert questions == [1]
 
 
 @pytest.mark.usefixtures("slowly")
-def test_a_dock_that_is_closed_lets_it_go_on(controller: Controller, put: Any, qtbot: Any) -> None:
+def test_a_propagation_goes_on_when_its_dock_is_closed(controller: Controller, put: Any, qtbot: Any) -> None:
     viewer = controller.viewer
     panel = PromptPanel(viewer)
     dock = viewer.window.add_dock_widget(panel)
     panel._propagation.propagate.click()
-    desk = propagation_controller_of(controller)
+    propagation_controller = propagation_controller_of(controller)
     viewer.window.remove_dock_widget(dock)
     put(panel)  # deletes it
-    qtbot.waitUntil(lambda: desk.state == "found", timeout=SOON_MS)
+    qtbot.waitUntil(lambda: propagation_controller.state == "found", timeout=SOON_MS)
     again = put(PropagationBox(controller, list))
-    assert again.propagation is desk
+    assert again.propagation_controller is propagation_controller
     again.view.accept.click()
     assert planes_with(again, 1) == [*range(PLANES)]
 
 
-def test_settings_are_remembered_and_set_back(box: PropagationBox, controller: Controller, put: Any) -> None:
+def test_settings_are_remembered_and_reset(box: PropagationBox, controller: Controller, put: Any) -> None:
     box.form.direction.setCurrentIndex(2)
     box.form.direction.activated.emit(2)
     box.form.projection.setCurrentIndex(box.form.projection.findData("points"))
@@ -423,7 +442,7 @@ def test_settings_are_remembered_and_set_back(box: PropagationBox, controller: C
     assert PropagationConfig(**put(PropagationBox(controller, list)).form.values()) == PropagationConfig()
 
 
-def test_the_table_tells_what_was_propagated_and_volumes_in_units(controller: Controller, put: Any, qtbot: Any) -> None:
+def test_the_table_shows_propagated_objects_and_physical_volumes(controller: Controller, put: Any, qtbot: Any) -> None:
     panel = PromptPanel(controller.viewer)
     controller.viewer.window.add_dock_widget(panel)
     box, model = panel._propagation, panel._objects.model
@@ -437,37 +456,39 @@ def test_the_table_tells_what_was_propagated_and_volumes_in_units(controller: Co
     put(panel)
 
 
-def test_a_whole_stack_is_segmented_again_but_for_complete_planes(controller: Controller, put: Any, qtbot: Any) -> None:
+def test_a_whole_stack_is_segmented_again_except_for_complete_planes(
+    controller: Controller, put: Any, qtbot: Any
+) -> None:
     panel = AdaptersPanel(controller.viewer)
     controller.viewer.window.add_dock_widget(panel)
-    box, desk = panel.resegment, propagation_controller_of(controller)
+    box, propagation_controller = panel.resegment, propagation_controller_of(controller)
     target = controller.target
     assert target is not None
     target.mark_complete(PlaneKey.of("", 3, (5,)))
-    controller.session.adapters.add(made_adapter(), "a")
+    controller.session.adapters.add(random_adapter(), "a")
     controller.session.activate("a")
     assert not box.stack.isHidden()
     box.stack.click()
     assert not box.replay.isEnabled()
-    qtbot.waitUntil(lambda: desk.state in ("found", "idle"), timeout=SOON_MS)
-    assert desk.proposal is not None
-    assert desk.proposal.adapter == "a"
-    assert 5 not in {change.plane.index[0] for change in desk.proposal.changes}
-    assert desk.closed == 1
-    desk.accept()
+    qtbot.waitUntil(lambda: propagation_controller.state in ("found", "idle"), timeout=SOON_MS)
+    assert propagation_controller.proposal is not None
+    assert propagation_controller.proposal.adapter == "a"
+    assert 5 not in {change.plane.index[0] for change in propagation_controller.proposal.changes}
+    assert propagation_controller.skipped_planes == 1
+    propagation_controller.accept()
     assert box.replay.isEnabled()
     controller.undo()
     assert [index for index, plane in enumerate(controller.target_layer.data) if plane.any()] == [KEY]  # type: ignore[union-attr]
     put(panel)
 
 
-def test_a_section_makes_room_for_words_that_are_wrapped(viewer: Any, put: Any, qtbot: Any) -> None:
-    words, field = Notice("short"), QSpinBox()
+def test_a_section_grows_with_wrapped_text(viewer: Any, put: Any, qtbot: Any) -> None:
+    notice, field = Notice("short"), QSpinBox()
     inner = QWidget()
     column = QVBoxLayout(inner)
-    column.addWidget(words)
+    column.addWidget(notice)
     column.addWidget(field)
-    section = folded("Title", inner)
+    section = collapsible("Title", inner)
     outer = QWidget()
     whole = QVBoxLayout(outer)
     whole.addWidget(section)
@@ -475,8 +496,8 @@ def test_a_section_makes_room_for_words_that_are_wrapped(viewer: Any, put: Any, 
     outer.resize(200, 800)
     put(outer)
     section.expand(animate=False)
-    words.say("Much longer words, which take several lines in a panel as narrow as this one is. " * 3)
-    qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()) > 60, timeout=SOON_MS)
+    notice.say("A much longer text, which takes several lines in a panel as narrow as this one is. " * 3)
+    qtbot.waitUntil(lambda: notice.height() >= notice.heightForWidth(notice.width()) > 60, timeout=SOON_MS)
     assert field.height() >= field.sizeHint().height()
     section.collapse(animate=False)
     qtbot.waitUntil(lambda: section.height() < 60, timeout=SOON_MS)

@@ -1,4 +1,4 @@
-"""What to ask about adapter files of other projects, which do not say everything."""
+"""Questions to the user about adapter files of other projects, which do not hold everything needed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from napari_sam_lora.model.checkpoints import LoadedModel
 
 Blocks = tuple[int, ...]
-LARGEST_ALPHA = 4096
+MAX_ALPHA = 4096
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What is known of a file beyond what it says.
+    """Answers of the user about a file.
 
     Attributes
     ----------
     blocks : tuple of int, optional
-        Encoder blocks that it adapts.
+        Encoder blocks that the file adapts.
     alpha : float, optional
-        Its scale.
+        LoRA alpha that it was trained with.
     """
 
     blocks: Blocks | None = None
@@ -37,85 +37,91 @@ class Answers:
 
 @dataclass(frozen=True)
 class BlocksQuestion:
-    """A file that does not say which encoder blocks it adapts.
+    """Question about a file that does not tell which encoder blocks it adapts.
 
     Attributes
     ----------
     path : Path
-    known : Answers
+    answers : Answers
+        Earlier answers about this file.
     adapted, count : int
-        How many it adapts, and how many there are.
+        Number of blocks that it adapts, and of all blocks in the encoder.
     """
 
     path: Path
-    known: Answers
+    answers: Answers
     adapted: int
     count: int
 
     def ask(self, parent: QWidget) -> Answers | None:
-        """With the blocks that the user names; None if the user gives up. The last ones are suggested."""
+        """Ask for the blocks, suggesting the last ones; return all answers so far, or None if the user cancels."""
         last = self.count - 1
-        words = f"{self.path.name} adapts {self.adapted} of the {self.count} encoder blocks. Which (0 to {last})?"
+        question = f"{self.path.name} adapts {self.adapted} of the {self.count} encoder blocks. Which (0 to {last})?"
         suggested = f"{self.count - self.adapted}-{last}"
-        text, is_sure = QInputDialog.getText(parent, "Which encoder blocks?", words, text=suggested)
-        return replace(self.known, blocks=parse_blocks(text)) if is_sure else None
+        text, is_answered = QInputDialog.getText(parent, "Which encoder blocks?", question, text=suggested)
+        return replace(self.answers, blocks=parse_blocks(text)) if is_answered else None
 
 
 @dataclass(frozen=True)
 class AlphaQuestion:
-    """A file that does not say by what its addition is multiplied.
+    """Question about a file that does not tell the alpha it was trained with.
 
     Attributes
     ----------
     path : Path
-    known : Answers
+    answers : Answers
+        Earlier answers about this file.
     rank : int
+        LoRA rank of the file.
     """
 
     path: Path
-    known: Answers
+    answers: Answers
     rank: int
 
     def ask(self, parent: QWidget) -> Answers | None:
-        """With the alpha that the user gives; None if the user gives up. That of most trainings is suggested."""
-        words = (
-            f"{self.path.name} is a file of LoRA-ViT, of rank {self.rank}. "
-            "With which alpha was it trained? (It is often the rank.) If unsure, keep the suggested number."
+        """Ask for the alpha, suggesting the rank; return all answers so far, or None if the user cancels."""
+        question = (
+            f"{self.path.name} is a LoRA-ViT file of rank {self.rank}. "
+            "With which alpha was it trained? If you do not know, keep the suggested number, which is the rank."
         )
-        alpha, is_sure = QInputDialog.getInt(parent, "Which alpha?", words, self.rank, self.rank, LARGEST_ALPHA)
-        return replace(self.known, alpha=float(alpha)) if is_sure else None
+        alpha, is_answered = QInputDialog.getInt(parent, "Which alpha?", question, self.rank, self.rank, MAX_ALPHA)
+        return replace(self.answers, alpha=float(alpha)) if is_answered else None
 
 
 Question: TypeAlias = BlocksQuestion | AlphaQuestion
 
 
 def import_or_ask(
-    token: CancelToken, *, library: AdapterLibrary, path: Path, loaded: LoadedModel, known: Answers
+    token: CancelToken, *, library: AdapterLibrary, path: Path, loaded: LoadedModel, answers: Answers
 ) -> str | Question:
-    """Add an adapter file in a worker thread; returns its name, or what to ask first."""
+    """Add an adapter file to the library; return its name, or the question to ask first. Called in a worker thread."""
+    from napari_sam_lora.lora.foreign_layouts import UnknownAlphaError  # noqa: PLC0415
     from napari_sam_lora.lora.interop import UnknownBlocksError  # noqa: PLC0415  imports torch
-    from napari_sam_lora.lora.layouts import UnknownAlphaError  # noqa: PLC0415
 
     try:
-        return library.import_file(path, loaded, known.blocks, known.alpha)
+        return library.import_file(path, loaded, answers.blocks, answers.alpha)
     except UnknownBlocksError as error:
-        return BlocksQuestion(path, known, error.adapted, error.count)
+        return BlocksQuestion(path, answers, error.adapted, error.count)
     except UnknownAlphaError as error:
-        return AlphaQuestion(path, known, error.rank)
+        return AlphaQuestion(path, answers, error.rank)
 
 
 def parse_blocks(text: str) -> Blocks:
-    """Numbers and ranges such as "2, 5" and "8-11".
+    """Parse block numbers and ranges such as "2, 5" and "8-11"; return the sorted numbers.
 
     Raises
     ------
     InputError
-        If it is something else.
+        If the text holds anything else.
     """
-    found: set[int] = set()
-    for part in re.split(r"[\s,;]+", text.strip()):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+    blocks: set[int] = set()
+    for item in re.split(r"[\s,;]+", text.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
         if match is None:
-            raise InputError(f"Name encoder blocks as numbers or ranges, such as 2, 5 or 8-11, not {text!r}.")
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(found))
+            raise InputError(
+                f"Enter encoder blocks as numbers or ranges, such as 2, 5 or 8-11, not {text!r}.",
+                code="block-numbers-unreadable",
+            )
+        blocks |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(blocks))

@@ -1,4 +1,4 @@
-"""The adapters widget: which adapter is in use, and segmenting again with it."""
+"""The widget "Adapters": choose, import and export adapters, and segment again with the one in use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
 from napari_sam_lora._qt.adapters.import_questions import Answers, Question, import_or_ask
 from napari_sam_lora._qt.adapters.resegmentation import ResegmentBox
-from napari_sam_lora._qt.adapters.table import AdaptersTable, described, is_foreign
+from napari_sam_lora._qt.adapters.table import AdaptersTable, describe_entry, is_foreign
 from napari_sam_lora._qt.automatic.files_panel import FolderBox
 from napari_sam_lora._qt.finetuning.controller import finetuning_controller_of
 from napari_sam_lora._qt.viewer.controller import controller_of
-from napari_sam_lora._qt.widgets.controls import Notice, ScrollPanel, action, box, row
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import ScrollPanel, box, row
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import AdapterLibrary, CancelToken
 
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 ADAPTER_FILES = "Adapters (*.safetensors)"
 FOREIGN_FILES = "Adapters (*.safetensors *.pth *.pt)"
 CHECKPOINT_FILES = "SAM checkpoints (*.pth *.pt *.safetensors)"
-
-
-NOTHING = "No adapters yet: label about ten objects and use the fine-tune widget, or import a file."
+NO_ADAPTERS = (
+    "No adapters yet. Label about ten objects and fine-tune on them in the fine-tune widget, or import a file."
+)
 
 
 class AdaptersPanel(ScrollPanel):
-    """Adapters of this computer, and what can be done with them.
+    """Panel with the adapters of this computer; segments open images and files with them.
 
     Parameters
     ----------
@@ -43,19 +44,19 @@ class AdaptersPanel(ScrollPanel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self.controller = controller_of(napari_viewer)
-        self.finetuning = finetuning_controller_of(self.controller)
+        self.finetuning_controller = finetuning_controller_of(self.controller)
         self.state = Notice()
         self.empty = Notice()
-        self.table = AdaptersTable(self.controller, self.finetuning)
+        self.table = AdaptersTable(self.controller, self.finetuning_controller)
         self.about = Notice()
-        self.use = action("Use", "Segment with the selected adapter from now on.", self._use)
-        tip = "Switch between the base model and the adapter, on the prompts that are shown (Shift-M)."
-        self.toggle = action("Compare", tip, self._toggle)
-        self.delete = action("Delete…", "Delete the selected adapter and its file.", self._delete)
-        self.more = action("Files…", "Import, export, merge.", lambda: None)
+        self.use = button("Use", "Segment with the selected adapter from now on.", self._use)
+        tip = "Switch between the base model and the adapter to compare their masks of the current prompts (Shift-M)."
+        self.toggle = button("Compare", tip, self._toggle)
+        self.delete = button("Delete…", "Delete the selected adapter and its file.", self._delete)
+        self.more = button("Files…", "Import, export or merge adapters.", lambda: None)
         self.more.setMenu(self._menu())
         self.resegment = ResegmentBox(self.controller)
-        self.folder = FolderBox(self.controller, self.finetuning)
+        self.folder = FolderBox(self.controller, self.finetuning_controller)
         for widget in (
             box(
                 "Adapters",
@@ -75,35 +76,35 @@ class AdaptersPanel(ScrollPanel):
         self.refresh()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
-        """The session ends with the window."""
+        """Attach the session to the window."""
         super().showEvent(event)
         self.controller.attach(self)
 
-    def leave(self) -> None:
-        """Without any panel, keys do nothing."""
-        self.controller.panel_left(self)
+    def on_dock_closed(self) -> None:
+        """Detach the panel from the controller; shortcuts end with the last panel."""
+        self.controller.detach(self)
 
     def refresh(self) -> None:
-        """Show which adapter is in use, and what can be done."""
+        """Show which adapter is in use, and enable the buttons that apply."""
         session, entry = self.controller.session, self.table.entry
-        entries = self.finetuning.adapters()
+        entries = self.finetuning_controller.adapters()
         in_use = f"the adapter “{session.active}”" if session.active else "the base model, without an adapter"
         self.state.say(f"Segmenting with {in_use}.")
-        self.empty.say("" if entries else NOTHING if session.adapters.is_read else "Reading the adapters…")
+        self.empty.say("" if entries else NO_ADAPTERS if session.adapters.is_read else "Reading the adapters…")
         foreign = entry is not None and is_foreign(entry, session.model)
-        lines = [] if entry is None else described(entry)
+        lines = [] if entry is None else describe_entry(entry)
         if foreign and entry is not None:
-            lines.append(f"It belongs to another model: load {entry.base_name} to use it.")
+            lines.append(f"It belongs to another model. Load {entry.base_name} to use it.")
         if session.adapters.problems:
-            lines.append("Damaged files: " + " ".join(session.adapters.problems))
+            lines.append("Files that cannot be read: " + " ".join(session.adapters.problems))
         self.about.say("\n".join(lines))
-        active = entry is not None and entry.name == session.active
-        self.use.setText("Stop using" if active else "Use")
+        is_active = entry is not None and entry.name == session.active
+        self.use.setText("Stop using" if is_active else "Use")
         for widget in (self.use, self.delete):
             widget.setEnabled(entry is not None)
         self.toggle.setEnabled(bool(entries))
-        for name, act in self.actions_by_name.items():
-            act.setEnabled(name == "import" or entry is not None)
+        for name, action in self.actions_by_name.items():
+            action.setEnabled(name == "import" or entry is not None)
 
     def _use(self) -> None:
         entry, session = self.table.entry, self.controller.session
@@ -113,7 +114,7 @@ class AdaptersPanel(ScrollPanel):
                     session.deactivate()
                 elif session.model is None:
                     self.controller.ensure_model()
-                    show_info("The model is being loaded; press Use again when it is there.")
+                    show_info("The model is being loaded. Press Use again when it is ready.")
                 else:
                     session.activate(entry.name)
 
@@ -124,7 +125,7 @@ class AdaptersPanel(ScrollPanel):
     def _delete(self) -> None:
         entry = self.table.entry
         if entry is not None:
-            question = f"Delete the adapter “{entry.name}” and its file? This cannot be taken back."
+            question = f"Delete the adapter “{entry.name}” and its file? This cannot be undone."
             if QMessageBox.question(self, "Delete an adapter", question) == QMessageBox.StandardButton.Yes:
                 with self.controller.report_errors():
                     self.controller.session.remove_adapter(entry.name)
@@ -133,15 +134,15 @@ class AdaptersPanel(ScrollPanel):
 
     def _menu(self) -> QMenu:
         menu, self.actions_by_name = QMenu(self), {}
-        for name, words, call in (
+        for name, title, call in (
             ("import", "Import an adapter…", self._choose_import),
             ("export", "Export the selected adapter…", self._choose_export),
             ("merge", "Merge it into a SAM checkpoint…", self._choose_merge),
         ):
-            act = menu.addAction(words)
-            assert act is not None
-            act.triggered.connect(lambda *_, call=call: call())
-            self.actions_by_name[name] = act
+            action = menu.addAction(title)
+            assert action is not None
+            action.triggered.connect(lambda *_, call=call: call())
+            self.actions_by_name[name] = action
         return menu
 
     def _choose_import(self) -> None:
@@ -165,42 +166,46 @@ class AdaptersPanel(ScrollPanel):
             if path:
                 self.merge(entry.name, Path(path))
 
-    def import_file(self, path: Path, known: Answers | None = None) -> None:
-        """Add an adapter file, ours or that of another project, in the background; asks what the file does not say."""
+    def import_file(self, path: Path, answers: Answers | None = None) -> None:
+        """Import an adapter file, also of another project, in the background; asks for what the file does not tell."""
         session = self.controller.session
         if session.model is None:
             self.controller.ensure_model()
-            show_info("The model is being loaded; import the file again when it is there.")
+            show_info("The model is being loaded. Import the file again when it is ready.")
             return
         job = partial(
-            import_or_ask, library=session.adapters, path=path, loaded=session.model.loaded, known=known or Answers()
+            import_or_ask,
+            library=session.adapters,
+            path=path,
+            loaded=session.model.loaded,
+            answers=answers or Answers(),
         )
-        self.finetuning.in_background("adapter", job, self._imported, self)
+        self.finetuning_controller.in_background("adapter", job, self._on_imported, self)
 
-    def _imported(self, found: str | Question) -> None:
-        if not isinstance(found, str):
+    def _on_imported(self, result: str | Question) -> None:
+        if not isinstance(result, str):
             with self.controller.report_errors():
-                known = found.ask(self)
-                if known is not None:
-                    self.import_file(found.path, known)
+                answers = result.ask(self)
+                if answers is not None:
+                    self.import_file(result.path, answers)
             return
-        self.table.choose(found)
-        entry = self.controller.session.adapters.entry(found)
+        self.table.choose(result)
+        entry = self.controller.session.adapters.entry(result)
         if is_foreign(entry, self.controller.session.model):
-            show_warning(f"“{found}” was trained on {entry.base_name}: load that model to use it.")
+            show_warning(f"“{result}” was trained on {entry.base_name}. Load that model to use it.")
 
     def export(self, name: str, path: Path) -> None:
-        """Write an adapter to a file, in the background."""
-        adapters, target = self.controller.session.adapters, _with_ending(path, (".safetensors",))
+        """Export an adapter to a file, in the background."""
+        adapters, target = self.controller.session.adapters, _with_suffix(path, (".safetensors",))
         job = partial(_export, adapters=adapters, name=name, path=target)
-        self.finetuning.in_background("adapter", job, show_info, self.finetuning)
+        self.finetuning_controller.in_background("adapter", job, show_info, self.finetuning_controller)
 
     def merge(self, name: str, path: Path) -> None:
-        """Write the base model with an adapter as one SAM checkpoint, in the background."""
+        """Merge an adapter into the base model and save it as a SAM checkpoint, in the background."""
         with self.controller.report_errors():
             session = self.controller.session
             job = partial(_merge, adapter=session.adapters.get(name), model=session.model, path=path)
-            self.finetuning.in_background("merge", job, show_info, self.finetuning)
+            self.finetuning_controller.in_background("merge", job, show_info, self.finetuning_controller)
 
 
 def _export(token: CancelToken, *, adapters: AdapterLibrary, name: str, path: Path) -> str:
@@ -212,16 +217,16 @@ def _merge(token: CancelToken, *, adapter: Adapter, model: Model | None, path: P
     from napari_sam_lora.model.input_size import native_positions, stride  # noqa: PLC0415
 
     if model is None:
-        raise InputError(f"Load the model {adapter.info.base_name} first.")
+        raise InputError(f"Load the model {adapter.info.base_name} first.", code="no-model")
     sam, trained_at = model.loaded.sam, adapter.info.input_size
     tree = adapter.apply(sam, model.name, model.loaded.weights_hash)
-    saved = save_merged(_with_ending(path, (".pth", ".pt", ".safetensors")), tree)
-    if sam.image_encoder.pos_embed is None:  # runs at any size
+    saved = save_merged(_with_suffix(path, (".pth", ".pt", ".safetensors")), tree)
+    if sam.image_encoder.pos_embed is None:  # such an encoder runs at any size
         return f"Saved {saved}."
     native = int(native_positions(sam).shape[1]) * stride(sam)
-    note = f" Other programs run it at {native} pixels; the adapter learned at {trained_at}."
+    note = f" Other programs run it at {native} pixels, but the adapter was trained at {trained_at}."
     return f"Saved {saved}.{note if native != trained_at else ''}"
 
 
-def _with_ending(path: Path, endings: tuple[str, ...]) -> Path:
-    return path if path.suffix.lower() in endings else path.with_name(path.name + endings[0])
+def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path:
+    return path if path.suffix.lower() in suffixes else path.with_name(path.name + suffixes[0])

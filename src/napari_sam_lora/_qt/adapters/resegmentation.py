@@ -1,4 +1,4 @@
-"""Segmenting again with the model in use: stored prompts replayed, or labels without prompts refined."""
+"""Segment again with the model in use: replay stored prompts, or refine labels without prompts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.adapters.review import Review
-from napari_sam_lora._qt.propagation.controller import Request, propagation_controller_of
+from napari_sam_lora._qt.propagation.controller import PropagationRequest, propagation_controller_of
 from napari_sam_lora._qt.propagation.parameters import usable_values
 from napari_sam_lora._qt.propagation.plane_range import stack_axes
 from napari_sam_lora._qt.propagation.progress_view import PropagationView
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
-from napari_sam_lora._qt.widgets.controls import Notice, action, chooser, row
+from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Proposal
 from napari_sam_lora.text import pluralize
 
+NO_LABELS = "No labels yet. Segment or paint some objects first."
+NOTHING_CHANGES = "Nothing would change"
 SCOPES = {"plane": "This plane", "stack": "All planes", "all": "All open images"}
-WAYS = {"box": "from their box", "mask": "from their shape"}
+PROMPTS = {"box": "from their box", "mask": "from their shape"}
 
 
 class ResegmentBox(QWidget):
-    """Proposes changes of labels, which are looked through before they are made.
+    """Proposes changes of labels, which the user reviews before they are made.
 
     Parameters
     ----------
@@ -37,29 +40,31 @@ class ResegmentBox(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self._waiting: list[str] = []
+        self._queue: list[str] = []
         self._proposals: list[tuple[str, Proposal]] = []
-        self._ask: Callable[[str], Future[Proposal]] | None = None
+        self._request: Callable[[str], Future[Proposal]] | None = None
         self._future: Future[Proposal] | None = None
-        self.scope = chooser(SCOPES, "Where to segment again.")
-        self.way = chooser(WAYS, "What the model is shown of each object.")
-        self.replay = action(
+        self.scope = combo_box(SCOPES, "Which objects to segment again.")
+        self.prompt = combo_box(PROMPTS, "Which prompt to make from each object.")
+        self.replay = button(
             "Segment again",
-            "Use your prompts again, with the model or adapter in use. Objects that you painted or approved "
-            "stay as they are, and nothing is changed before you have seen it.",
+            "Use your prompts again with the model or adapter in use. Objects that you painted or approved stay as "
+            "they are, and you review all changes before they are made.",
             self._replay,
         )
-        self.refine = action("Refine labels", "Segment objects without prompts again.", self._refine)
-        self.stack = action(
+        self.refine = button(
+            "Refine labels", "Segment objects without prompts again, starting from their labels.", self._refine
+        )
+        self.stack = button(
             "Segment the whole stack again",
-            "Use your prompts again with the model or adapter in use, then propagate all objects anew from plane to "
-            "plane, with the settings of “Propagate through the stack”. What you painted or approved stays, planes "
-            "marked as complete are skipped, and nothing is changed before you have seen it.",
+            "Use your prompts again with the model or adapter in use, then propagate all objects from plane to plane "
+            "with the settings of “Propagate through the stack”. What you painted or approved stays, planes marked as "
+            "complete are skipped, and you review all changes before they are made.",
             self._stack,
         )
-        self.finetuning = propagation_controller_of(controller)
+        self.propagation_controller = propagation_controller_of(controller)
         self.bar = QProgressBar()
-        self.cancel = action("Cancel", "End it; nothing is changed.", self._cancel)
+        self.cancel = button("Cancel", "Stop; nothing is changed.", self._cancel)
         self.busy = row(self.bar, self.cancel)
         self.state = Notice()
         self.review = Review(controller)
@@ -67,12 +72,12 @@ class ResegmentBox(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             row(self.scope, self.replay),
-            row(self.way, self.refine),
+            row(self.prompt, self.refine),
             self.stack,
             self.busy,
             self.state,
             self.review,
-            PropagationView(self.finetuning, whole_stack=True),
+            PropagationView(self.propagation_controller, whole_stack=True),
         ):
             layout.addWidget(widget)
         self._connect()
@@ -92,31 +97,31 @@ class ResegmentBox(QWidget):
         controller.progressed.connect(self._on_progress)
         controller.busy_changed.connect(self._on_busy)
         self.review.ended.connect(self._on_reviewed)
-        self.finetuning.changed.connect(self._refresh)
+        self.propagation_controller.changed.connect(self._refresh)
 
     @property
     def is_busy(self) -> bool:
-        """Whether proposals are being made."""
+        """Whether objects are being segmented again."""
         return self._future is not None
 
-    def _on_reviewed(self, said: str) -> None:
-        self.state.say(said)
+    def _on_reviewed(self, message: str) -> None:
+        self.state.say(message)
         self._refresh()
 
     def _refresh(self, *_: object) -> None:
-        ready = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))
-        idle = not self.is_busy and not self.review.is_open and not self.finetuning.is_busy
+        has_labels = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))
+        is_idle = not self.is_busy and not self.review.is_open and not self.propagation_controller.is_busy
         self.stack.setVisible(bool(stack_axes(self._controller)))
-        self.stack.setEnabled(self._controller.target is not None and idle)
+        self.stack.setEnabled(self._controller.target is not None and is_idle)
         self.busy.setVisible(self.is_busy)
-        for widget in (self.replay, self.refine, self.scope, self.way):
-            widget.setEnabled(ready and idle)
-        if not ready:
-            self.state.say("No labels yet: segment or paint some objects first.")
-        elif self.state.text().startswith("No labels yet"):
+        for widget in (self.replay, self.refine, self.scope, self.prompt):
+            widget.setEnabled(has_labels and is_idle)
+        if not has_labels:
+            self.state.say(NO_LABELS)
+        elif self.state.text() == NO_LABELS:
             self.state.say("")
 
-    # Asking
+    # Segmenting
 
     def _replay(self) -> None:
         session, planes = self._controller.session, self._planes()
@@ -124,23 +129,25 @@ class ResegmentBox(QWidget):
 
     def _refine(self) -> None:
         session, planes = self._controller.session, self._planes()
-        by: Literal["box", "mask"] = "mask" if self.way.currentData() == "mask" else "box"
+        by: Literal["box", "mask"] = "mask" if self.prompt.currentData() == "mask" else "box"
 
-        def ask(labels: str) -> Future[Proposal]:
-            wanted = planes if planes is not None else session.labels[labels].labelled_planes(self._image_of(labels))
-            return session.refine(wanted, labels, by=by)
+        def refine(labels: str) -> Future[Proposal]:
+            if planes is not None:
+                return session.refine(planes, labels, by=by)
+            labelled = session.labels[labels].labelled_planes(self._image_of(labels))
+            return session.refine(labelled, labels, by=by)
 
-        self._begin(ask)
+        self._begin(refine)
 
     def _stack(self) -> None:
         plane, axes = self._controller.plane, stack_axes(self._controller)
         if plane is not None and axes:
             self.state.say("")
             values = usable_values(RememberedSettings("propagation").read()) | {"direction": "both"}
-            self.finetuning.start(Request(plane, axis=axes[-1], values=values, whole_stack=True))
+            self.propagation_controller.start(PropagationRequest(plane, axis=axes[-1], values=values, whole_stack=True))
 
     def _planes(self) -> list[PlaneKey] | None:
-        """The plane that is shown, or None for all."""
+        """Return the plane to segment, or None for all planes."""
         if self.scope.currentData() != "plane":
             return None
         plane = self._controller.plane
@@ -153,13 +160,13 @@ class ResegmentBox(QWidget):
         chosen = self._controller.image
         return chosen if chosen in fitting else next(iter(fitting), "")
 
-    def _begin(self, ask: Callable[[str], Future[Proposal]]) -> None:
+    def _begin(self, request: Callable[[str], Future[Proposal]]) -> None:
         with self._controller.report_errors():
             if self._controller.session.model is None:
                 self._controller.ensure_model()
-                raise InputError("The model is being loaded; try again when it is there.")
+                raise InputError("The model is being loaded. Try again when it is ready.", code="model-is-loading")
             self._controller.flush()
-            self._ask, self._proposals, self._waiting = ask, [], self._targets()
+            self._request, self._proposals, self._queue = request, [], self._targets()
             self.state.say("")
             self._next()
 
@@ -169,38 +176,38 @@ class ResegmentBox(QWidget):
         if self.scope.currentData() == "all":
             return [self._controller.id_of(layer) for layer in layers]
         if not target:
-            raise InputError("Choose the labels in the prompt widget first.")
+            raise InputError("Choose the labels in the prompt widget first.", code="no-label-image")
         return [target]
 
     def _next(self) -> None:
-        """Ask for the next label layer; one after the other, for a newer job replaces one that waits."""
-        while self._waiting and self._ask is not None:
-            labels = self._waiting.pop(0)
+        """Segment the next labels layer; one after the other, since a newer job replaces one that waits."""
+        while self._queue and self._request is not None:
+            labels = self._queue.pop(0)
             if labels in self._controller.session.labels:
-                future = self._future = self._ask(labels)
-                self._controller.when_done(future, partial(self._got, labels, future), self._failed)
+                future = self._future = self._request(labels)
+                self._controller.when_done(future, partial(self._on_proposal, labels, future), self._on_failed)
                 self._refresh()
                 return
         self._stop()
-        self._show()
+        self._show_proposals()
 
-    def _got(self, labels: str, future: Future[Proposal], proposal: Proposal) -> None:
+    def _on_proposal(self, labels: str, future: Future[Proposal], proposal: Proposal) -> None:
         if isalive(self) and future is self._future:
             self._proposals.append((labels, proposal))
             self._next()
 
-    def _failed(self, error: BaseException) -> None:
+    def _on_failed(self, error: BaseException) -> None:
         if isalive(self):
             self._stop()
 
-    def _show(self) -> None:
+    def _show_proposals(self) -> None:
         changed = sum(len(proposal.changes) for _, proposal in self._proposals)
         same = sum(proposal.unchanged for _, proposal in self._proposals)
-        left = sum(proposal.left_alone for _, proposal in self._proposals)
-        said = [f"{pluralize(changed, 'object')} would change"] if changed else ["Nothing would change"]
-        said += [f"{same} stay the same"] if same else []
-        said += [f"{left} are left alone (painted, approved or without prompts)"] if left else []
-        self.state.say(", ".join(said) + ".")
+        skipped = sum(proposal.left_alone for _, proposal in self._proposals)
+        counts = [f"{pluralize(changed, 'object')} would change" if changed else NOTHING_CHANGES]
+        counts += [f"{same} would stay the same"] if same else []
+        counts += [f"{skipped} skipped (painted, approved or without prompts)"] if skipped else []
+        self.state.say(", ".join(counts) + ".")
         self.review.open([pair for pair in self._proposals if pair[1].changes])
         self._refresh()
 
@@ -210,7 +217,7 @@ class ResegmentBox(QWidget):
         self.state.say("Cancelled; nothing was changed.")
 
     def _stop(self) -> None:
-        self._future, self._waiting = None, []
+        self._future, self._queue = None, []
         self._refresh()
 
     def _on_progress(self, key: Any, done: int, total: int) -> None:
@@ -219,7 +226,7 @@ class ResegmentBox(QWidget):
             self.bar.setValue(done)
 
     def _on_busy(self, busy: bool) -> None:
-        """Work that others cancelled is not called back for."""
+        """Note that the job was cancelled elsewhere, of which no callback is made."""
         future = self._future
         if busy or future is None or not future.done():
             return

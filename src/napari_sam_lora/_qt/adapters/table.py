@@ -1,4 +1,4 @@
-"""The list of adapters."""
+"""Table of the adapters on this computer."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from napari_sam_lora.text import pluralize
 
 COLUMNS = ("Name", "Gain", "Objects", "Note")
 TIPS = (
-    "Double-click to rename it. The one in use is bold; those of another base model are in italics.",
-    "What it gained in IoU on objects that it was not trained on, mean of box and first click.",
-    "Objects that it learned from.",
-    "Double-click to write something about it; it is kept in the file.",
+    "Double-click to rename an adapter. The one in use is bold; those of another base model are in italics.",
+    "Gain in IoU over the base model on held-out objects, mean of box and first click.",
+    "Number of objects that it was trained on.",
+    "Double-click to write a note, which is kept in the file.",
 )
 
 
 class AdaptersTable(QTableWidget):
-    """Adapters, the newest first; names and notes can be edited in place.
+    """Table of adapters, the newest first; names and notes can be edited in place.
 
     Signals
     -------
     chosen : ()
-        Another row is selected, or the list has changed.
+        Another row was selected, or the list has changed.
 
     Parameters
     ----------
     controller : Controller
-    finetuning : FinetuningController
+    finetuning_controller : FinetuningController
     """
 
     chosen = Signal()
 
-    def __init__(self, controller: Controller, finetuning: FinetuningController) -> None:
+    def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
         super().__init__(0, len(COLUMNS))
-        self._controller, self._finetuning = controller, finetuning
+        self._controller, self._finetuning_controller = controller, finetuning_controller
         self._filling = False
-        self._set_up()
+        self._set_up_columns()
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_edit)
         controller.adapters_changed.connect(self.refresh)
@@ -53,9 +53,9 @@ class AdaptersTable(QTableWidget):
 
     @property
     def entry(self) -> AdapterEntry | None:
-        """The one that is selected."""
+        """Entry of the selected adapter; None if none is selected."""
         name = self._selected()
-        return next((one for one in self._finetuning.adapters() if one.name == name), None)
+        return next((entry for entry in self._finetuning_controller.adapters() if entry.name == name), None)
 
     def choose(self, name: str) -> None:
         """Select the adapter of this name."""
@@ -65,13 +65,13 @@ class AdaptersTable(QTableWidget):
                 self.selectRow(number)
 
     def refresh(self, *_: object) -> None:
-        """Show the list as it is now; the selection stays."""
+        """Show the current list; the selection stays."""
         session, chosen = self._controller.session, self._selected()
-        entries = self._finetuning.adapters()
+        entries = self._finetuning_controller.adapters()
         self._filling = True
         self.setRowCount(len(entries))
         for number, entry in enumerate(entries):
-            self._fill(number, entry)
+            self._fill_row(number, entry)
         self._filling = False
         self.setVisible(bool(entries))
         self.updateGeometry()
@@ -81,14 +81,14 @@ class AdaptersTable(QTableWidget):
         self.chosen.emit()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """As high as the rows, up to a few."""
+        """Return a size as high as the rows, up to a few."""
         rows = sum(self.rowHeight(number) for number in range(min(self.rowCount(), 8)))
         header = self.horizontalHeader()
         return QSize(260, rows + (header.sizeHint().height() if header is not None else 0) + 6)
 
     minimumSizeHint = sizeHint  # noqa: N815 - Qt's name
 
-    def _set_up(self) -> None:
+    def _set_up_columns(self) -> None:
         self.setHorizontalHeaderLabels(list(COLUMNS))
         for number, tip in enumerate(TIPS):
             head = self.horizontalHeaderItem(number)
@@ -106,13 +106,13 @@ class AdaptersTable(QTableWidget):
                 mode = QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.ResizeToContents
                 header.setSectionResizeMode(number, mode)
 
-    def _fill(self, number: int, entry: AdapterEntry) -> None:
+    def _fill_row(self, number: int, entry: AdapterEntry) -> None:
         model = self._controller.session.model
         gain = "" if entry.gain is None else f"{entry.gain:+.3f}"
         for column, text in enumerate((entry.name, gain, str(entry.objects or ""), entry.note)):
             item = QTableWidgetItem(text)
             item.setData(Qt.ItemDataRole.UserRole, entry.name)
-            item.setToolTip("\n".join(described(entry)))
+            item.setToolTip("\n".join(describe_entry(entry)))
             flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
             item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column in (0, 3) else flags)
             font = item.font()
@@ -140,20 +140,24 @@ class AdaptersTable(QTableWidget):
                 else:
                     self._controller.session.adapters.set_note(name, text)
             except SamLoraError:
-                self.refresh()  # as it was
+                self.refresh()  # undo the edit
                 raise
 
 
-def described(entry: AdapterEntry) -> list[str]:
-    """What is known of an adapter, line by line."""
-    lines = [f"Base model: {entry.base_name}", f"Made: {_local(entry.created)}, {entry.megabytes:.2f} MiB"]
+def describe_entry(entry: AdapterEntry) -> list[str]:
+    """Return a description of an adapter, line by line."""
+    lines = [f"Base model: {entry.base_name}", f"Made: {_local_time(entry.created)}, {entry.megabytes:.2f} MiB"]
     if entry.objects:
-        lines.append(f"Learned from {pluralize(entry.objects, 'object')} in {pluralize(entry.images, 'image')}")
-    lines.append(f"{entry.verdict[:1].upper()}{entry.verdict[1:]}. {entry.reason}" if entry.verdict else "Not checked.")
+        lines.append(f"Trained on {pluralize(entry.objects, 'object')} in {pluralize(entry.images, 'image')}")
+    lines.append(
+        f"{entry.verdict[:1].upper()}{entry.verdict[1:]}. {entry.reason}"
+        if entry.verdict
+        else "Not compared with the base model."
+    )
     return [*lines, *([f"Note: {entry.note}"] if entry.note else [])]
 
 
-def _local(created: str) -> str:
+def _local_time(created: str) -> str:
     try:
         return datetime.fromisoformat(created).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:
@@ -161,5 +165,5 @@ def _local(created: str) -> str:
 
 
 def is_foreign(entry: AdapterEntry, model: Any) -> bool:
-    """Whether an adapter belongs to another base model than the loaded one."""
+    """Return whether an adapter belongs to another base model than the loaded one."""
     return model is not None and entry.base_hash != model.loaded.weights_hash

@@ -1,9 +1,9 @@
-"""What fine-tuning needs to know beyond a panel, which may be closed and opened again."""
+"""State of fine-tuning in one viewer: it outlives the panel, which may be closed and opened again."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -13,7 +13,7 @@ from napari_sam_lora._qt.finetuning.curve import RunCurve
 from napari_sam_lora._qt.finetuning.estimates import Speed, estimate_seconds, measure_speed
 from napari_sam_lora._qt.finetuning.presets import PRESETS
 from napari_sam_lora._qt.finetuning.training_set import TrainingPair, find_pairs
-from napari_sam_lora._qt.viewer.background_jobs import Background
+from napari_sam_lora._qt.viewer.background_jobs import BackgroundJobs
 from napari_sam_lora._qt.viewer.close_guards import ClosedPanelGuard
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
@@ -22,49 +22,54 @@ from napari_sam_lora.session import AdapterEntry, TrainingEvent, TrainingPlane
 if TYPE_CHECKING:
     from napari_sam_lora.training.config import TrainConfig
 
-T = TypeVar("T")
-
-COUNT_AFTER_MS = 400  # the training set is counted when painting has paused for so long
+COUNT_AFTER_MS = 400  # the training set is counted again once painting has paused for so long
 SHOW_EVERY_MS = 250
 
 
 def finetuning_controller_of(controller: Controller) -> FinetuningController:
-    """Return the viewer's controller of this panel, made on first use; it lives as long as its parent."""
+    """Return the fine-tuning controller of a viewer's controller; made on first use, it lives as long as its parent."""
     found = controller.findChild(FinetuningController)
     return found if isinstance(found, FinetuningController) else FinetuningController(controller)
 
 
-class FinetuningController(Background):
-    """The training set that was chosen, the settings, and the course of the run.
+class FinetuningController(BackgroundJobs):
+    """Training set, settings and progress of a run.
 
     Signals
     -------
     set_changed : ()
-        Pairs, their objects, or which of them are included.
+        The pairs, their objects, or which of them are included, have changed.
     settings_changed : ()
-        The effort, `values` or the speed of the model.
+        The preset, `values` or the measured speed have changed.
     run_changed : ()
-        Of the run, a few times a second at most, and at once when its state changes.
+        The run has progressed (emitted a few times a second at most), or its state has changed (emitted at once).
+
+    Parameters
+    ----------
+    controller : Controller
 
     Attributes
     ----------
     values : dict
         Settings of `TrainConfig` that differ from its defaults.
     preset : str
-        Which of `PRESETS` they are; empty for settings of the user's own.
-    resume_settings : str
-        Name of the adapter to go on from; empty for the base model.
+        Name in `PRESETS` of the preset with these values; empty if the user chose other ones.
+    resume_from : str
+        Name of the adapter that training goes on from; empty to start from the base model.
     only_checked : bool
-        Whether only objects that were painted or approved are learned from; see `choose_checked`.
+        Whether to learn only from objects that were painted, corrected or approved; set by `choose_checked`.
     curve : RunCurve
+        Losses and held-out IoU of the last run.
     latest : TrainingEvent or None
         The last event of the run.
     planes : tuple of TrainingPlane
-        What the run is, or was, trained on.
+        Training planes of the last run.
     speed : Speed or None
-        Of the loaded model on this machine, once measured.
+        Speed of the loaded model on this machine, once measured.
     pace : float
-        How much longer the last complete run took than was estimated.
+        Measured time of the last complete run, divided by the estimated one.
+    close_guard : ClosedPanelGuard
+        Asks what becomes of a run whose panel was closed.
     """
 
     set_changed = Signal()
@@ -74,7 +79,7 @@ class FinetuningController(Background):
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
         self._images: dict[str, str] = {}
-        self._reads_adapters = False
+        self._is_reading_adapters = False
         self._excluded: set[str] = set()
         self._pairs: list[TrainingPair] | None = None
         self.preset = "standard"
@@ -86,93 +91,99 @@ class FinetuningController(Background):
         self.speed: Speed | None = None
         self.pace = 1.0
         self._config: TrainConfig | None = None
-        self.resume_settings, self.only_checked = "", False
+        self.resume_from, self.only_checked = "", False
         self._bar: Any = None
-        self._counting, self._showing = self._timer(COUNT_AFTER_MS), self._timer(SHOW_EVERY_MS)
-        self._counting.timeout.connect(self._count)
-        self._showing.timeout.connect(self._show)
+        self._count_timer, self._show_timer = self._single_shot(COUNT_AFTER_MS), self._single_shot(SHOW_EVERY_MS)
+        self._count_timer.timeout.connect(self._recount)
+        self._show_timer.timeout.connect(self._show_progress)
         for signal in (controller.images_changed, controller.labels_changed):
-            signal.connect(self._count_soon)
-        controller.objects_changed.connect(self._count_soon)
+            signal.connect(self._recount_soon)
+        controller.objects_changed.connect(self._recount_soon)
         controller.model_changed.connect(self._on_model)
         controller.training_changed.connect(self._on_training)
         controller.closed.connect(self.close)
-        self.leaving = ClosedPanelGuard(self, lambda: self.is_running, controller.session)
+        self.close_guard = ClosedPanelGuard(self, lambda: self.is_running, controller.session)
 
     # Training set
 
     def pairs(self) -> list[TrainingPair]:
-        """Labels with their images, counted lately; those without an image too."""
+        """Return the labels layers with their images, as last counted; also those without an image."""
         if self._pairs is None:
             self._pairs = find_pairs(self._controller, self._images, self.only_checked)
         return self._pairs
 
     def is_included(self, pair: TrainingPair) -> bool:
-        """Whether a pair is trained on."""
+        """Return whether a pair is trained on."""
         return bool(pair.image) and pair.labels not in self._excluded
 
     def included(self) -> list[TrainingPair]:
-        """The pairs that are trained on."""
+        """Return the pairs that are trained on."""
         return [pair for pair in self.pairs() if self.is_included(pair)]
 
     def include(self, labels: str, included: bool) -> None:
-        """Train on these labels, or not."""
+        """Include labels in the training set, or leave them out."""
         (self._excluded.discard if included else self._excluded.add)(labels)
         self.set_changed.emit()
 
     def choose_image(self, labels: str, image: str) -> None:
-        """These labels belong to this image."""
+        """Set the image that labels belong to."""
         self._images[labels] = image
-        self._count()
+        self._recount()
 
     def choose_checked(self, only_checked: bool) -> None:
-        """Learn only from objects that were painted, corrected or approved, or from all."""
+        """Choose whether to learn only from objects that were painted, corrected or approved, or from all."""
         self.only_checked = only_checked
-        self._count()
+        self._recount()
 
     def snapshot(self) -> tuple[TrainingPlane, ...]:
-        """Copies of what would be trained on now."""
+        """Copy the planes that would be trained on now."""
         self._controller.flush()
         include = [(pair.image, pair.labels) for pair in self.included()]
         return self._controller.session.training_planes(include, self.only_checked)
 
     def mark_complete(self, labels: str, complete: bool) -> None:
-        """All labelled planes of these labels are complete, or not."""
-        known = self._controller.session.labels.get(labels)
-        if known is not None:
-            for plane in known.labelled_planes():
-                known.mark_complete(plane, complete)
-            self._count()
+        """Mark all labelled planes of a label image as complete, or as not complete."""
+        label_set = self._controller.session.labels.get(labels)
+        if label_set is not None:
+            for plane in label_set.labelled_planes():
+                label_set.mark_complete(plane, complete)
+            self._recount()
 
     def adapters(self) -> tuple[AdapterEntry, ...]:
-        """The adapters; none while the folder is being read, after which ``adapters_changed`` follows."""
+        """Return the adapters; none while their folder is being read, after which ``adapters_changed`` is emitted."""
         library = self._controller.session.adapters
         if library.is_read:
             return library.entries()
-        if not self._reads_adapters:
-            self._reads_adapters = True
-            report_errors = self._controller.adapters_changed
-            self.in_background("library", lambda token: library.entries(), lambda _: report_errors.emit(), self)
+        if not self._is_reading_adapters:
+            self._is_reading_adapters = True
+            changed = self._controller.adapters_changed
+            self.in_background("library", lambda token: library.entries(), lambda _: changed.emit(), self)
         return ()
 
     # Settings
 
     def choose_preset(self, name: str) -> None:
-        """Take the settings of an effort; what labels mean stays."""
+        """Use the settings of a preset; the meaning of the labels stays as it was chosen."""
         self.preset = name
-        kept = {key: value for key, value in self.values.items() if key == "labels"}
-        self.values = dict(PRESETS[name].values) | kept
+        meaning = {key: value for key, value in self.values.items() if key == "labels"}
+        self.values = dict(PRESETS[name].values) | meaning
         self.settings_changed.emit()
 
     def set_values(self, values: dict[str, Any]) -> None:
-        """Take settings of the user's own; those of an effort are recognised."""
+        """Use these settings; `preset` is set if they are those of one."""
         self.values = values
-        bare = {key: value for key, value in values.items() if key != "labels"}
-        self.preset = next((name for name, preset in PRESETS.items() if preset.values == bare), "")
+        without_meaning = {key: value for key, value in values.items() if key != "labels"}
+        self.preset = next((name for name, preset in PRESETS.items() if preset.values == without_meaning), "")
         self.settings_changed.emit()
 
     def config(self) -> TrainConfig:
-        """The settings of the next run; raises an InputError if they make no sense."""
+        """Return the settings of the next run.
+
+        Raises
+        ------
+        InputError
+            If a setting cannot be used.
+        """
         from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported when it is needed
 
         return TrainConfig.from_dict(self.values)
@@ -181,76 +192,77 @@ class FinetuningController(Background):
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is going on."""
+        """Whether a run has started and not ended."""
         return self.latest is not None and not self.latest.is_final
 
     def start(self, name: str) -> None:
-        """Start a run under a name; the model must be loaded. The user is told if that is not possible."""
+        """Start a run whose adapter gets this name; the model must be loaded. Errors are shown to the user."""
         with self._controller.report_errors():
             self._controller.flush()
-            self._count()
+            self._recount()
             config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
             job = self._controller.session.start_training(
-                config, include, free_name(name), self.resume_settings, self.only_checked
+                config, include, valid_name(name), self.resume_from, self.only_checked
             )
             self.curve, self.planes, self._config = RunCurve(steps=config.steps), job.planes, config
             self._on_training(job.event)
 
     @property
     def meaning(self) -> str:
-        """What labels meant in the run."""
+        """Meaning of the labels in the last run, see `TrainConfig.labels`."""
         return "instances" if self._config is None else self._config.labels
 
     def close(self) -> None:
-        """End all work of the desk; what runs ends by itself soon."""
-        for timer in (self._counting, self._showing):
+        """Stop timers and background work; a job that is running ends by itself soon."""
+        for timer in (self._count_timer, self._show_timer):
             timer.stop()
-        self.leaving.forget()
+        self.close_guard.forget()
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
         self.end_background()
 
     def measure(self) -> None:
-        """Measure the speed of the loaded model, unless it is known or a run goes on; `settings_changed` follows."""
+        """Measure the speed of the loaded model, unless it is known or a run is going on; emits `settings_changed`."""
         model = self._controller.session.model
         if model is not None and self.speed is None and not self.is_running:
-            self.in_background("speed", lambda token: (model, measure_speed(token, model)), self._measured, self)
+            self.in_background("speed", lambda token: (model, measure_speed(token, model)), self._on_measured, self)
 
-    def _measured(self, found: tuple[Any, Speed]) -> None:
-        if found[0] is self._controller.session.model:
-            self.speed = found[1]
+    def _on_measured(self, result: tuple[Any, Speed]) -> None:
+        model, speed = result
+        if model is self._controller.session.model:
+            self.speed = speed
             self.settings_changed.emit()
 
     def _on_model(self) -> None:
         self.speed, self.pace = None, 1.0
         self.settings_changed.emit()
 
-    def _timer(self, milliseconds: int) -> QTimer:
+    def _single_shot(self, milliseconds: int) -> QTimer:
         timer = QTimer(self)
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
         return timer
 
-    def _count_soon(self, *_: object) -> None:
-        self._counting.start()
+    def _recount_soon(self, *_: object) -> None:
+        self._count_timer.start()
 
-    def _count(self) -> None:
-        self._counting.stop()
+    def _recount(self) -> None:
+        self._count_timer.stop()
         self._pairs = None
         self.set_changed.emit()
 
     def _on_training(self, event: TrainingEvent) -> None:
-        before, self.latest = self.latest, event
+        previous, self.latest = self.latest, event
         self.curve.add(event)
-        if before is None or before.state != event.state:
-            self._showing.stop()
-            self._show()
-            self._report(event)
-        elif not self._showing.isActive():
-            self._showing.start()
+        if previous is None or previous.state != event.state:
+            self._show_timer.stop()
+            self._show_progress()
+            self._notify(event)
+        elif not self._show_timer.isActive():
+            self._show_timer.start()
 
-    def _learn_pace(self, event: TrainingEvent) -> None:
+    def _update_pace(self, event: TrainingEvent) -> None:
         step, report, config = event.step, event.report, self._config
         if report is None or step is None or config is None or self.speed is None or step.step < config.steps:
             return
@@ -260,7 +272,7 @@ class FinetuningController(Background):
         self.pace = report.seconds / expected if step.step == step.steps else self.pace
         self.settings_changed.emit()
 
-    def _show(self) -> None:
+    def _show_progress(self) -> None:
         event = self.latest
         if event is not None and event.step is not None and not event.is_final:
             if self._bar is None:
@@ -271,18 +283,18 @@ class FinetuningController(Background):
             bar.close()
         self.run_changed.emit()
 
-    def _report(self, event: TrainingEvent) -> None:
-        """The end of a run is news also where the panel is closed."""
-        self._learn_pace(event)
+    def _notify(self, event: TrainingEvent) -> None:
+        """Show a notification when a run ends, also if the panel is closed."""
+        self._update_pace(event)
         if event.state == "failed":
-            show_error(f"Fine-tuning ended: {event.message}")
+            show_error(f"Fine-tuning failed: {event.message}")
         elif event.state == "ended" and event.report is not None:
             if event.activated:
-                show_info(f"The adapter “{event.adapter}” is better than the model without it, and is in use now.")
+                show_info(f"The adapter “{event.adapter}” is better than the base model and is in use now.")
             else:
                 show_warning(f"The adapter “{event.adapter}” is kept but not in use. {event.message}")
 
 
-def free_name(text: str) -> str:
-    """A name that an adapter can have, made of what was typed; a number is added later if it is taken."""
+def valid_name(text: str) -> str:
+    """Turn typed text into a valid adapter name; the library adds a number if the name is in use."""
     return re.sub(r"[^\w .()+-]", "_", text).strip(" .")[:70].lstrip("-+()") or "adapter"

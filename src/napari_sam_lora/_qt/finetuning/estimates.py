@@ -1,4 +1,4 @@
-"""How long fine-tuning will take, from how fast the model is on this machine."""
+"""Estimate the time of fine-tuning from the measured speed of the model on this machine."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.training.config import TrainConfig
 
-# A backward pass takes about as long as two forward passes.
-STEP_OVER_FORWARD = 3.0
-OBJECTS_TIMED = 8
+STEP_OVER_FORWARD = 3.0  # a backward pass takes about as long as two forward passes
+TIMED_OBJECTS = 8
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured on this machine.
+    """Measured speed of a model on this machine.
 
     Attributes
     ----------
     encode : float
         Seconds to encode a plane.
     decode : float
-        Seconds to decode one object, of several at once.
+        Seconds to decode one object, when several are decoded at once.
     blocks : int
-        Blocks of the encoder.
+        Number of blocks in the encoder.
     """
 
     encode: float
@@ -40,27 +39,27 @@ class Speed:
 
 
 def measure_speed(token: CancelToken, model: Model) -> Speed:
-    """Encode a plane of noise and decode some objects. Runs in a worker thread; about two encodings long."""
+    """Time the encoding of noise and the decoding of some objects; lasts about two encodings, in a worker thread."""
     from napari_sam_lora.api import Model  # noqa: PLC0415  torch is imported when it is needed
 
-    model = Model(model.loaded)  # with an empty cache of its own
+    model = Model(model.loaded)  # a cache of its own, which is empty
     noise = np.random.default_rng(0).integers(0, 255, (128, 128), np.uint8)
-    model.encode(noise[::-1])  # the first one is slower than those that follow
+    model.encode(noise[::-1])  # the first encoding is slower than those that follow
     token.check()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     embedding = model.encode(noise)
-    encoded = time.perf_counter()
+    encode = time.perf_counter() - start
     token.check()
-    prompts = Prompts(boxes=[[8, 8, 40 + 4 * number, 60] for number in range(OBJECTS_TIMED)])
+    prompts = Prompts(boxes=[[8, 8, 40 + 4 * number, 60] for number in range(TIMED_OBJECTS)])
+    model.segment(embedding, prompts)  # the first decoding is slower, too
+    start = time.perf_counter()
     model.segment(embedding, prompts)
-    middle = time.perf_counter()
-    model.segment(embedding, prompts)
-    decode = (time.perf_counter() - middle) / OBJECTS_TIMED
-    return Speed(encoded - begun, decode, len(model.loaded.sam.image_encoder.blocks))
+    decode = (time.perf_counter() - start) / TIMED_OBJECTS
+    return Speed(encode, decode, len(model.loaded.sam.image_encoder.blocks))
 
 
 def tuned_share(config: TrainConfig, blocks: int) -> float:
-    """Share of the encoder that is computed anew in every step."""
+    """Return the share of the encoder's blocks that every step computes anew; the earlier ones are cached."""
     if config.blocks is not None:
         return (blocks - min(config.blocks)) / blocks if config.blocks else 0.0
     if config.mode == "decoder":
@@ -70,37 +69,37 @@ def tuned_share(config: TrainConfig, blocks: int) -> float:
 
 
 def estimate_seconds(config: TrainConfig, speed: Speed, planes: int, objects: int, images: int) -> float:
-    """Seconds from the start to the verdict.
+    """Estimate the seconds from the start of a run to its verdict.
 
     Parameters
     ----------
     config : TrainConfig
     speed : Speed
     planes, objects : int
-        Of the training set.
+        Planes and labelled objects in the training set.
     images : int
-        Single images and stacks that the planes are from.
+        Number of single images and stacks that the planes are from.
     """
-    from napari_sam_lora.training.data.split import FEWEST_HELD_OUT, FEWEST_OBJECTS, FOLDS  # noqa: PLC0415  see above
+    from napari_sam_lora.training.data.split import FEWEST_HELD_OUT, FEWEST_OBJECTS, FOLDS  # noqa: PLC0415  imports torch
 
     share = tuned_share(config, speed.blocks)
-    whole = 1 / images if images > 1 else 0.0  # several are held out as wholes
-    held_out = max(config.validation_share, whole) if config.validation_share else 0.0
+    image_share = 1 / images if images > 1 else 0.0  # of several images, whole ones are held out
+    held_out = max(config.validation_share, image_share) if config.validation_share else 0.0
     folds = FOLDS if 0 < held_out * objects < FEWEST_HELD_OUT and objects >= FEWEST_OBJECTS else 0
-    shown = min(config.objects, max(1, objects))
-    step = STEP_OVER_FORWARD * (share * speed.encode + shown * (1 + config.corrections) * speed.decode)
+    objects_per_step = min(config.objects, max(1, objects))
+    step = STEP_OVER_FORWARD * (share * speed.encode + objects_per_step * (1 + config.corrections) * speed.decode)
     views = min(planes * config.views, config.steps)
-    judging = folds * _judging(speed, planes, objects / FOLDS)
+    judging = folds * _judging_seconds(speed, planes, objects / FOLDS)
     if not folds:
-        judging = _judging(speed, planes * (held_out if whole else 1), held_out * objects)
+        judging = _judging_seconds(speed, planes * (held_out if image_share else 1), held_out * objects)
     return views * (1 - share) * speed.encode + (1 + folds) * config.steps * step + judging
 
 
-def _judging(speed: Speed, planes: float, objects: float) -> float:
-    """Seconds to prompt the base model and the adapted one for held-out objects on some planes."""
+def _judging_seconds(speed: Speed, planes: float, objects: float) -> float:
+    """Estimate the seconds to segment held-out objects with the base model and with the adapted one."""
     from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED  # noqa: PLC0415
     from napari_sam_lora.training.evaluation.metrics import MAX_CLICKS  # noqa: PLC0415
 
     judged = min(objects, MOST_JUDGED)
-    encoded = min(judged, planes / max(1, objects // MOST_JUDGED))  # see `pick`
+    encoded = min(judged, planes / max(1, objects // MOST_JUDGED))  # see `acceptance.spread_objects`
     return 2 * (encoded * speed.encode + judged * (1 + MAX_CLICKS) * speed.decode)

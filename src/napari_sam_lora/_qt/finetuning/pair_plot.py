@@ -1,4 +1,4 @@
-"""A small plot of base against adapted model, a dot an object."""
+"""Scatter plot of the base model against the adapted one, one dot per object."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_sam_lora._qt.finetuning.curve import HELD_OUT, LOSS
+from napari_sam_lora._qt.finetuning.curve import HELD_OUT_COLOUR, LOSS_COLOUR
 
-NEAR = 8.0  # pixels
+PICK_RADIUS = 8.0  # pixels of the screen
 
 
 class PairPlot(QWidget):
-    """IoU of each object with the base model (across) and with the adapter (up): dots above the line have gained.
+    """IoU of each object with the base model (x) and with the adapter (y); dots above the diagonal have gained.
 
     Signals
     -------
     picked : (int)
-        A dot was clicked: the number of its object.
+        The user has clicked a dot: index of its object.
     """
 
     picked = Signal(int)
@@ -29,17 +29,18 @@ class PairPlot(QWidget):
         self._points: list[tuple[float, float]] = []
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "Each dot is an object that was not trained on: its IoU with the base model (across) and with the adapter "
-            "(up), mean of box and first click. Blue dots have gained, orange ones lost. Click one to go there."
+            "Each dot is an object that was not trained on: its IoU with the base model (horizontal) and with the "
+            "adapter (vertical), mean of box and first click. Blue dots have gained, orange ones lost. Click a dot to "
+            "go to its object."
         )
 
     def show_points(self, base: Sequence[float], adapted: Sequence[float]) -> None:
-        """Draw these objects."""
+        """Draw one dot per object; both sequences are IoUs in the same order of objects."""
         self._points = list(zip(base, adapted, strict=True))
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Square."""
+        """Return a square size."""
         return QSize(180, 180)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
@@ -53,37 +54,37 @@ class PairPlot(QWidget):
         painter.drawRect(area)
         painter.drawLine(area.bottomLeft(), area.topRight())
         painter.setPen(text)
-        high = painter.fontMetrics().height()
-        below = QRectF(area.left(), area.bottom() + 1, area.width(), high + 2)
+        line = painter.fontMetrics().height()
+        below = QRectF(area.left(), area.bottom() + 1, area.width(), line + 2)
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "IoU of the base model")
         painter.save()
-        painter.translate(area.left() - high - 2, area.bottom())
+        painter.translate(area.left() - line - 2, area.bottom())
         painter.rotate(-90)
-        painter.drawText(QRectF(0, 0, area.height(), high + 2), Qt.AlignmentFlag.AlignHCenter, "with the adapter")
+        painter.drawText(QRectF(0, 0, area.height(), line + 2), Qt.AlignmentFlag.AlignHCenter, "with the adapter")
         painter.restore()
         painter.setPen(Qt.PenStyle.NoPen)
-        for (base, adapted), point in zip(self._points, self._places(), strict=True):
-            colour = QColor(HELD_OUT if adapted >= base else LOSS)
+        for (base, adapted), point in zip(self._points, self._dots(), strict=True):
+            colour = QColor(HELD_OUT_COLOUR if adapted >= base else LOSS_COLOUR)
             colour.setAlpha(200)
             painter.setBrush(colour)
             painter.drawEllipse(point, 3.5, 3.5)
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Pick the nearest dot."""
+        """Emit `picked` for the nearest dot, if one is near enough."""
         if event is None or not self._points:
             return
-        far = [(point - event.position()).manhattanLength() for point in self._places()]
-        nearest = min(range(len(far)), key=far.__getitem__)
-        if far[nearest] <= NEAR:
+        distances = [(point - event.position()).manhattanLength() for point in self._dots()]
+        nearest = min(range(len(distances)), key=distances.__getitem__)
+        if distances[nearest] <= PICK_RADIUS:
             self.picked.emit(nearest)
 
     def _area(self) -> QRectF:
-        high = self.fontMetrics().height()
-        side = min(self.width() - 2 * high - 8, self.height() - high - 8)
-        return QRectF((self.width() - side + high) / 2, 4, side, side)
+        line = self.fontMetrics().height()
+        side = min(self.width() - 2 * line - 8, self.height() - line - 8)
+        return QRectF((self.width() - side + line) / 2, 4, side, side)
 
-    def _places(self) -> list[QPointF]:
+    def _dots(self) -> list[QPointF]:
         area = self._area()
         return [
             QPointF(area.left() + base * area.width(), area.bottom() - adapted * area.height())

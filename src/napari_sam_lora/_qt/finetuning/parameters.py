@@ -1,4 +1,4 @@
-"""How to learn: an effort in plain words, or every setting."""
+"""Form for the training settings: a preset, or every single setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from napari_sam_lora._qt.finetuning.estimates import estimate_seconds
 from napari_sam_lora._qt.finetuning.presets import PRESETS
 from napari_sam_lora._qt.finetuning.settings_editor import SettingsEditor
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import Notice, Section, action, chooser, duration
+from napari_sam_lora._qt.viewer.progress import format_duration
+from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
+from napari_sam_lora._qt.widgets.layout import Section
 from napari_sam_lora.session import CancelToken, TrainingPlane
 from napari_sam_lora.session.training_export import read_settings, write_settings
 
@@ -27,36 +29,40 @@ FILES = "Settings (*.yaml *.yml)"
 
 
 class TrainingForm(QWidget):
-    """Efforts with their estimated times, and all settings below.
+    """Presets with their estimated times, and all settings below.
 
     Parameters
     ----------
     controller : Controller
-    finetuning : FinetuningController
+    finetuning_controller : FinetuningController
     """
 
-    def __init__(self, controller: Controller, finetuning: FinetuningController) -> None:
+    def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
         super().__init__()
-        self._controller, self._finetuning = controller, finetuning
+        self._controller, self._finetuning_controller = controller, finetuning_controller
         self.presets = {name: QRadioButton(preset.title) for name, preset in PRESETS.items()}
-        self._words = {name: Notice(preset.words) for name, preset in PRESETS.items()}
+        self._descriptions = {name: Notice(preset.description) for name, preset in PRESETS.items()}
         self._own = Notice("Settings of your own, see below.")
-        self.meaning = chooser(MEANINGS, "What the numbers of your labels layers stand for.")
-        self.begin = chooser(
+        self.meaning = combo_box(MEANINGS, "What the numbers in your labels layers stand for.")
+        self.resume_from = combo_box(
             {"": "the base model"},
-            "Learning from the base model on all labels so far is best: going on from an adapter is shorter, but it "
-            "may forget, and its layers are those that it has.",
+            "Starting from the base model with all labels so far is best. Going on from an adapter is faster, but it "
+            "may forget what it has learned, and it keeps its LoRA layers (blocks and rank).",
         )
         self.editor: SettingsEditor | None = None
         self.advanced = Section("All settings")
         self.advanced.setDuration(0)
-        self._loading = Notice("One moment…")
+        self._loading = Notice("Loading the settings…")
         self.advanced.addWidget(self._loading)
-        self.files = action("Load or save…", "Settings as a file, which trains without napari as well.", lambda: None)
+        self.files = button(
+            "Load or save…",
+            "Load the settings from a file, or save them; the file can be trained from without napari, too.",
+            lambda: None,
+        )
         self.files.setMenu(self._menu())
         self._lay_out()
         self._connect()
-        self._show_begin()
+        self._show_adapters()
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -65,14 +71,14 @@ class TrainingForm(QWidget):
         self._group = QButtonGroup(self)
         for name, choice in self.presets.items():
             self._group.addButton(choice)
-            choice.setToolTip(PRESETS[name].words)
-            self._words[name].setContentsMargins(20, 0, 0, 0)
+            choice.setToolTip(PRESETS[name].description)
+            self._descriptions[name].setContentsMargins(20, 0, 0, 0)
             layout.addWidget(choice)
-            layout.addWidget(self._words[name])
+            layout.addWidget(self._descriptions[name])
         layout.addWidget(self._own)
         form = QFormLayout()
         form.addRow("Labels", self.meaning)
-        form.addRow("Begin with", self.begin)
+        form.addRow("Begin with", self.resume_from)
         layout.addLayout(form)
         layout.addWidget(self.advanced)
         layout.addWidget(self.files)
@@ -81,79 +87,79 @@ class TrainingForm(QWidget):
         for name, choice in self.presets.items():
             choice.clicked.connect(partial(self._choose, name))
         self.meaning.activated.connect(self._on_meaning)
-        self.begin.activated.connect(self._on_begin)
+        self.resume_from.activated.connect(self._on_resume_from)
         self.advanced.toggled.connect(self._on_expanded)
         for signal in (self._controller.adapters_changed, self._controller.model_changed):
-            signal.connect(self._show_begin)
-        self._finetuning.settings_changed.connect(self.refresh)
-        self._finetuning.set_changed.connect(self._show_times)
+            signal.connect(self._show_adapters)
+        self._finetuning_controller.settings_changed.connect(self.refresh)
+        self._finetuning_controller.set_changed.connect(self._show_times)
 
     def refresh(self) -> None:
-        """Show the settings as they are now."""
-        finetuning = self._finetuning
+        """Show the current settings."""
+        finetuning_controller = self._finetuning_controller
         self._group.setExclusive(False)
         for name, choice in self.presets.items():
-            choice.setChecked(name == finetuning.preset)
+            choice.setChecked(name == finetuning_controller.preset)
         self._group.setExclusive(True)
-        self._own.setVisible(not finetuning.preset)
-        self.meaning.setCurrentIndex(self.meaning.findData(finetuning.values.get("labels", "instances")))
+        self._own.setVisible(not finetuning_controller.preset)
+        self.meaning.setCurrentIndex(self.meaning.findData(finetuning_controller.values.get("labels", "instances")))
         if self.editor is not None:
-            self.editor.show_values(finetuning.values)
+            self.editor.show_values(finetuning_controller.values)
         self._show_times()
 
-    def _show_begin(self) -> None:
-        """The adapters of the loaded model."""
+    def _show_adapters(self) -> None:
+        """List the adapters of the loaded model, from which training can go on."""
         session = self._controller.session
-        names = [one.name for one in self._finetuning.adapters() if not is_foreign(one, session.model)]
-        if self._finetuning.resume_settings not in names:
-            self._finetuning.resume_settings = ""
-        self.begin.clear()
-        self.begin.addItem("the base model", "")
+        names = [one.name for one in self._finetuning_controller.adapters() if not is_foreign(one, session.model)]
+        if self._finetuning_controller.resume_from not in names:
+            self._finetuning_controller.resume_from = ""
+        self.resume_from.clear()
+        self.resume_from.addItem("the base model", "")
         for name in names:
-            self.begin.addItem(name, name)
-        self.begin.setCurrentIndex(self.begin.findData(self._finetuning.resume_settings))
+            self.resume_from.addItem(name, name)
+        self.resume_from.setCurrentIndex(self.resume_from.findData(self._finetuning_controller.resume_from))
 
-    def _on_begin(self, place: int) -> None:
-        self._finetuning.resume_settings = str(self.begin.itemData(place))
+    def _on_resume_from(self, index: int) -> None:
+        self._finetuning_controller.resume_from = str(self.resume_from.itemData(index))
 
     def _show_times(self) -> None:
-        """Estimates need the model's speed, and torch, which is there by then."""
-        finetuning = self._finetuning
-        pairs = finetuning.included()
-        if finetuning.speed is None or not pairs:
+        """Show the estimated times once the speed of the model is measured."""
+        finetuning_controller = self._finetuning_controller
+        pairs = finetuning_controller.included()
+        if finetuning_controller.speed is None or not pairs:
             for name, choice in self.presets.items():
                 choice.setText(PRESETS[name].title)
             return
-        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported by now
 
         counts = sum(pair.planes for pair in pairs), sum(pair.objects for pair in pairs), len({p.image for p in pairs})
         for name, choice in self.presets.items():
             config = TrainConfig(**PRESETS[name].values)
-            seconds = finetuning.pace * estimate_seconds(config, finetuning.speed, *counts)
-            choice.setText(f"{PRESETS[name].title}, about {duration(seconds)}")
-        if not finetuning.preset:
-            seconds = finetuning.pace * estimate_seconds(
-                TrainConfig.from_dict(finetuning.values), finetuning.speed, *counts
+            seconds = finetuning_controller.pace * estimate_seconds(config, finetuning_controller.speed, *counts)
+            choice.setText(f"{PRESETS[name].title}, about {format_duration(seconds)}")
+        if not finetuning_controller.preset:
+            seconds = finetuning_controller.pace * estimate_seconds(
+                TrainConfig.from_dict(finetuning_controller.values), finetuning_controller.speed, *counts
             )
-            self._own.setText(f"Settings of your own, see below: about {duration(seconds)}.")
+            self._own.setText(f"Settings of your own, see below: about {format_duration(seconds)}.")
 
     def _choose(self, name: str, *_: object) -> None:
-        self._finetuning.choose_preset(name)
+        self._finetuning_controller.choose_preset(name)
 
-    def _on_meaning(self, place: int) -> None:
-        meaning = str(self.meaning.itemData(place))
-        rest = {name: value for name, value in self._finetuning.values.items() if name != "labels"}
-        self._finetuning.set_values(rest if meaning == "instances" else rest | {"labels": meaning})
+    def _on_meaning(self, index: int) -> None:
+        meaning = str(self.meaning.itemData(index))
+        rest = {name: value for name, value in self._finetuning_controller.values.items() if name != "labels"}
+        self._finetuning_controller.set_values(rest if meaning == "instances" else rest | {"labels": meaning})
 
     def _on_expanded(self, expanded: bool) -> None:
         if expanded and self.editor is None:
-            self._finetuning.in_background("form", _import_settings, self._make_editor, self)
+            self._finetuning_controller.in_background("form", _import_settings, self._make_editor, self)
 
     def _make_editor(self, cls: type) -> None:
         if self.editor is None:
-            self.editor = SettingsEditor(cls, "training")
-            self.editor.show_values(self._finetuning.values)
-            self.editor.edited.connect(self._finetuning.set_values)
+            self.editor = SettingsEditor(cls)
+            self.editor.show_values(self._finetuning_controller.values)
+            self.editor.edited.connect(self._finetuning_controller.set_values)
             self._loading.hide()
             self.advanced.addWidget(self.editor)
             self.advanced.expand(animate=False)
@@ -162,16 +168,16 @@ class TrainingForm(QWidget):
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for words, tip, call in (
+        for title, tip, call in (
             ("Load settings…", "From a YAML file.", self._choose_to_load),
             ("Save settings…", "As a YAML file.", partial(self._choose_to_save, False)),
             (
                 "Save settings with images and labels…",
-                "All that 'napari-sam-lora train' needs to make the same adapter without napari.",
+                "Everything that 'napari-sam-lora train' needs to train the same adapter without napari.",
                 partial(self._choose_to_save, True),
             ),
         ):
-            action = menu.addAction(words)
+            action = menu.addAction(title)
             if action is not None:
                 action.setToolTip(tip)
                 action.triggered.connect(lambda *_, call=call: call())
@@ -188,33 +194,33 @@ class TrainingForm(QWidget):
             self.save(Path(path), with_data)
 
     def load(self, path: Path) -> None:
-        """Take the settings of a file; it is read in the background, for it needs torch."""
-        self._finetuning.in_background("load", lambda token: read_settings(path), self._loaded, self)
+        """Load settings from a file, in the background because that imports torch."""
+        self._finetuning_controller.in_background("load", lambda token: read_settings(path), self._on_loaded, self)
 
-    def _loaded(self, found: tuple[dict[str, object], str]) -> None:
-        values, name = found
-        self._finetuning.set_values(values)
+    def _on_loaded(self, settings: tuple[dict[str, object], str]) -> None:
+        values, name = settings
+        self._finetuning_controller.set_values(values)
         model = self._controller.session.model
         if name and model is not None and name != model.name:
-            show_info(f"These settings were made for the model {name}; loaded is {model.name}.")
+            show_info(f"These settings were saved for the model {name}, but {model.name} is loaded.")
 
     def save(self, path: Path, with_data: bool) -> None:
-        """Write the settings, and if wanted the images and labels, in the background."""
+        """Save the settings in the background, on request with the images and labels."""
         with self._controller.report_errors():
             planes: tuple[TrainingPlane, ...] = ()
             if with_data:
-                planes = self._finetuning.snapshot()
-            session, resume_settings = self._controller.session, self._finetuning.resume_settings
+                planes = self._finetuning_controller.snapshot()
+            session, resume_from = self._controller.session, self._finetuning_controller.resume_from
             job = partial(
                 write_settings,
                 path=path,
-                values=dict(self._finetuning.values),
+                values=dict(self._finetuning_controller.values),
                 model=session.model,
                 planes=planes,
                 held_out=sorted(session.held_out) if with_data else (),
-                start=session.adapters.get(resume_settings) if with_data and resume_settings else None,
+                start=session.adapters.get(resume_from) if with_data and resume_from else None,
             )
-            self._finetuning.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)
+            self._finetuning_controller.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)
 
 
 def _import_settings(token: CancelToken) -> type:

@@ -1,4 +1,4 @@
-"""How thoroughly to learn, in plain words."""
+"""Presets of the training settings: how thoroughly to learn."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A choice of settings.
+    """A named set of training settings.
 
     Attributes
     ----------
     title : str
-    words : str
-        What it does.
+    description : str
+        One or two sentences for the user.
     values : mapping
         Settings of `TrainConfig` that differ from its defaults.
     """
 
     title: str
-    words: str
+    description: str
     values: Mapping[str, Any]
 
 
@@ -30,17 +30,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "quick": Preset(
             "Quick",
-            "Learns where outlines run. The image is seen as before, so switching is instant.",
+            "Learns where the outlines of your objects run. The encoder stays the same, so switching is instant.",
             MappingProxyType({"mode": "decoder", "steps": 32, "objects": 4}),
         ),
         "standard": Preset(
             "Standard",
-            "Learns what your objects look like as well. The best choice for most images.",
+            "Also learns what your objects look like. The best choice for most images.",
             MappingProxyType({}),
         ),
         "thorough": Preset(
             "Thorough",
-            "Changes the whole model a little, for images unlike everyday ones and many labels.",
+            "Adapts the whole model, for images very unlike photographs and for many labels.",
             MappingProxyType({"mode": "full", "steps": 400}),
         ),
     }

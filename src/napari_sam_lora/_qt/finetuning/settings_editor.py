@@ -1,4 +1,4 @@
-"""A form made from the fields of a settings dataclass."""
+"""Form generated from the fields of a settings dataclass."""
 
 from __future__ import annotations
 
@@ -10,33 +10,31 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 from napari_sam_lora._qt.widgets.controls import Notice
-from napari_sam_lora.cli.options import Setting, checked, settings_of
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.training.settings_fields import Setting, checked, settings_of
 
-MOST = 1_000_000
+MAX_INTEGER = 1_000_000
 
 
 class SettingsEditor(QWidget):
-    """Edits the values of a dataclass, each checked as in its YAML file.
+    """Editor for the values of a dataclass; each is checked as in its YAML file.
 
     Signals
     -------
     edited : (dict)
-        The values that differ from the defaults, whenever all are valid.
+        The values that differ from the defaults, emitted when all are valid.
 
     Parameters
     ----------
     cls : type
         A dataclass whose constructor raises an InputError for values that make no sense.
-    place : str
-        How messages call it.
     """
 
     edited = Signal(dict)
 
-    def __init__(self, cls: type, place: str) -> None:
+    def __init__(self, cls: type) -> None:
         super().__init__()
-        self._cls, self._place = cls, place
+        self._cls = cls
         self._settings = {setting.name: setting for setting in settings_of(cls)}
         self.editors = {name: _editor(setting, self._on_edit) for name, setting in self._settings.items()}
         self.problem = Notice()
@@ -52,7 +50,7 @@ class SettingsEditor(QWidget):
         self._filling = False
 
     def show_values(self, values: dict[str, Any]) -> None:
-        """Fill the form; what is left out has its default."""
+        """Fill the form; settings that are left out get their defaults."""
         self._filling = True
         for name, editor in self.editors.items():
             _fill(editor, values.get(name, self._settings[name].default))
@@ -60,12 +58,12 @@ class SettingsEditor(QWidget):
         self.problem.say("")
 
     def values(self) -> dict[str, Any]:
-        """The values that differ from the defaults.
+        """Return the values that differ from the defaults.
 
         Raises
         ------
         InputError
-            If one of them cannot be used.
+            If a value cannot be used.
         """
         read = {
             name: checked(_read(editor), self._settings[name].hint, name.replace("_", " "))
@@ -88,25 +86,25 @@ class SettingsEditor(QWidget):
 
 def _editor(setting: Setting, edited: Any) -> QWidget:
     hint, optional = _without_none(setting.hint)
-    made: QWidget
+    editor: QWidget
     if hint is bool:
-        made = QCheckBox()
-        made.toggled.connect(lambda _: edited())
+        editor = QCheckBox()
+        editor.toggled.connect(lambda _: edited())
     elif get_origin(hint) is Literal:
-        made = QComboBox()
-        made.addItems([str(one) for one in get_args(hint)])
-        made.currentTextChanged.connect(lambda _: edited())
-    elif hint is int and not optional and setting.default <= MOST:
-        made = QSpinBox()
-        made.setRange(0, MOST)
-        made.valueChanged.connect(lambda _: edited())
+        editor = QComboBox()
+        editor.addItems([str(one) for one in get_args(hint)])
+        editor.currentTextChanged.connect(lambda _: edited())
+    elif hint is int and not optional and setting.default <= MAX_INTEGER:
+        editor = QSpinBox()
+        editor.setRange(0, MAX_INTEGER)
+        editor.valueChanged.connect(lambda _: edited())
     else:
-        made = QLineEdit()
-        made.setPlaceholderText("chosen by itself" if optional else "")
-        made.setProperty("holds_list", get_origin(hint) is tuple)
-        made.editingFinished.connect(edited)
-    made.setToolTip(setting.help)
-    return made
+        editor = QLineEdit()
+        editor.setPlaceholderText("automatic" if optional else "")
+        editor.setProperty("holds_list", get_origin(hint) is tuple)
+        editor.editingFinished.connect(edited)
+    editor.setToolTip(setting.help)
+    return editor
 
 
 def _fill(editor: QWidget, value: Any) -> None:
@@ -117,8 +115,8 @@ def _fill(editor: QWidget, value: Any) -> None:
     elif isinstance(editor, QSpinBox):
         editor.setValue(int(value))
     elif isinstance(editor, QLineEdit):
-        shown = ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
-        editor.setText("" if shown is None else str(shown))
+        text = ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+        editor.setText("" if text is None else str(text))
 
 
 def _read(editor: QWidget) -> Any:
@@ -135,11 +133,12 @@ def _read(editor: QWidget) -> Any:
     try:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
-        return text  # refused by the check that follows
+        return text  # the check that follows refuses it
     return value
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
+    """Return a type hint without None, and whether None was one of its types."""
     if get_origin(hint) in (Union, types.UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
         return kinds[0], len(kinds) < len(get_args(hint))

@@ -1,4 +1,4 @@
-"""What can be trained on: the label layers of a viewer, each with its image."""
+"""Candidates for the training set: the labels layers of a viewer, each with its image."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_sam_lora._qt.viewer.napari_stores import fits
 from napari_sam_lora.session import LabelSet, ObjectRecord
 from napari_sam_lora.text import pluralize
 
-# Objects whose side is less than this in the model's input are hard for it to see.
-TINY = 8.0
-FEW, ENOUGH = 3, 20
+TINY_PIXELS = 8.0  # objects with a shorter side in the model's input are hard to segment
+MIN_OBJECTS, ENOUGH_OBJECTS = 3, 20
+NOTHING_INCLUDED = "Nothing to learn from yet. Segment or paint a few objects; ten are a good start."
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class TrainingPair:
     image, labels : str
         Ids in the session; the image is empty if none has the shape of the labels.
     image_name, labels_name : str
-        Of the layers.
+        Names of the layers.
     images : tuple of str
         Ids of all images of this shape.
     planes, complete : int
-        Planes with labels, and how many of them are marked as complete.
+        Number of planes with labels, and how many of them are marked as complete.
     objects, prompted : int
-        Objects, counted in every plane that they are in, and how many have prompts.
+        Number of objects, counted in every plane they are in, and how many have prompts.
     spacing : tuple of float
         Size of a pixel (y, x).
     sides : tuple of float
@@ -42,7 +42,7 @@ class TrainingPair:
     missing : tuple of str
         Names of classes that no object has.
     ids : frozenset of int
-        In use.
+        Ids of the objects.
     """
 
     image: str
@@ -61,38 +61,38 @@ class TrainingPair:
 
 
 def find_pairs(controller: Controller, chosen: Mapping[str, str], only_checked: bool) -> list[TrainingPair]:
-    """The pairs of a viewer, in the order of its layer list; only those with labels.
+    """Return the pairs of a viewer whose labels have objects, in the order of the layer list.
 
     Parameters
     ----------
     controller : Controller
     chosen : mapping of str to str
-        Ids of images that the user chose, by those of labels.
+        Ids of the images that the user has chosen, by ids of labels.
     only_checked : bool
-        Leave out objects that were neither painted nor approved.
+        Leave out objects that were neither painted, corrected nor approved.
     """
-    found = []
+    pairs = []
     for layer in controller.label_layers(fitting=False):
         labels = controller.id_of(layer)
-        known = controller.session.labels.get(labels)
-        if known is not None:
-            records = [one for one in known.records() if one.is_checked or not only_checked]
+        label_set = controller.session.labels.get(labels)
+        if label_set is not None:
+            records = [one for one in label_set.records() if one.is_checked or not only_checked]
             if records:
-                found.append(_describe(controller, layer, records, known, chosen.get(labels, "")))
-    return found
+                pairs.append(_describe(controller, layer, records, label_set, chosen.get(labels, "")))
+    return pairs
 
 
 def _describe(
-    controller: Controller, layer: Any, records: Sequence[ObjectRecord], known: LabelSet, chosen: str
+    controller: Controller, layer: Any, records: Sequence[ObjectRecord], label_set: LabelSet, chosen: str
 ) -> TrainingPair:
     images = {controller.id_of(one): one for one in controller.image_layers() if fits(layer, one)}
     labels = controller.id_of(layer)
-    image = chosen if chosen in images else _likely_image(known, layer, images, controller.viewer.layers)
-    shape = known.store.shape
-    known.labelled_planes()  # looks at all planes, of a large image too
-    places = [plane for record in records for plane in known.where(record.id)]
-    planes = set(places)
-    boxes = [known.stats(record.id).box[-2:] for record in records]
+    image = chosen if chosen in images else _likely_image(label_set, layer, images, controller.viewer.layers)
+    shape = label_set.store.shape
+    label_set.labelled_planes()  # reads all planes, so that `where` knows them
+    object_planes = [plane for record in records for plane in label_set.where(record.id)]
+    planes = set(object_planes)
+    boxes = [label_set.stats(record.id).box[-2:] for record in records]
     sides = [np.sqrt((y.stop - y.start) * (x.stop - x.start)) / max(shape[-2:]) for y, x in boxes]
     in_use = {record.class_id for record in records}
     return TrainingPair(
@@ -102,19 +102,19 @@ def _describe(
         labels_name=str(layer.name),
         images=tuple(images),
         planes=len(planes),
-        complete=len(known.complete_planes & planes),
-        objects=len(places),
+        complete=len(label_set.complete_planes & planes),
+        objects=len(object_planes),
         prompted=sum(bool(record.prompts) for record in records),
         spacing=tuple(float(side) for side in layer.scale[-2:]),
         sides=tuple(float(side) for side in sides),
-        missing=tuple(one.name for one in known.classes if one.id not in in_use),
+        missing=tuple(one.name for one in label_set.classes if one.id not in in_use),
         ids=frozenset(record.id for record in records),
     )
 
 
-def _likely_image(known: LabelSet, layer: Any, images: Mapping[str, Any], layers: Any) -> str:
-    """The image that most prompts were drawn on; or that the labels are named after; or the next below; or any."""
-    drawn_on = Counter(plane.image for record in known.records() for plane in record.prompts)
+def _likely_image(label_set: LabelSet, layer: Any, images: Mapping[str, Any], layers: Any) -> str:
+    """Guess the image of labels: the one with most of their prompts, with their name, next below them, or any."""
+    drawn_on = Counter(plane.image for record in label_set.records() for plane in record.prompts)
     prompted = [image for image, _ in drawn_on.most_common() if image in images]
     named = [image for image, one in images.items() if str(layer.name).startswith(str(one.name))]
     named.sort(key=lambda image: len(images[image].name), reverse=True)
@@ -124,44 +124,44 @@ def _likely_image(known: LabelSet, layer: Any, images: Mapping[str, Any], layers
     return next(iter([*prompted, *named, *below, *images]), "")
 
 
-def cautions(pairs: Sequence[TrainingPair], meaning: str, input_size: int) -> list[str]:
-    """What a user should know before training, in plain words; empty if all is well.
+def training_warnings(pairs: Sequence[TrainingPair], meaning: str, input_size: int) -> list[str]:
+    """Return what may go wrong with a training set, as sentences for the user; empty if nothing is wrong.
 
     Parameters
     ----------
     pairs : sequence of TrainingPair
-        Those that are included.
+        Pairs that are included in the training set.
     meaning : str
-        What labels mean, see `TrainConfig`.
+        Meaning of the labels, see `TrainConfig`.
     input_size : int
-        Of the model, in pixels.
+        Input size of the model, in pixels.
     """
     objects = sum(pair.objects for pair in pairs)
-    said = []
     if not objects:
-        return ["Nothing to learn from yet: segment or paint a few objects; ten are a good start."]
-    if meaning == "instances" and objects < FEW:
-        said.append(
-            f"Only {pluralize(objects, 'object')}: whether training helps cannot be checked with fewer than {FEW}, "
-            f"and is sure with about {ENOUGH}."
+        return [NOTHING_INCLUDED]
+    warnings = []
+    if meaning == "instances" and objects < MIN_OBJECTS:
+        warnings.append(
+            f"Only {pluralize(objects, 'object')}: at least {MIN_OBJECTS} are needed to check whether training helps, "
+            f"and about {ENOUGH_OBJECTS} to be sure of it."
         )
     sides = [side * input_size for pair in pairs for side in pair.sides]
-    if np.median(sides) < TINY:
-        said.append(
-            f"Most objects are tiny: less than {TINY:.0f} pixels across for the model. Crop the image, or load the "
-            "model with a larger input size."
+    if np.median(sides) < TINY_PIXELS:
+        warnings.append(
+            f"Most objects are tiny: smaller than {TINY_PIXELS:.0f} pixels in the input of the model. Crop the image, "
+            "or load the model with a larger input size."
         )
-    said += [f"No object of the class {name} in {pair.labels_name}." for pair in pairs for name in pair.missing]
+    warnings += [f"No object of the class {name} in {pair.labels_name}." for pair in pairs for name in pair.missing]
     if meaning == "classes" and len({pair.ids for pair in pairs}) > 1:
         everywhere = frozenset.union(*(pair.ids for pair in pairs))
         for pair in pairs:
-            lost = ", ".join(str(one) for one in sorted(everywhere - pair.ids)[:5])
-            if lost:
-                said.append(f"{pair.labels_name} has nothing of class {lost}.")
+            absent = ", ".join(str(class_id) for class_id in sorted(everywhere - pair.ids)[:5])
+            if absent:
+                warnings.append(f"{pair.labels_name} has no pixels of class {absent}.")
     pixels = [max(pair.spacing) for pair in pairs]
     if max(pixels) > 1.5 * min(pixels):
-        said.append(
-            "The images have different pixel sizes: objects of one kind look larger in some. That is fine if it is so "
-            "in the images that you will segment."
+        warnings.append(
+            "The images have different pixel sizes, so objects of one kind look larger in some of them. That is fine "
+            "if the images that you will segment differ in the same way."
         )
-    return said
+    return warnings

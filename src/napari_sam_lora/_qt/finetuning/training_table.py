@@ -1,4 +1,4 @@
-"""The training set: labels and the images that they belong to."""
+"""Table of the training set: labels and the images that they belong to."""
 
 from __future__ import annotations
 
@@ -21,150 +21,154 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
-from napari_sam_lora._qt.finetuning.example_pictures import show_planes
-from napari_sam_lora._qt.finetuning.training_set import TrainingPair, cautions
+from napari_sam_lora._qt.finetuning.example_pictures import render_planes
+from napari_sam_lora._qt.finetuning.training_set import TrainingPair, training_warnings
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import Notice, action, row
-from napari_sam_lora._qt.widgets.picture_strip import Strip
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.picture_strip import PictureStrip
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
 
 COLUMNS = ("Labels", "Image", "Objects", "Planes", "Done")
 TIPS = (
-    "A labels layer with objects. Tick it to learn from it.",
+    "A labels layer with objects. Tick it to include it in the training set.",
     "The image that the labels belong to.",
-    "Labelled objects, and how many of them have the prompts that you gave.",
-    "Planes with labels.",
-    "Tick it when everything in the labelled planes that should be labelled is. Partly labelled images are fine: what "
-    "is not labelled is never taken for background.",
+    "Number of labelled objects; the tooltip of each row tells how many of them have your prompts.",
+    "Number of planes with labels.",
+    "Tick it when every object in the labelled planes is labelled. Partly labelled images are fine, too: pixels "
+    "without a label are not treated as background.",
 )
-NOTHING = (
-    "No labels yet. Segment a few objects with the prompt widget or paint some with napari's labels tools; they appear "
-    "here by themselves."
+NO_LABELS = (
+    "No labels yet. Segment a few objects with the prompt widget, or paint some with napari's labels tools; they are "
+    "then listed here."
 )
-NOTHING_CHECKED = "Nothing is painted or approved yet."
-MOST_SHOWN = 8
-NO_IMAGE = "No image has the size of these labels: open it to learn from them."
-SHOWN_SIDE = 1024  # without a model, input pixels are counted as for the original one
+NOTHING_CHECKED = "No object is painted or approved yet."
+NO_IMAGE = "No open image has the size of these labels. Open their image to learn from them."
+MAX_SHOWN = 8  # planes
+DEFAULT_INPUT_SIZE = 1024  # that of the original SAM, while no model is loaded
 
 
 class TrainingTable(QWidget):
-    """Which labels are learned from; warns of what may go wrong.
+    """Table in which the user chooses the labels to learn from, with warnings of what may go wrong.
 
     Parameters
     ----------
     controller : Controller
-    finetuning : FinetuningController
+    finetuning_controller : FinetuningController
     """
 
-    def __init__(self, controller: Controller, finetuning: FinetuningController) -> None:
+    def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
         super().__init__()
-        self._controller, self._finetuning = controller, finetuning
-        self.table = _table()
+        self._controller, self._finetuning_controller = controller, finetuning_controller
+        self.table = _make_table()
         self.empty = Notice()
         self.checked = QCheckBox("Only what I painted or approved")
         self.checked.setToolTip(
-            "Leaves out objects that are as the model left them. It learns nothing good from its own mistakes: correct "
-            "them, approve what is right, or tick this."
+            "Leaves out objects that are exactly as the model segmented them, since training on its mistakes would "
+            "repeat them. Correct or approve such objects, or tick this."
         )
-        self.checked.setChecked(finetuning.only_checked)
-        self.checked.toggled.connect(finetuning.choose_checked)
-        self.cautions = Notice()
-        self.strip = Strip(controller)
-        self._show = action("Show", "Pictures of what will be learned from; click one to go there.", self._show_planes)
-        self._add = action(
+        self.checked.setChecked(finetuning_controller.only_checked)
+        self.checked.toggled.connect(finetuning_controller.choose_checked)
+        self.warnings = Notice()
+        self.strip = PictureStrip(controller)
+        self._show = button("Show", "Show pictures of the labelled planes; click one to go there.", self._show_planes)
+        self._add = button(
             "Add from files…",
-            "Labelled images from a folder with images/ and labels/ (or masks/): they are opened as layers.",
+            "Open labelled images as layers, from a folder with images/ and labels/ (or masks/).",
             self._choose_folder,
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.empty, self.table, self.checked, self.cautions, row(self._show, self._add), self.strip):
+        for widget in (self.empty, self.table, self.checked, self.warnings, row(self._show, self._add), self.strip):
             layout.addWidget(widget)
         self._filling = False
         self.table.itemChanged.connect(self._on_item)
-        finetuning.set_changed.connect(self.refresh)
-        finetuning.settings_changed.connect(self._warn)
+        finetuning_controller.set_changed.connect(self.refresh)
+        finetuning_controller.settings_changed.connect(self._warn)
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the training set as it is now."""
-        pairs, self._filling = self._finetuning.pairs(), True
+        """Show the current training set."""
+        pairs, self._filling = self._finetuning_controller.pairs(), True
         self.table.setRowCount(len(pairs))
-        for number, pair in enumerate(pairs):
-            self._fill(number, pair)
+        for index, pair in enumerate(pairs):
+            self._fill_row(index, pair)
         self._filling = False
         self.table.setColumnHidden(1, all(len(pair.images) == 1 for pair in pairs))
         self.table.setVisible(bool(pairs))
-        self.empty.say("" if pairs else NOTHING_CHECKED if self._finetuning.only_checked else NOTHING)
-        self._show.setEnabled(bool(self._finetuning.included()))
+        self.empty.say("" if pairs else NOTHING_CHECKED if self._finetuning_controller.only_checked else NO_LABELS)
+        self._show.setEnabled(bool(self._finetuning_controller.included()))
         self.strip.clear()
         self.table.updateGeometry()
         self._warn()
 
-    def _fill(self, number: int, pair: TrainingPair) -> None:
+    def _fill_row(self, index: int, pair: TrainingPair) -> None:
         name = _item(pair.labels_name, pair.labels)
-        name.setToolTip(f"{pair.labels_name}, of the image {pair.image_name}" if pair.image else NO_IMAGE)
+        name.setToolTip(f"{pair.labels_name}, labels of the image {pair.image_name}" if pair.image else NO_IMAGE)
         if pair.image:
             name.setFlags(name.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            included = self._finetuning.is_included(pair)
+            included = self._finetuning_controller.is_included(pair)
             name.setCheckState(Qt.CheckState.Checked if included else Qt.CheckState.Unchecked)
-        self.table.setItem(number, 0, name)
-        self.table.setItem(number, 1, _item(pair.image_name or "none"))
-        self.table.removeCellWidget(number, 1)
+        self.table.setItem(index, 0, name)
+        self.table.setItem(index, 1, _item(pair.image_name or "none"))
+        self.table.removeCellWidget(index, 1)
         if len(pair.images) > 1:
-            self.table.setCellWidget(number, 1, self._image_box(pair))
+            self.table.setCellWidget(index, 1, self._image_combo(pair))
         objects = _item(str(pair.objects))
         objects.setToolTip(f"{pluralize(pair.objects, 'object')}, {pair.prompted} with your prompts")
-        self.table.setItem(number, 2, objects)
-        self.table.setItem(number, 3, _item(str(pair.planes)))
-        done = _item("")
-        done.setFlags(done.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+        self.table.setItem(index, 2, objects)
+        self.table.setItem(index, 3, _item(str(pair.planes)))
+        complete = _item("")
+        complete.setFlags(complete.flags() | Qt.ItemFlag.ItemIsUserCheckable)
         states = Qt.CheckState
         state = states.Checked if pair.complete == pair.planes else states.PartiallyChecked
-        done.setCheckState(state if pair.complete else states.Unchecked)
-        self.table.setItem(number, 4, done)
+        complete.setCheckState(state if pair.complete else states.Unchecked)
+        self.table.setItem(index, 4, complete)
 
-    def _image_box(self, pair: TrainingPair) -> QComboBox:
+    def _image_combo(self, pair: TrainingPair) -> QComboBox:
         names = {image: layer.name for image in pair.images if (layer := self._controller.layer_of(image)) is not None}
-        made = QComboBox()
-        made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        made.setMinimumContentsLength(4)
+        combo = QComboBox()
+        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        combo.setMinimumContentsLength(4)
         for image, name in names.items():
-            made.addItem(str(name), image)
-        made.setCurrentIndex(made.findData(pair.image))
-        made.activated.connect(lambda place: self._finetuning.choose_image(pair.labels, str(made.itemData(place))))
-        return made
+            combo.addItem(str(name), image)
+        combo.setCurrentIndex(combo.findData(pair.image))
+        controller = self._finetuning_controller
+        combo.activated.connect(lambda index: controller.choose_image(pair.labels, str(combo.itemData(index))))
+        return combo
 
     def _on_item(self, item: QTableWidgetItem) -> None:
         if self._filling:
             return
-        first = self.table.item(item.row(), 0)
-        labels = str(first.data(Qt.ItemDataRole.UserRole)) if first is not None else ""
+        name = self.table.item(item.row(), 0)
+        labels = str(name.data(Qt.ItemDataRole.UserRole)) if name is not None else ""
         ticked = item.checkState() == Qt.CheckState.Checked
         if item.column() == 0:
-            self._finetuning.include(labels, ticked)
+            self._finetuning_controller.include(labels, ticked)
         elif item.column() == 4:
-            self._finetuning.mark_complete(labels, ticked)
+            self._finetuning_controller.mark_complete(labels, ticked)
 
     def _warn(self) -> None:
-        if not self._finetuning.pairs():
-            self.cautions.say("")
+        if not self._finetuning_controller.pairs():
+            self.warnings.say("")
             return
         model = self._controller.session.model
-        size = model.predictor.input_size if model is not None else SHOWN_SIDE
-        said = cautions(self._finetuning.included(), str(self._finetuning.values.get("labels", "instances")), size)
-        self.cautions.say("\n".join(f"⚠ {one}" for one in said))
+        size = model.predictor.input_size if model is not None else DEFAULT_INPUT_SIZE
+        warnings = training_warnings(self._finetuning_controller.included(), self._meaning(), size)
+        self.warnings.say("\n".join(f"⚠ {warning}" for warning in warnings))
+
+    def _meaning(self) -> str:
+        return str(self._finetuning_controller.values.get("labels", "instances"))
 
     def _show_planes(self) -> None:
         with self._controller.report_errors():
-            planes = self._finetuning.snapshot()
-            meaning = str(self._finetuning.values.get("labels", "instances"))
-            places = np.linspace(0, len(planes) - 1, min(MOST_SHOWN, len(planes)), dtype=int)
-            job = partial(show_planes, planes=[planes[one] for one in places], meaning=meaning)
-            self._finetuning.in_background("show", job, self.strip.show_examples, self)
+            planes = self._finetuning_controller.snapshot()
+            shown = np.linspace(0, len(planes) - 1, min(MAX_SHOWN, len(planes)), dtype=int)
+            job = partial(render_planes, planes=[planes[index] for index in shown], meaning=self._meaning())
+            self._finetuning_controller.in_background("show", job, self.strip.show_examples, self)
 
-    # Labels of files
+    # Labels from files
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder with images/ and labels/ or masks/")
@@ -172,9 +176,11 @@ class TrainingTable(QWidget):
             self.add_folder(Path(folder))
 
     def add_folder(self, folder: Path) -> None:
-        """Open the labelled images of a folder as layers, which then belong to the training set."""
+        """Open the labelled images of a folder as layers, which joins them to the training set."""
         self._add.setEnabled(False)
-        self._finetuning.in_background("files", partial(_read, folder=folder), self._add_layers, self, self._enable_add)
+        self._finetuning_controller.in_background(
+            "files", partial(_read_folder, folder=folder), self._add_layers, self, self._enable_add
+        )
 
     def _enable_add(self) -> None:
         self._add.setEnabled(True)
@@ -187,24 +193,24 @@ class TrainingTable(QWidget):
             self._controller.viewer.add_labels(labels, name=f"{name} labels")
 
 
-def _read(token: CancelToken, folder: Path) -> list[tuple[str, Any, Any]]:
-    """Images of one shape and type become one stack."""
+def _read_folder(token: CancelToken, folder: Path) -> list[tuple[str, Any, Any]]:
+    """Read name, images and labels of a folder; images of one shape and dtype become one stack."""
     from napari_sam_lora.io.datasets import read_dataset  # noqa: PLC0415
 
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for sample in read_dataset(folder, progress=token.progress).samples:
         groups.setdefault((sample.image.shape, sample.image.dtype), []).append(sample)
-    made = []
-    for number, samples in enumerate(groups.values()):
-        name = samples[0].name if len(samples) == 1 else f"{folder.name}{f' {number + 1}' if len(groups) > 1 else ''}"
+    stacks = []
+    for number, samples in enumerate(groups.values(), start=1):
+        name = samples[0].name if len(samples) == 1 else f"{folder.name}{f' {number}' if len(groups) > 1 else ''}"
         images, labels = [one.image for one in samples], [one.labels.astype(np.int32) for one in samples]
-        whole = (images[0], labels[0]) if len(samples) == 1 else (np.stack(images), np.stack(labels))
-        made.append((name, *whole))
-    return made
+        stack = (images[0], labels[0]) if len(samples) == 1 else (np.stack(images), np.stack(labels))
+        stacks.append((name, *stack))
+    return stacks
 
 
-class _Table(QTableWidget):
-    """As high as its rows, up to a few."""
+class _CompactTable(QTableWidget):
+    """Table that is as high as its rows, up to a few."""
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         rows = sum(self.rowHeight(number) for number in range(min(self.rowCount(), 6)))
@@ -214,17 +220,17 @@ class _Table(QTableWidget):
     minimumSizeHint = sizeHint  # noqa: N815 - Qt's name
 
 
-def _table() -> QTableWidget:
-    made = _Table(0, len(COLUMNS))
-    made.setHorizontalHeaderLabels(list(COLUMNS))
+def _make_table() -> QTableWidget:
+    table = _CompactTable(0, len(COLUMNS))
+    table.setHorizontalHeaderLabels(list(COLUMNS))
     for number, tip in enumerate(TIPS):
-        head = made.horizontalHeaderItem(number)
+        head = table.horizontalHeaderItem(number)
         if head is not None:
             head.setToolTip(tip)
-    made.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-    made.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    made.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    rows, header = made.verticalHeader(), made.horizontalHeader()
+    table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    rows, header = table.verticalHeader(), table.horizontalHeader()
     if rows is not None and header is not None:
         rows.hide()
         header.setMinimumSectionSize(20)
@@ -232,13 +238,13 @@ def _table() -> QTableWidget:
             stretch = number < 2
             mode = QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.ResizeToContents
             header.setSectionResizeMode(number, mode)
-    return made
+    return table
 
 
 def _item(text: str, data: object = None) -> QTableWidgetItem:
-    made = QTableWidgetItem(text)
-    made.setFlags(Qt.ItemFlag.ItemIsEnabled)
-    made.setToolTip(text)
+    item = QTableWidgetItem(text)
+    item.setFlags(Qt.ItemFlag.ItemIsEnabled)
+    item.setToolTip(text)
     if data is not None:
-        made.setData(Qt.ItemDataRole.UserRole, data)
-    return made
+        item.setData(Qt.ItemDataRole.UserRole, data)
+    return item

@@ -1,4 +1,4 @@
-"""The propagation of one viewer: started, watched, stopped, taken over or forgotten, whichever panel is open."""
+"""Controller of the propagation in one viewer: starts, stops, accepts and discards it, whichever panel is open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sam_lora._qt.propagation.layer import PropagationLayer
-from napari_sam_lora._qt.viewer.close_guards import ask_to_forget_propagation
+from napari_sam_lora._qt.viewer.close_guards import ask_to_discard_propagation
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import LabelSet, PlaneKey, Proposal
@@ -21,23 +21,23 @@ from napari_sam_lora.text import pluralize
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to propagate.
+class PropagationRequest:
+    """Objects to propagate, and how.
 
     Attributes
     ----------
     plane : PlaneKey
-        A plane of the stack.
+        Plane of the stack to start from.
     ids : tuple of int, optional
-        None for all objects of the plane.
+        Objects to propagate; None for all objects of the plane.
     axis : int
-        Position in ``plane.index`` of the axis to go along.
+        Position in ``plane.index`` of the axis to propagate along.
     values : dict
         Fields of `PropagationConfig`.
     redo : bool
-        Whether masks of an earlier propagation are made anew.
+        Whether to replace the masks of an earlier propagation.
     whole_stack : bool
-        Segment the whole stack again instead, with its prompts.
+        Whether to segment the whole stack again from its stored prompts instead.
     """
 
     plane: PlaneKey
@@ -48,43 +48,54 @@ class Request:
     whole_stack: bool = False
 
 
-State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "leaving"]
-NOTHING = (
-    "Nothing new was found. If objects go on in the next plane, lower the least score and the least overlap under "
+State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "aborting"]
+
+# How a propagation ended.
+ACCEPTED = "If a plane is wrong, correct it with the brush and propagate again."
+DISCARDED = "Discarded; nothing was changed."
+STOPPED = "Stopped; nothing was changed."
+FAILED = "Propagation failed; nothing was changed."
+FAILED_EARLY = "Propagation failed before the last plane."
+LAYERS_REMOVED = "The image or the labels were removed; nothing was changed."
+NOTHING_FOUND = (
+    "Nothing new was found. If the objects continue in the next plane, lower “Least score” and “Least overlap” under "
     "“More settings”."
 )
 
-NEXT = "Where it went wrong, correct a plane with the brush and propagate again."
-
 
 def propagation_controller_of(controller: Controller) -> PropagationController:
-    """The propagation of a controller, made when first asked for; it ends with the controller."""
+    """Return the propagation controller of a viewer's controller; made on first use, it lives as long as its parent."""
     found = controller.findChild(PropagationController)
     return found if isinstance(found, PropagationController) else PropagationController(controller)
 
 
 class PropagationController(QObject):
-    """One propagation at a time; it goes on when the panel is closed, and waits for a decision.
+    """Runs one propagation at a time, which goes on when its panel is closed; the user accepts or discards its result.
 
     Signals
     -------
     changed : ()
-        Anything that is shown of it.
+        The state or the progress has changed.
+
+    Parameters
+    ----------
+    controller : Controller
 
     Attributes
     ----------
     state : str
-        "idle"; "loading" the model; "starting"; "running"; "stopping" after the current plane; "stopped" before its
-        end; "found": at its end; "leaving": it is about to end and will not be shown.
-    request : Request or None
-        The last one.
-    said : str
-        How the last one ended.
+        "idle"; "loading" the model; "starting"; "running"; "stopping" after the current plane; "stopped" before the
+        last plane; "found": finished and waiting to be accepted; "aborting": ending because its layers were removed.
+    request : PropagationRequest or None
+        The last request.
+    outcome : str
+        How the last propagation ended, for the user.
     proposal : Proposal or None
-        What was found; None unless "stopped" or "found".
+        Objects found; None unless "stopped" or "found".
     done, total : int
-        Planes.
+        Planes that are done, and planes to do if no object ends early.
     layer : PropagationLayer
+        Preview of the objects found.
     """
 
     changed = Signal()
@@ -94,13 +105,13 @@ class PropagationController(QObject):
         self._controller = controller
         self.layer = PropagationLayer(controller.viewer, self.changed.emit, self)
         self.state: State = "idle"
-        self.request: Request | None = None
-        self.said = ""
+        self.request: PropagationRequest | None = None
+        self.outcome = ""
         self.proposal: Proposal | None = None
         self.done = self.total = 0
         self._future: Future[Proposal] | None = None
         self._labels: LabelSet | None = None
-        self._begun: tuple[float, int] | None = None
+        self._pace_start: tuple[float, int] | None = None
         controller.propagated.connect(self._on_propagated)
         controller.progressed.connect(self._on_progress)
         controller.model_changed.connect(self._on_model)
@@ -108,42 +119,42 @@ class PropagationController(QObject):
         controller.labels_changed.connect(self._check_layers)
         controller.images_changed.connect(self._check_layers)
         controller.closed.connect(self._on_closed)
-        controller.questions.append(self._may_close)
+        controller.close_checks.append(self._may_close)
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is one that goes on, or that was not decided on."""
+        """Whether a propagation is running, or its result is neither accepted nor discarded."""
         return self.state != "idle"
 
     @property
     def seconds_left(self) -> float | None:
-        """From the pace so far; None before the first plane is done."""
-        if self._begun is None or self.done <= self._begun[1]:
+        """Estimated seconds left, from the pace so far; None before the first plane is done."""
+        if self._pace_start is None or self.done <= self._pace_start[1]:
             return None
-        begun, before = self._begun
-        return (time.monotonic() - begun) / (self.done - before) * (self.total - self.done)
+        started, done_before = self._pace_start
+        return (time.monotonic() - started) / (self.done - done_before) * (self.total - self.done)
 
     @property
-    def closed(self) -> int:
-        """Planes of the stack that are marked as complete, and left alone."""
+    def skipped_planes(self) -> int:
+        """Number of planes of the stack that are marked as complete and therefore skipped."""
         run = self._controller.session.propagation
         return 0 if run is None else run.closed
 
     @property
-    def kept(self) -> tuple[int, ...]:
-        """Objects that will be taken over."""
+    def accepted_labels(self) -> tuple[int, ...]:
+        """Ids of the objects that `accept` would write: those found that the user has not left out."""
         if self.proposal is None:
             return ()
         found = dict.fromkeys(change.label for change in self.proposal.changes)
         return tuple(label for label in found if label not in self.layer.dropped)
 
-    # Asking
+    # Starting and stopping
 
-    def start(self, request: Request) -> None:
-        """Propagate, as soon as there is a model; nothing while another one is not decided on."""
+    def start(self, request: PropagationRequest) -> None:
+        """Propagate as soon as a model is loaded; ignored while another propagation runs or waits for a decision."""
         if self.is_busy:
             return
-        self.request, self.said = request, ""
+        self.request, self.outcome = request, ""
         if self._controller.session.model is None:
             self._set("loading")
             self._controller.ensure_model()
@@ -151,16 +162,16 @@ class PropagationController(QObject):
             self._run(request)
 
     def stop(self) -> None:
-        """End after the current plane; what was done stays to be decided on."""
+        """Stop after the current plane; what was found so far can still be accepted."""
         if self.state == "loading":
-            self.said = "Stopped; nothing was changed."
+            self.outcome = STOPPED
             self._set("idle")
         elif self.state == "running":
             self._set("stopping")
             self._controller.session.cancel("propagate")  # may call back at once
 
-    def go_on(self) -> None:
-        """Go on with one that was stopped."""
+    def resume(self) -> None:
+        """Go on with a propagation that was stopped."""
         run = self._controller.session.propagation
         if self.state == "stopped" and run is not None and run.is_unfinished:
             self.layer.stop_choosing()
@@ -168,10 +179,10 @@ class PropagationController(QObject):
             with self._controller.report_errors():
                 self._follow(run.start())
 
-    def _run(self, request: Request) -> None:
+    def _run(self, request: PropagationRequest) -> None:
         self.done = self.total = 0
         self._set("starting")
-        with _waiting(), self._controller.report_errors():
+        with _wait_cursor(), self._controller.report_errors():
             try:
                 future = self._begin(request)
             except BaseException:
@@ -179,14 +190,16 @@ class PropagationController(QObject):
                 raise
             self._follow(future)
 
-    def _begin(self, request: Request) -> Future[Proposal]:
+    def _begin(self, request: PropagationRequest) -> Future[Proposal]:
         from napari_sam_lora.stacks.propagation.config import PropagationConfig  # noqa: PLC0415  torch is imported when needed
 
         controller, session = self._controller, self._controller.session
         controller.flush()
         self._labels, image = controller.target, controller.layer_of(request.plane.image)
         if self._labels is None or image is None:
-            raise InputError("The image or the labels are not open any more.")
+            raise InputError(
+                "The image or the labels were closed. Open them and propagate again.", code="layer-not-open"
+            )
         config = PropagationConfig(**request.values)
         self.layer.begin(image)  # napari processes events meanwhile
         if request.whole_stack:
@@ -195,7 +208,7 @@ class PropagationController(QObject):
         return session.propagate(request.plane, ids, config, axis=request.axis, redo=request.redo)
 
     def _follow(self, future: Future[Proposal]) -> None:
-        self._future, self._begun = future, None
+        self._future, self._pace_start = future, None
         self._set("running")
         self._controller.when_done(
             future,
@@ -203,25 +216,25 @@ class PropagationController(QObject):
             lambda _: self._on_failed() if future is self._future else None,
         )
 
-    # Deciding
+    # Accepting and discarding
 
     def accept(self) -> None:
-        """Write what was found into the labels, as one step."""
-        proposal, labels, kept = self.proposal, self._labels, set(self.kept)
+        """Write the objects found into the labels, as one step of undo."""
+        proposal, labels, accepted = self.proposal, self._labels, set(self.accepted_labels)
         if proposal is None or labels is None:
             return
-        places = [place for place, change in enumerate(proposal.changes) if change.label in kept]
-        with _waiting(), self._controller.report_errors():
+        indices = [index for index, change in enumerate(proposal.changes) if change.label in accepted]
+        with _wait_cursor(), self._controller.report_errors():
             self._controller.flush()
-            result = labels.apply(proposal, places)
-            self.said = f"{result.message} {NEXT}" if result.ids else result.message
+            result = labels.apply(proposal, indices)
+            self.outcome = f"{result.message} {ACCEPTED}" if result.ids else result.message
             self._controller.report(result)
         self._forget()
 
     def discard(self) -> None:
-        """Forget what was found."""
+        """Drop the objects found."""
         if self.state in ("stopped", "found"):
-            self.said = "Discarded; nothing was changed."
+            self.outcome = DISCARDED
             self._forget()
 
     def _forget(self) -> None:
@@ -229,7 +242,7 @@ class PropagationController(QObject):
         self.layer.remove()
         self._set("idle")
 
-    # What happens
+    # Events
 
     def _on_propagated(self, proposal: Proposal) -> None:
         if self.state in ("running", "stopping"):
@@ -238,32 +251,33 @@ class PropagationController(QObject):
     def _on_progress(self, key: Any, done: int, total: int) -> None:
         if self.state in ("running", "stopping") and isinstance(key, tuple) and key[0] == "propagate":
             self.done, self.total = done, total
-            if self._begun is None:
-                self._begun = time.monotonic(), done
+            if self._pace_start is None:
+                self._pace_start = time.monotonic(), done
             self.changed.emit()
 
     def _on_done(self, proposal: Proposal) -> None:
         run = self._controller.session.propagation
         unfinished = run is not None and run.is_unfinished
-        if self.state == "leaving" or not (proposal.changes or unfinished):
-            self.said = self.said if self.state == "leaving" else self._nothing(proposal)
+        if self.state == "aborting" or not (proposal.changes or unfinished):
+            self.outcome = self.outcome if self.state == "aborting" else self._explain_nothing_found(proposal)
             self._forget()
             return
         self._show_decision(proposal, "stopped" if unfinished else "found")
 
-    def _nothing(self, proposal: Proposal) -> str:
+    def _explain_nothing_found(self, proposal: Proposal) -> str:
         if proposal.unchanged:
-            return f"Nothing would change: {pluralize(proposal.unchanged, 'mask')} stay as they are."
-        return NOTHING
+            stay = "stays as it is" if proposal.unchanged == 1 else "stay as they are"
+            return f"Nothing would change: {pluralize(proposal.unchanged, 'mask')} {stay}."
+        return NOTHING_FOUND
 
     def _on_failed(self) -> None:
-        """The user was told why; what was done until then is not lost."""
+        """Offer what was found before the error, which was already shown to the user."""
         run = self._controller.session.propagation
-        if self.state == "leaving" or run is None or not run.proposal.changes:
-            self.said = "It failed; nothing was changed."
+        if self.state == "aborting" or run is None or not run.proposal.changes:
+            self.outcome = FAILED
             self._forget()
             return
-        self.said = "It failed before its end."
+        self.outcome = FAILED_EARLY
         self._show_decision(run.proposal, "found")
 
     def _show_decision(self, proposal: Proposal, state: State) -> None:
@@ -278,27 +292,27 @@ class PropagationController(QObject):
 
     def _on_loading(self, name: str) -> None:
         if not name and self.state == "loading" and self._controller.session.model is None:
-            self._set("idle")  # it failed, and the user was told
+            self._set("idle")  # loading failed, and the error was shown
 
     def _check_layers(self) -> None:
-        """What was found for labels or an image that are gone is of no use."""
-        if self.request is None or not self.is_busy or self.state in ("loading", "starting", "leaving"):
+        """Abort if the image or the labels were removed: the result could not be written."""
+        if self.request is None or not self.is_busy or self.state in ("loading", "starting", "aborting"):
             return
-        known = any(one is self._labels for one in self._controller.session.labels.values())
-        if known and self._controller.layer_of(self.request.plane.image) is not None:
+        has_labels = any(labels is self._labels for labels in self._controller.session.labels.values())
+        if has_labels and self._controller.layer_of(self.request.plane.image) is not None:
             return
-        self.said = "The image or the labels were removed; nothing was changed."
+        self.outcome = LAYERS_REMOVED
         if self.state in ("running", "stopping"):
             self.layer.remove()
-            self._set("leaving")
+            self._set("aborting")
             self._controller.session.cancel("propagate")  # may call back at once
         else:
             self._forget()
 
     def _may_close(self, window: QWidget) -> bool:
-        """What was found is not thrown away unasked."""
-        waits = self.state in ("running", "stopping", "stopped", "found")
-        return not waits or ask_to_forget_propagation(window)
+        """Ask before the window is closed while objects are not accepted yet."""
+        is_undecided = self.state in ("running", "stopping", "stopped", "found")
+        return not is_undecided or ask_to_discard_propagation(window)
 
     def _on_closed(self) -> None:
         self._future = None
@@ -312,8 +326,8 @@ class PropagationController(QObject):
 
 
 @contextmanager
-def _waiting() -> Iterator[None]:
-    """Show that something takes a moment, such as looking through large labels."""
+def _wait_cursor() -> Iterator[None]:
+    """Show a wait cursor meanwhile: reading large labels takes a moment."""
     QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
     try:
         yield

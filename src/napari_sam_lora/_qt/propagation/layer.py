@@ -1,4 +1,4 @@
-"""Objects found in the planes of a stack that are not labels yet."""
+"""Preview layer of propagated objects, before they are accepted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from qtpy.QtCore import QObject, QTimer
 from napari_sam_lora._qt.prompting.preview_layer import COLOURS, preview_colormap
 from napari_sam_lora._qt.viewer.coordinates import data_shape, transform_of
 from napari_sam_lora._qt.viewer.layer_clicks import LayerClicks
-from napari_sam_lora._qt.viewer.napari_stores import MARK, role_of
+from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import PlaneKey, ProposedChange
 
 NAME = "SAM propagation"
-# In a side view or in 3-D every plane changes what is shown.
-DRAW_EVERY_MS = 150
+DRAW_EVERY_MS = 150  # a side view and 3-D would else be drawn again for each plane
 
 
 class PropagationLayer(QObject):
-    """A Labels layer as large as the image, which fills plane by plane; a click leaves an object out.
+    """Labels layer as large as the image, filled plane by plane; a click leaves an object out.
 
     Parameters
     ----------
     viewer : napari.Viewer
     changed : callable
-        Called after the user has left an object out or taken it in again.
+        Called after the user has left an object out or taken it back in.
     parent : QObject
+
+    Attributes
+    ----------
+    dropped : set of int
+        Ids of the objects that the user has left out.
     """
 
     def __init__(self, viewer: Any, changed: Callable[[], None], parent: QObject) -> None:
@@ -49,24 +53,24 @@ class PropagationLayer(QObject):
 
     @property
     def layer(self) -> Any | None:
-        """The layer; None while there is none, or after the user has removed it."""
+        """The napari layer; None while there is none, or after the user has removed it."""
         if self._layer is not None and self._layer not in self._viewer.layers:
             self._layer = None
         return self._layer
 
     def begin(self, image_layer: Any) -> None:
-        """Add an empty layer in the place of an image; none if there is no memory for it."""
+        """Add an empty layer over an image; no layer if there is no memory for it."""
         self.remove()
         active = self._viewer.layers.selection.active
         try:
-            data = np.zeros(data_shape(image_layer), np.uint16)  # taken only where something is written
+            data = np.zeros(data_shape(image_layer), np.uint16)  # memory is used only where something is written
         except MemoryError:
             return
         self._layer = self._viewer.add_labels(
             data,
             name=NAME,
             opacity=0.5,
-            metadata={MARK: {"role": "preview"}},
+            metadata={METADATA_KEY: {"role": "preview"}},
             **transform_of(image_layer),
         )
         self._layer.colormap = preview_colormap(COLOURS, 2**8)
@@ -75,43 +79,43 @@ class PropagationLayer(QObject):
         self._viewer.layers.selection.active = active
 
     def add(self, changes: Iterable[ProposedChange]) -> None:
-        """Show more objects; those that are shown already cost nothing."""
+        """Show more objects; those that are shown already are skipped."""
         layer = self.layer
         for change in changes:
-            here = self._shown[change.plane]
-            if here.get(change.label) is change.new:
+            regions = self._shown[change.plane]
+            if regions.get(change.label) is change.new:
                 continue
             self._numbers.setdefault(change.label, len(self._numbers) + 1)
-            here[change.label] = change.new
+            regions[change.label] = change.new
             if layer is not None and change.label not in self.dropped:
                 self._write(layer, change.plane, change.new, self._numbers[change.label])
         if layer is not None and not self._timer.isActive():
             self._timer.start()
 
     def choose(self) -> None:
-        """Let clicks leave objects out."""
+        """Select the layer and let clicks leave objects out."""
         layer = self.layer
         if layer is not None:
-            self._clicks.take(layer, "Click on an object to leave it out, click again to take it back in")
+            self._clicks.listen_to(layer, "Click on an object to leave it out, click again to take it back in")
 
     def toggle(self, label: int) -> None:
-        """Leave an object out, or take it in again."""
+        """Leave an object out, or take it back in."""
         self.dropped ^= {label}
         layer = self.layer
         if layer is not None:
             value = 0 if label in self.dropped else self._numbers[label]
-            for plane, here in self._shown.items():
-                if label in here:
-                    self._write(layer, plane, here[label], value)
+            for plane, regions in self._shown.items():
+                if label in regions:
+                    self._write(layer, plane, regions[label], value)
             self._draw()
         self._changed()
 
     def stop_choosing(self) -> None:
-        """Select the layer that was selected before; clicks do nothing here any more."""
+        """Select the layer that was selected before; clicks no longer change anything here."""
         self._clicks.end()
 
     def remove(self) -> None:
-        """Take the layer out of the viewer."""
+        """Remove the layer from the viewer and forget its objects."""
         self._timer.stop()
         layer = self.layer
         if layer is not None:
@@ -122,11 +126,11 @@ class PropagationLayer(QObject):
         self._shown.clear()
 
     def _lower(self) -> None:
-        """Below what prompts are drawn on."""
+        """Move the layer below those on which prompts are drawn."""
         layers = self._viewer.layers
-        prompts = [place for place, layer in enumerate(layers) if role_of(layer) in ("points", "shapes", "mask")]
-        if prompts:
-            layers.move(layers.index(self._layer), min(prompts))
+        prompt_layers = [index for index, layer in enumerate(layers) if role_of(layer) in ("points", "shapes", "mask")]
+        if prompt_layers:
+            layers.move(layers.index(self._layer), min(prompt_layers))
 
     def _write(self, layer: Any, plane: PlaneKey, region: Region, value: int) -> None:
         pixels = layer.data[plane.slices(region.box)]  # a view
@@ -135,24 +139,24 @@ class PropagationLayer(QObject):
     def _draw(self) -> None:
         layer = self.layer
         if layer is not None:
-            most = max(self._numbers.values(), default=0)
-            if most not in layer.colormap.color_dict:
-                layer.colormap = preview_colormap(COLOURS, 2 * most)
+            largest = max(self._numbers.values(), default=0)
+            if largest not in layer.colormap.color_dict:
+                layer.colormap = preview_colormap(COLOURS, 2 * largest)
             layer.refresh(extent=False)
 
-    def _on_click(self, place: NDArray[np.int64]) -> None:
-        label = self._label_at(place)
+    def _on_click(self, position: NDArray[np.int64]) -> None:
+        label = self._label_at(position)
         if label:
             self.toggle(label)
 
-    def _label_at(self, place: NDArray[np.int64]) -> int:
-        """The object at a pixel, left out or not; 0 for none."""
-        any_plane = next(iter(self._shown), None)  # all are of one stack
+    def _label_at(self, position: NDArray[np.int64]) -> int:
+        """Return the id of the object at a pixel, left out or not; 0 for none."""
+        any_plane = next(iter(self._shown), None)  # all planes are of one stack
         if any_plane is None:
             return 0
-        plane = replace(any_plane, index=tuple(place[list(any_plane.other_axes)].tolist()))
+        plane = replace(any_plane, index=tuple(position[list(any_plane.other_axes)].tolist()))
         for label, region in self._shown.get(plane, {}).items():
-            y, x = place[list(plane.axes)] - region.origin
+            y, x = position[list(plane.axes)] - region.origin
             if 0 <= y < region.crop.shape[0] and 0 <= x < region.crop.shape[1] and region.crop[y, x]:
                 return label
         return 0

@@ -1,4 +1,4 @@
-"""Propagating objects of a plane through a stack."""
+"""Section of the prompt panel that propagates objects of a plane through a stack."""
 
 from __future__ import annotations
 
@@ -10,67 +10,74 @@ from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.propagation.controller import Request, propagation_controller_of
+from napari_sam_lora._qt.propagation.controller import PropagationRequest, propagation_controller_of
 from napari_sam_lora._qt.propagation.parameters import PropagationForm
-from napari_sam_lora._qt.propagation.plane_range import StackRange
+from napari_sam_lora._qt.propagation.plane_range import PlaneRange
 from napari_sam_lora._qt.propagation.progress_view import PropagationView
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
-from napari_sam_lora._qt.widgets.controls import Notice, action, button, chooser, row
+from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import PlaneKey
 from napari_sam_lora.text import pluralize
 
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Nuclei in 3-D."
-NO_PLANE = "Show a plane of the image: leave the 3-D view, or move to where the image is."
-ONE_PLANE = "This image has one plane. Objects can be propagated through stacks of several planes (z or t)."
-NO_OBJECTS = "No objects in this plane: prompt or paint one, or move to a plane that has some."
+NO_PLANE = "Leave the 3-D view, or move to a plane of the image."
+ONE_PLANE = "This image has only one plane. Open a stack of several planes (z or t) to propagate objects."
+NO_OBJECTS = "There are no objects in this plane. Segment or paint one, or move to a plane with objects."
 NONE_SELECTED = "Select objects in the table above, under “Objects”."
 NOTHING_DRAWN = "Draw a prompt on an object first: a click, a box or a line."
-SEEN_FIRST = "Nothing is added before you have seen it."
+ADDING_FIRST = "Adding what you are drawing first…"
+DRAWN_TOO = "what you are drawing (added first)"
+REVIEWED_FIRST = "You look at the result before it is added."
 SCOPES = {"plane": "all of this plane", "selected": "selected ones", "drawn": "what I am drawing"}
-LOOK_AFTER_MS = 100
+REFRESH_AFTER_MS = 100
 
 
 class PropagationBox(QWidget):
-    """What to propagate, and how; the propagation itself is that of the viewer's `PropagationController`.
+    """Form that starts a propagation; the viewer's `PropagationController` runs it.
 
     Parameters
     ----------
     controller : Controller
     selected : callable
-        Ids of the objects that are selected in the table.
+        Returns the ids of the objects that are selected in the table.
     """
 
     def __init__(self, controller: Controller, selected: Callable[[], list[int]]) -> None:
         super().__init__()
         self._controller, self._selected = controller, selected
-        self.propagation = propagation_controller_of(controller)
-        self._adding: PlaneKey | None = None
+        self.propagation_controller = propagation_controller_of(controller)
+        self._adding_on: PlaneKey | None = None  # plane whose drawn prompts are being added
         self._remembered = RememberedSettings("propagation")
         self.hint = Notice()
-        self.scope = chooser(SCOPES, "Which objects.")
+        self.scope = combo_box(SCOPES, "Which objects.")
         self.scope.setCurrentIndex(max(0, self.scope.findData(self._remembered.read().get("scope"))))
         self.form = PropagationForm(self._remembered)
         self.form.rows.insertRow(0, "Objects", self.scope)
-        self.range = StackRange(controller, self.form.rows, 1)
+        self.range = PlaneRange(controller, self.form.rows, 1)
         self.form.advanced.hide()
         self.redo = QCheckBox("Redo what was propagated before")
         self.redo.setToolTip(
-            "Planes that were propagated before are done again, from all that you drew, painted or approved in "
-            "between. Off: they are kept and used as they are."
+            "On: propagate again through planes with earlier results, from everything you have drawn, painted or "
+            "approved since. Off: keep the earlier results and start from them too."
         )
         self.redo.setChecked(self._remembered.read().get("redo") is not False)
-        self.more = button("More settings", "Show what makes an object end, and more", checkable=True)
+        self.more = button("More settings", "Show when an object ends, and more", checkable=True)
         self.more.toggled.connect(self.form.advanced.setVisible)
-        self.usual = action("Usual values", "Set everything back, and take the whole stack", self._reset)
-        self.propagate = action(
-            "Propagate", "Take the objects from plane to plane; nothing is added before you have seen it", self._start
+        self.usual = button(
+            "Usual values", "Set all values back to their defaults, and the range to the whole stack", self._reset
+        )
+        self.propagate = button(
+            "Propagate",
+            "Follow the objects from plane to plane; you look at the result before it is added",
+            self._start,
         )
         self.propagate.setMinimumHeight(34)
-        self.view = PropagationView(self.propagation, whole_stack=False)
+        self.view = PropagationView(self.propagation_controller, whole_stack=False)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(LOOK_AFTER_MS)
+        self._timer.setInterval(REFRESH_AFTER_MS)
         self._timer.timeout.connect(self.refresh)
         self._settings = QWidget()
         self._lay_out()
@@ -102,54 +109,56 @@ class PropagationBox(QWidget):
             controller.preview_changed,
             self.range.changed,
         ):
-            signal.connect(self.look_soon)
+            signal.connect(self.refresh_soon)
         controller.plane_changed.connect(self._on_plane)
         controller.failed.connect(self._on_failed)
         self.scope.activated.connect(self._on_scope)
         self.redo.toggled.connect(self._on_redo)
-        self.form.direction.activated.connect(self.look_soon)
-        self.propagation.changed.connect(self.refresh)
+        self.form.direction.activated.connect(self.refresh_soon)
+        self.propagation_controller.changed.connect(self.refresh)
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Nothing was looked at while the section was folded."""
+        """Refresh the section, which is not updated while it is folded."""
         super().showEvent(event)
         self.refresh()
 
-    def look_soon(self, *_: object) -> None:
-        """Look again at which objects there are, once several changes in a row have ended."""
+    def refresh_soon(self, *_: object) -> None:
+        """Refresh shortly, once for several changes in a row."""
         self._timer.start()
 
-    # What is shown
+    # Display
 
     def refresh(self) -> None:
-        """Show how things are."""
+        """Show what would be propagated, or what is missing."""
         self.range.refresh()
         if not self._controller.previews.has_prompts():
-            self._adding = None  # they were reset
-        busy, waiting = self.propagation.is_busy, self._adding is not None
+            self._adding_on = None  # the prompts were cleared
+        is_busy, is_adding = self.propagation_controller.is_busy, self._adding_on is not None
         is_stack = self.range.length > 1
-        self._settings.setVisible(is_stack and not busy)
-        self.propagate.setVisible(is_stack and not busy)
-        if busy or not self.isVisible():  # a folded section need not look at pixels
+        self._settings.setVisible(is_stack and not is_busy)
+        self.propagate.setVisible(is_stack and not is_busy)
+        if is_busy or not self.isVisible():  # a folded section need not read pixels
             self.hint.say("")
             return
-        words, ready = self._words()
-        self.hint.say("Adding what you are drawing first…" if waiting else words)
-        self.propagate.setEnabled(ready and not waiting)
+        hint, is_ready = self._check_request()
+        self.hint.say(ADDING_FIRST if is_adding else hint)
+        self.propagate.setEnabled(is_ready and not is_adding)
 
-    def _words(self) -> tuple[str, bool]:
-        """What would be done, or what is missing; and whether it can be done."""
+    def _check_request(self) -> tuple[str, bool]:
+        """Return a description of what would be propagated, or of what is missing, and whether it can start."""
         missing = self._missing_stack()
-        there = self._there() if not missing else []
-        drawn = self._controller.previews.has_prompts()
-        missing = missing or self._missing_objects(bool(there), drawn)
+        ids = self._object_ids() if not missing else []
+        has_drawn = self._controller.previews.has_prompts()
+        missing = missing or self._missing_objects(bool(ids), has_drawn)
         scope = self.scope.currentData()
-        self.redo.setVisible(not missing and scope != "drawn" and self._was_propagated(there))
+        self.redo.setVisible(not missing and scope != "drawn" and self._was_propagated(ids))
         if missing:
             return missing, False
-        what = pluralize(len(there), "selected object" if scope == "selected" else "object") if there else ""
-        added = "what you are drawing (added first)" if drawn and scope != "selected" else ""
-        return self._ready(added if scope == "drawn" else " and ".join(one for one in (what, added) if one)), True
+        objects = pluralize(len(ids), "selected object" if scope == "selected" else "object") if ids else ""
+        drawn = DRAWN_TOO if has_drawn and scope != "selected" else ""
+        if scope == "drawn":
+            objects = ""
+        return self._describe_request(" and ".join(text for text in (objects, drawn) if text)), True
 
     def _missing_stack(self) -> str:
         if self._controller.image_layer is None:
@@ -158,29 +167,30 @@ class PropagationBox(QWidget):
             return NO_PLANE
         return ONE_PLANE if self.range.length < 2 else ""
 
-    def _missing_objects(self, there: bool, drawn: bool) -> str:
+    def _missing_objects(self, has_objects: bool, has_drawn: bool) -> str:
         scope = self.scope.currentData()
         if scope == "drawn":
-            return "" if drawn else NOTHING_DRAWN
+            return "" if has_drawn else NOTHING_DRAWN
         if scope == "selected":
-            return "" if there else NONE_SELECTED
-        return "" if there or drawn else NO_OBJECTS
+            return "" if has_objects else NONE_SELECTED
+        return "" if has_objects or has_drawn else NO_OBJECTS
 
-    def _ready(self, what: str) -> str:
+    def _describe_request(self, objects: str) -> str:
         first, last = self.range.bounds
-        said = f"Propagates {what} through the planes {first} to {last}. "
-        closed = self._complete(first, last)
-        said += f"{pluralize(closed, 'plane')} marked as complete will not be changed. " if closed else ""
-        return said + SEEN_FIRST
+        sentences = [f"Propagates {objects} through the planes {first} to {last}."]
+        complete = self._count_complete(first, last)
+        if complete:
+            sentences.append(f"{pluralize(complete, 'plane')} marked as complete will not be changed.")
+        return " ".join([*sentences, REVIEWED_FIRST])
 
-    def _complete(self, first: int, last: int) -> int:
+    def _count_complete(self, first: int, last: int) -> int:
         target, plane = self._controller.target, self._controller.plane
         if target is None or plane is None:
             return 0
         return sum(first <= index <= last for index in target.complete_along(plane, self.range.axis))
 
-    def _there(self) -> list[int]:
-        """The objects of the plane, or those that are selected."""
+    def _object_ids(self) -> list[int]:
+        """Return the ids of the objects in the plane, or of those that are selected."""
         target, plane = self._controller.target, self._controller.plane
         if target is None or plane is None:
             return []
@@ -197,7 +207,7 @@ class PropagationBox(QWidget):
         self.form.reset()
         self.range.reset()
         self.redo.setChecked(True)
-        self.look_soon()
+        self.refresh_soon()
 
     def _on_scope(self, *_: Any) -> None:
         self._remembered.update(scope=self.scope.currentData())
@@ -206,37 +216,38 @@ class PropagationBox(QWidget):
     def _on_redo(self, checked: bool) -> None:
         self._remembered.update(redo=checked)
 
-    # Doing it
+    # Starting
 
     def _start(self) -> None:
         controller, scope = self._controller, self.scope.currentData()
         controller.flush()
         if scope != "selected" and controller.previews.has_prompts():
-            self._adding = controller.plane
+            self._adding_on = controller.plane
             controller.commit_then(self._on_added)
             self.refresh()
-        elif self._words()[1]:
-            self._go(tuple(self._selected()) if scope == "selected" else None)
+        elif self._check_request()[1]:
+            self._propagate(tuple(self._selected()) if scope == "selected" else None)
 
     def _on_added(self, ids: tuple[int, ...]) -> None:
         if not isalive(self):
             return
-        plane, self._adding = self._adding, None
+        plane, self._adding_on = self._adding_on, None
         if ids and plane is not None and plane == self._controller.plane:
-            self._go(ids if self.scope.currentData() == "drawn" else None)
+            self._propagate(ids if self.scope.currentData() == "drawn" else None)
         self.refresh()
 
-    def _go(self, ids: tuple[int, ...] | None) -> None:
+    def _propagate(self, ids: tuple[int, ...] | None) -> None:
         plane = self._controller.plane
         if plane is not None:
             first, last = self.range.bounds
             values = self.form.values() | {"first": first, "last": last}
-            self.propagation.start(Request(plane, ids, self.range.axis, values, self.redo.isChecked()))
+            request = PropagationRequest(plane, ids, self.range.axis, values, self.redo.isChecked())
+            self.propagation_controller.start(request)
 
     def _on_plane(self) -> None:
-        self._adding = None  # the prompts of another plane are not waited for
-        self.look_soon()
+        self._adding_on = None  # stop waiting for the prompts of another plane
+        self.refresh_soon()
 
     def _on_failed(self, _: str) -> None:
-        self._adding = None
-        self.look_soon()
+        self._adding_on = None
+        self.refresh_soon()

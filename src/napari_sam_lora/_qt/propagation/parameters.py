@@ -1,4 +1,4 @@
-"""How objects are propagated, in plain words."""
+"""Form for the settings of a propagation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
-from napari_sam_lora._qt.widgets.controls import chooser
+from napari_sam_lora._qt.widgets.controls import combo_box
 from napari_sam_lora._qt.widgets.number_form import NumberForm, Parameter
 
 DIRECTIONS = {"both": "both ways", "up": "to higher planes", "down": "to lower planes"}
-USUAL = "auto"
+AUTOMATIC = "auto"
 PROJECTIONS = {
-    USUAL: "automatic",
+    AUTOMATIC: "automatic",
     "box": "the box",
     "mask": "the shape",
     "points": "points",
@@ -23,13 +23,12 @@ PROJECTIONS = {
     "mask+points": "shape and points",
     "box+mask+points": "all three",
 }
-# Fields of `PropagationConfig`.
-PARAMETERS = (
+PARAMETERS = (  # fields of `PropagationConfig`
     Parameter(
         "min_score",
         "Least score",
-        "An object ends where the model itself thinks its mask is worse than this (0 to 1). Lower goes on for longer. "
-        "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
+        "An object ends where the score that the model gives its mask is below this (0 to 1). A lower value follows it "
+        "for longer. Press the down arrow at 0 for “auto”, the usual value of the model.",
         None,
         0.0,
         1.0,
@@ -38,8 +37,8 @@ PARAMETERS = (
     Parameter(
         "min_overlap",
         "Least overlap",
-        "An object ends where its mask overlaps that of the plane before less than this (0 to 1). Lower is for "
-        "objects that move more from plane to plane.",
+        "An object ends where its mask overlaps that of the previous plane by less than this (0 to 1). Lower it for "
+        "objects that move much from plane to plane.",
         0.4,
         0.0,
         1.0,
@@ -48,7 +47,7 @@ PARAMETERS = (
     Parameter(
         "max_growth",
         "Grows at most (times)",
-        "An object ends where its area is more than so many times that of the plane before.",
+        "An object ends where its area is more than this many times its area in the previous plane.",
         2.0,
         1.0,
         100.0,
@@ -57,7 +56,7 @@ PARAMETERS = (
     Parameter(
         "max_shrinkage",
         "Shrinks at most (times)",
-        "An object ends where its area is so many times smaller than in the plane before.",
+        "An object ends where its area is this many times smaller than in the previous plane.",
         3.0,
         1.0,
         100.0,
@@ -66,8 +65,8 @@ PARAMETERS = (
     Parameter(
         "min_contrast",
         "Least contrast",
-        "An object ends where it stands out from its surroundings by less than this share of what it did where you "
-        "drew it. 0 turns it off.",
+        "An object ends where its contrast with its surroundings is below this share of the contrast where you drew "
+        "it. 0 turns this off.",
         0.35,
         0.0,
         1.0,
@@ -76,8 +75,8 @@ PARAMETERS = (
     Parameter(
         "padding",
         "Enlarge the box by",
-        "The box for the next plane is larger on each side by this share of the object. More is for objects that move "
-        "or grow fast.",
+        "The box for the next plane is enlarged on each side by this share of the object's size. Raise it for objects "
+        "that move or grow fast.",
         0.0,
         0.0,
         1.0,
@@ -86,7 +85,7 @@ PARAMETERS = (
     Parameter(
         "smallest",
         "Smallest object (pixels)",
-        "An object ends where it has fewer pixels.",
+        "An object ends where it has fewer pixels than this.",
         5,
         0,
         1_000_000,
@@ -96,7 +95,7 @@ PARAMETERS = (
 
 
 class PropagationForm(QWidget):
-    """Direction and prompts; what makes an object end is in `advanced`, a widget apart. All is remembered.
+    """Fields for direction and prompts; those for where an object ends are in `advanced`. All values are remembered.
 
     Parameters
     ----------
@@ -105,21 +104,23 @@ class PropagationForm(QWidget):
     Attributes
     ----------
     rows : QFormLayout
-        Others may add theirs.
+        Layout of the form, to which callers may add rows.
+    advanced : QWidget
+        Further settings, to be shown elsewhere.
     """
 
     def __init__(self, remembered: RememberedSettings) -> None:
         super().__init__()
         self._remembered = remembered
-        known = remembered.read()
-        self.direction = chooser(DIRECTIONS, "From the planes in which the objects are, along the stack.")
-        self.projection = chooser(
+        values = remembered.read()
+        self.direction = combo_box(DIRECTIONS, "Direction along the stack, from the planes that contain the objects.")
+        self.projection = combo_box(
             PROJECTIONS,
-            "What of an object in one plane is shown to the model as its prompt in the next. Automatic is best for "
+            "Prompt that the model gets in the next plane, made from the object in this one. Automatic is best for "
             "most images.",
         )
         for widget, name in ((self.direction, "direction"), (self.projection, "projection")):
-            widget.setCurrentIndex(max(0, widget.findData(known.get(name))))
+            widget.setCurrentIndex(max(0, widget.findData(values.get(name))))
             widget.activated.connect(self._remember)
         self.rows = QFormLayout(self)
         self.rows.setContentsMargins(0, 0, 0, 0)
@@ -128,8 +129,10 @@ class PropagationForm(QWidget):
         self.rows.addRow("Prompts", self.projection)
         self.numbers = NumberForm(PARAMETERS, remembered)
         self.smooth = QCheckBox("Fill holes, leave out loose parts")
-        self.smooth.setToolTip("Parts of a mask that do not touch the object in the plane before are left out.")
-        self.smooth.setChecked(known.get("smooth") is not False)
+        self.smooth.setToolTip(
+            "Fills the holes of a mask, and leaves out parts that do not touch the object in the previous plane."
+        )
+        self.smooth.setChecked(values.get("smooth") is not False)
         self.smooth.toggled.connect(self._remember)
         self.advanced = QWidget()
         column = QVBoxLayout(self.advanced)
@@ -138,11 +141,11 @@ class PropagationForm(QWidget):
         column.addWidget(self.smooth)
 
     def values(self) -> dict[str, Any]:
-        """Fields of `PropagationConfig`."""
+        """Return the values as fields of `PropagationConfig`."""
         return usable_values(self._chosen() | self.numbers.values())
 
     def reset(self) -> None:
-        """Back to what is usual."""
+        """Set all values back to their defaults."""
         self.direction.setCurrentIndex(0)
         self.projection.setCurrentIndex(0)
         self.smooth.setChecked(True)
@@ -160,12 +163,12 @@ class PropagationForm(QWidget):
         self._remembered.update(**self._chosen())
 
 
-def usable_values(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `PropagationConfig`, of what was chosen in a `PropagationForm` or remembered, which may be anything."""
-    values: dict[str, Any] = {one.name: one.usable(known.get(one.name, one.default)) for one in PARAMETERS}
-    values["smooth"] = known.get("smooth") is not False
-    for name, active_layers in (("direction", DIRECTIONS), ("projection", PROJECTIONS)):
-        chosen = known.get(name)
-        if chosen != USUAL and chosen in list(active_layers):
+def usable_values(remembered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of `PropagationConfig` from remembered values; unusable ones are replaced by defaults."""
+    values: dict[str, Any] = {one.name: one.validated(remembered.get(one.name, one.default)) for one in PARAMETERS}
+    values["smooth"] = remembered.get("smooth") is not False
+    for name, options in (("direction", DIRECTIONS), ("projection", PROJECTIONS)):
+        chosen = remembered.get(name)
+        if chosen != AUTOMATIC and chosen in list(options):
             values[name] = chosen
     return values

@@ -1,4 +1,4 @@
-"""Along which axis of a stack, and between which planes."""
+"""Axis and range of planes along which to propagate."""
 
 from __future__ import annotations
 
@@ -8,94 +8,96 @@ from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QSpinBox
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import data_shape
-from napari_sam_lora._qt.widgets.controls import row
+from napari_sam_lora._qt.viewer.coordinates import data_shape
+from napari_sam_lora._qt.widgets.layout import row
 
 
 def stack_axes(controller: Controller) -> list[int]:
-    """Positions in ``plane.index`` of axes with several planes; the last one is the usual one to propagate along."""
+    """Return the positions in ``plane.index`` of axes with several planes; the last one is the default."""
     plane, layer = controller.plane, controller.image_layer
     if plane is None or layer is None:
         return []
     shape = data_shape(layer)
-    return [place for place, axis in enumerate(plane.other_axes) if shape[axis] > 1]
+    return [position for position, axis in enumerate(plane.other_axes) if shape[axis] > 1]
 
 
-class StackRange(QObject):
-    """The axis, shown where there are several, and the first and last plane; two rows of a form.
+class PlaneRange(QObject):
+    """Two rows of a form: the axis, shown where there are several, and the first and last plane.
 
     Signals
     -------
     changed : ()
-        The user chose something else.
+        The user has chosen another axis or plane.
 
     Parameters
     ----------
     controller : Controller
-    rows : QFormLayout
-    place : int
-        Of the first row.
+    form : QFormLayout
+    first_row : int
+        Position of the first of the two rows in the form.
     """
 
     changed = Signal()
 
-    def __init__(self, controller: Controller, rows: QFormLayout, place: int) -> None:
-        super().__init__(rows)
+    def __init__(self, controller: Controller, form: QFormLayout, first_row: int) -> None:
+        super().__init__(form)
         self._controller = controller
-        self._known: Any = None
+        self._shown_for: Any = None  # image, axes and shape
         self._axes: list[int] = []
         self._length = 0
         self.along = QComboBox()
         self.along.setToolTip("Along which axis of the image")
         self.along.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.along.activated.connect(self._on_axis)
-        self.first, self.last = (self._field(tip) for tip in ("The first plane to go to", "The last plane to go to"))
-        self._axis_words = QLabel("Along")
-        rows.insertRow(place, self._axis_words, self.along)
-        rows.insertRow(place + 1, "Planes", row(self.first, QLabel("to"), self.last))
+        self.first, self.last = (
+            self._plane_field(tip) for tip in ("First plane to propagate to", "Last plane to propagate to")
+        )
+        self._axis_label = QLabel("Along")
+        form.insertRow(first_row, self._axis_label, self.along)
+        form.insertRow(first_row + 1, "Planes", row(self.first, QLabel("to"), self.last))
         self.refresh()
 
     @property
     def length(self) -> int:
-        """Planes along the axis; 0 while none is shown."""
+        """Number of planes along the axis; 0 while no plane is shown."""
         return 0 if self._controller.plane is None else self._length
 
     @property
     def axis(self) -> int:
-        """Position in ``plane.index`` of the shown plane."""
-        place = self.along.currentIndex()
-        return self._axes[place] if 0 <= place < len(self._axes) else -1
+        """Position of the chosen axis in ``plane.index``; -1 if there is none."""
+        chosen = self.along.currentIndex()
+        return self._axes[chosen] if 0 <= chosen < len(self._axes) else -1
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """First and last plane, in order."""
+        """First and last plane, the smaller one first."""
         first, last = sorted((self.first.value(), self.last.value()))
         return first, last
 
     def refresh(self) -> None:
-        """Follow the image and the view; what was chosen stays while both are the same, and while it is seen in 3-D."""
+        """Follow the image and the view; a choice stays while both are the same, and while the viewer shows 3-D."""
         controller = self._controller
         plane, layer = controller.plane, controller.image_layer
         if plane is None or layer is None:
             return
         shape = data_shape(layer)
-        known = (controller.image, plane.axes, shape)
-        if known == self._known:
+        shown_for = (controller.image, plane.axes, shape)
+        if shown_for == self._shown_for:
             return
-        self._known = known
+        self._shown_for = shown_for
         self._axes = stack_axes(controller)
-        names = [str(layer.axis_labels[plane.other_axes[place]]) for place in self._axes]
+        names = [str(layer.axis_labels[plane.other_axes[position]]) for position in self._axes]
         blocker = QSignalBlocker(self.along)
         self.along.clear()
         self.along.addItems([f"axis {name}" if name.lstrip("-").isdigit() else name for name in names])
         self.along.setCurrentIndex(len(names) - 1)
         blocker.unblock()
-        for widget in (self._axis_words, self.along):
+        for widget in (self._axis_label, self.along):
             widget.setVisible(len(names) > 1)
         self.reset()
 
     def reset(self) -> None:
-        """The whole stack."""
+        """Set the range to the whole stack."""
         plane, layer = self._controller.plane, self._controller.image_layer
         if plane is None or layer is None or not self._axes:
             self._length = 1
@@ -111,10 +113,10 @@ class StackRange(QObject):
         self.reset()
         self.changed.emit()
 
-    def _field(self, tip: str) -> QSpinBox:
-        made = QSpinBox()
-        made.setToolTip(f"{tip}, as napari counts them (from 0)")
-        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        made.setStyleSheet("min-width: 52px;")  # with napari's 70, two of them are wider than a panel
-        made.valueChanged.connect(lambda *_: self.changed.emit())
-        return made
+    def _plane_field(self, tip: str) -> QSpinBox:
+        field = QSpinBox()
+        field.setToolTip(f"{tip}, counted from 0 as napari does")
+        field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        field.setStyleSheet("min-width: 52px;")  # with napari's 70, two of them are wider than a panel
+        field.valueChanged.connect(lambda *_: self.changed.emit())
+        return field

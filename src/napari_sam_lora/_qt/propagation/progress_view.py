@@ -1,111 +1,124 @@
-"""How a propagation does, and what can be done with it."""
+"""Progress of a propagation, and the buttons that stop, resume, accept or discard it."""
 
 from __future__ import annotations
 
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.propagation.controller import PropagationController
-from napari_sam_lora._qt.widgets.controls import Notice, action, duration, row
+from napari_sam_lora._qt.viewer.progress import format_duration
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.text import pluralize
+
+LOADING = "Loading the model…"
+STOPPING = "Stopping after this plane…"
+READING = "Reading the labelled planes… You can go on working."
+GO_ON_WORKING = "You can go on working."
+NOTHING_YET = "Nothing was found yet."
+NO_PREVIEW = "There is no preview layer, but the objects can be accepted all the same."
+REVIEW = "Look through the planes; click an object to leave it out, click it again to take it back in."
 
 
 class PropagationView(QWidget):
-    """Progress and time left; then go on, accept or discard.
+    """Progress bar with the time left, and afterwards the decision whether to accept.
 
     Parameters
     ----------
-    propagation : PropagationController
+    propagation_controller : PropagationController
     whole_stack : bool
-        How which propagation ended is told here: one that segmented the whole stack again, or one of some objects.
+        Which outcomes to show: of propagations that segmented the whole stack again, or of those of some objects.
     """
 
-    def __init__(self, propagation: PropagationController, whole_stack: bool) -> None:
+    def __init__(self, propagation_controller: PropagationController, whole_stack: bool) -> None:
         super().__init__()
-        self._propagation, self._whole_stack = propagation, whole_stack
+        self._propagation_controller, self._whole_stack = propagation_controller, whole_stack
         self.state = Notice()
         self.bar = QProgressBar()
-        self.bar.setToolTip("Planes that are done; the whole is what is to do if no object ends early.")
-        self.stop = action("Stop", "End after the current plane; what was found until then is kept.", propagation.stop)
-        self.go_on = action(
-            "Go on", "Go on where it was stopped, with the model with which it began.", propagation.go_on
+        self.bar.setToolTip("Planes that are done, of all planes to do if no object ends early.")
+        self.stop = button(
+            "Stop", "Stop after the current plane; what was found so far is kept.", propagation_controller.stop
         )
-        self.accept = action(
+        self.go_on = button(
+            "Go on", "Go on where it was stopped, with the model it started with.", propagation_controller.resume
+        )
+        self.accept = button(
             "Accept",
             "Write the objects that are shown into the labels; Ctrl-Z takes it back in one step.",
-            propagation.accept,
+            propagation_controller.accept,
         )
-        self.discard = action("Discard", "Forget what was found; the labels stay as they are.", propagation.discard)
+        self.discard = button(
+            "Discard", "Drop the objects that were found; the labels stay as they are.", propagation_controller.discard
+        )
         self.working = row(self.bar, self.stop)
         self.deciding = row(self.accept, self.discard)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.state, self.working, self.go_on, self.deciding):
             layout.addWidget(widget)
-        propagation.changed.connect(self.refresh)
+        propagation_controller.changed.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
-        """Show how things are."""
-        propagation, state = self._propagation, self._propagation.state
-        self.working.setVisible(state in ("loading", "starting", "running", "stopping", "leaving"))
+        """Show the state of the propagation."""
+        controller, state = self._propagation_controller, self._propagation_controller.state
+        self.working.setVisible(state in ("loading", "starting", "running", "stopping", "aborting"))
         self.stop.setEnabled(state in ("loading", "running"))
         self.go_on.setVisible(state == "stopped")
         self.deciding.setVisible(state in ("stopped", "found"))
-        self.bar.setRange(0, propagation.total if state in ("running", "stopping") else 0)
-        self.bar.setValue(propagation.done)
-        self.state.say(self._words())
-        left = propagation.total - propagation.done
+        self.bar.setRange(0, controller.total if state in ("running", "stopping") else 0)
+        self.bar.setValue(controller.done)
+        self.state.say(self._status_text())
+        left = controller.total - controller.done
         self.go_on.setText(f"Go on: {pluralize(left, 'plane')} left" if left else "Go on")
-        self.accept.setText(f"Accept {pluralize(len(propagation.kept), 'object')}" if propagation.kept else "Accept")
-        self.accept.setEnabled(bool(propagation.kept))
+        accepted = len(controller.accepted_labels)
+        self.accept.setText(f"Accept {pluralize(accepted, 'object')}" if accepted else "Accept")
+        self.accept.setEnabled(bool(accepted))
 
-    def _words(self) -> str:
-        propagation = self._propagation
-        if propagation.state == "loading":
-            return "Loading the model…"
-        if propagation.state in ("starting", "running"):
-            return self._progress()
-        if propagation.state == "stopping":
-            return "Stopping after this plane…"
-        if propagation.state == "leaving":
-            return f"{propagation.said} Ending…"
-        if propagation.state == "idle" or propagation.proposal is None:
-            own = propagation.request is not None and propagation.request.whole_stack == self._whole_stack
-            return propagation.said if own else ""
-        return self._found()
+    def _status_text(self) -> str:
+        controller = self._propagation_controller
+        if controller.state == "loading":
+            return LOADING
+        if controller.state in ("starting", "running"):
+            return self._progress_text()
+        if controller.state == "stopping":
+            return STOPPING
+        if controller.state == "aborting":
+            return f"{controller.outcome} Stopping…"
+        if controller.state == "idle" or controller.proposal is None:
+            is_own = controller.request is not None and controller.request.whole_stack == self._whole_stack
+            return controller.outcome if is_own else ""
+        return self._result_text()
 
-    def _progress(self) -> str:
-        propagation = self._propagation
-        if not propagation.total:
-            return "Looking at the planes that are known… You can go on working."
-        left = propagation.seconds_left
-        said = f"Plane {propagation.done} of {propagation.total}"
-        said += "…" if left is None else f", about {duration(left)} left."
-        skipped = f"{pluralize(propagation.closed, 'complete plane')} left alone." if propagation.closed else ""
-        return " ".join(one for one in (said, skipped, "You can go on working.") if one)
+    def _progress_text(self) -> str:
+        controller = self._propagation_controller
+        if not controller.total:
+            return READING
+        left, skipped = controller.seconds_left, controller.skipped_planes
+        progress = f"Plane {controller.done} of {controller.total}"
+        progress += "…" if left is None else f", about {format_duration(left)} left."
+        sentences = [progress, f"{pluralize(skipped, 'complete plane')} skipped." if skipped else "", GO_ON_WORKING]
+        return " ".join(sentence for sentence in sentences if sentence)
 
-    def _found(self) -> str:
-        propagation, proposal = self._propagation, self._propagation.proposal
+    def _result_text(self) -> str:
+        controller, proposal = self._propagation_controller, self._propagation_controller.proposal
         changes = () if proposal is None else proposal.changes
         found = [change for change in changes if change.new.area]
-        planes = {change.plane for change in found}
-        said = [propagation.said] if propagation.said else []
-        if propagation.state == "stopped":
-            said.append(
-                f"Stopped after {propagation.done} of {pluralize(propagation.total, 'plane')}."
-                if propagation.total
-                else "Stopped."
-            )
+        sentences = [controller.outcome] if controller.outcome else []
+        if controller.state == "stopped":
+            planes = f" after {controller.done} of {pluralize(controller.total, 'plane')}" if controller.total else ""
+            sentences.append(f"Stopped{planes}.")
         if found:
-            objects = {change.label for change in found}
-            said.append(f"Found {pluralize(len(objects), 'object')} in {pluralize(len(planes), 'plane')}.")
-        gone = {change.plane for change in changes if not change.new.area}
-        if gone:
-            said.append(f"In {pluralize(len(gone), 'plane')} something was not found again and will be removed.")
-        if propagation.layer.dropped:
-            said.append(f"{len(propagation.layer.dropped)} left out.")
+            objects = pluralize(len({change.label for change in found}), "object")
+            sentences.append(f"Found {objects} in {pluralize(len({change.plane for change in found}), 'plane')}.")
+        emptied = {change.plane for change in changes if not change.new.area}
+        if emptied:
+            sentences.append(
+                f"In {pluralize(len(emptied), 'plane')} an object was not found again and will be removed."
+            )
+        if controller.layer.dropped:
+            sentences.append(f"{pluralize(len(controller.layer.dropped), 'object')} left out.")
         if not changes:
-            return " ".join([*said, "Nothing was found yet."])
-        if propagation.layer.layer is None:
-            return " ".join([*said, "There is no preview of it; it can be accepted all the same."])
-        return " ".join([*said, "Look through the planes; click on an object to leave it out, again to take it in."])
+            sentences.append(NOTHING_YET)
+        else:
+            sentences.append(NO_PREVIEW if controller.layer.layer is None else REVIEW)
+        return " ".join(sentences)
