@@ -1,4 +1,4 @@
-"""Everything mode: looked at in the image, then added."""
+"""Everything mode: objects are proposed in the image, then added."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_sam_lora._qt.automatic.panel import EverythingBox
+from napari_sam_lora._qt.automatic.panel import CANCELLED, LOADING, NOTHING_FOUND, EverythingBox
 from napari_sam_lora._qt.automatic.parameters import PARAMETERS, EverythingForm
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE
 from napari_sam_lora.model.automatic import EverythingConfig
 from napari_sam_lora.session import Session
 
@@ -22,7 +23,7 @@ from ..helpers import click
 
 @pytest.fixture
 def box(controller: Controller, put: Any) -> EverythingBox:
-    """With few clicks, so that it is quick."""
+    """Make a box with few clicks, so that it is quick."""
     made: EverythingBox = put(EverythingBox(controller))
     ask_for_few(made)
     return made
@@ -35,7 +36,7 @@ def ask_for_few(box: EverythingBox) -> None:
 
 
 def find(box: EverythingBox, qtbot: Any) -> int:
-    """Looks for objects; returns how many were found."""
+    """Find all objects; return their number."""
     box.look.click()
     qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
     assert box.proposal is not None
@@ -49,7 +50,7 @@ def test_the_parameters_and_defaults_are_those_of_the_engine() -> None:
     assert set(fields) == set(EverythingConfig.__dataclass_fields__) - {"point_grids"}  # for programs
 
 
-def test_what_is_found_is_shown_and_nothing_is_added(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+def test_found_objects_are_shown_and_nothing_is_added(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     number = find(box, qtbot)
     assert number > 1
     layer = box.layer.layer
@@ -113,14 +114,14 @@ def test_a_proposal_can_be_discarded(box: EverythingBox, controller: Controller,
     assert box.proposal is None
 
 
-def test_looking_can_be_cancelled(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+def test_finding_objects_can_be_cancelled(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     box.basic.fields["points_per_side"].setValue(64)
     box.look.click()
     assert not box.working.isHidden()
     qtbot.waitUntil(lambda: box.bar.maximum() > 1, timeout=WAIT_MS)
     box.stop.click()
-    assert "nothing was changed" in box.hint.text()
-    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=WAIT_MS)
+    assert box.hint.text() == CANCELLED
+    qtbot.waitUntil(lambda: not controller.session.models.is_busy, timeout=WAIT_MS)
     assert box.proposal is None
     assert box.look.isEnabled()
 
@@ -129,11 +130,13 @@ def test_finding_nothing_says_what_to_change(box: EverythingBox, qtbot: Any) -> 
     box.basic.fields["pred_iou_thresh"].setValue(1.0)
     box.basic.fields["points_per_side"].setValue(2)
     box.look.click()
-    qtbot.waitUntil(lambda: "Allow a lower score" in box.hint.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: box.hint.text() == NOTHING_FOUND, timeout=WAIT_MS)
     assert not box.look.isHidden()
 
 
-def test_labels_that_go_take_the_proposal_with_them(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+def test_the_proposal_is_discarded_when_its_labels_are_removed(
+    box: EverythingBox, controller: Controller, qtbot: Any
+) -> None:
     find(box, qtbot)
     controller.viewer.layers.remove(controller.target_layer)
     assert box.proposal is None
@@ -166,14 +169,14 @@ def test_without_a_model_the_default_one_is_loaded_first(
     box = put(EverythingBox(controller))
     ask_for_few(box)
     box.look.click()
-    assert box.hint.text() == "Loading the model…"
+    assert box.hint.text() == LOADING
     qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
     controller.close()
 
 
-def test_without_an_image_the_next_step_is_said(viewer: Any, make_controller: MakeController, put: Any) -> None:
+def test_without_an_image_the_next_step_is_shown(viewer: Any, make_controller: MakeController, put: Any) -> None:
     box = put(EverythingBox(make_controller(viewer)))
-    assert "Open Sample" in box.hint.text()
+    assert box.hint.text() == NO_IMAGE
     assert not box.look.isEnabled()
 
 
@@ -194,7 +197,7 @@ def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
     assert form.values()["pred_iou_thresh"] is None
 
 
-def test_a_dock_that_is_closed_takes_the_proposal_along_though_its_section_is_folded(
+def test_closing_the_dock_discards_the_proposal_also_while_its_section_is_folded(
     viewer: Any, controller: Controller, put: Any, qtbot: Any
 ) -> None:
     panel = PromptPanel(viewer)

@@ -9,11 +9,12 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
-from napari_sam_lora._qt.objects.classes import ClassesEditor
+from napari_sam_lora._qt.objects.classes import NO_CLASSES, NO_LABELS, ClassesEditor
 from napari_sam_lora._qt.objects.model import APPROVED, CLASS, ID, ORIGIN, SIZE
 from napari_sam_lora._qt.objects.physical_size import PixelSize
-from napari_sam_lora._qt.objects.table import ObjectsTable
+from napari_sam_lora._qt.objects.table import NO_OBJECTS, ObjectsTable
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE
 from napari_sam_lora.session import LabelSet, ObjectClass, PlaneKey
 
 from ..conftest import WAIT_MS, MakeController
@@ -29,7 +30,7 @@ def draw(labels: np.ndarray, squares: dict[int, tuple[int, int, int, int]]) -> n
 
 @pytest.fixture
 def labels(controller: Controller, nuclei: Any) -> Any:
-    """A layer with four squares."""
+    """Add a layer with four squares."""
     return controller.viewer.add_labels(draw(np.zeros(nuclei[0].shape, np.int32), SQUARES), name="cells")
 
 
@@ -47,7 +48,7 @@ def table(controller: Controller, labels: Any, put: Any) -> ObjectsTable:
 
 
 def shown(table: ObjectsTable, column: int = ID) -> list[str]:
-    """The texts of a column, as they are sorted."""
+    """Return the texts of a column in the order of the table."""
     return [table.sorted.index(row, column).data() for row in range(table.sorted.rowCount())]
 
 
@@ -72,7 +73,7 @@ def test_sorting_by_size_is_by_number(table: ObjectsTable) -> None:
     assert shown(table) == ["7", "2", "1", "3"]
 
 
-def test_a_click_shows_the_object_and_takes_its_label(
+def test_a_click_goes_to_the_object_and_chooses_its_label(
     viewer: Any, make_controller: MakeController, nuclei: Any, put: Any
 ) -> None:
     viewer.add_image(np.stack([nuclei[0]] * 5), name="stack", scale=(3, 1, 1))
@@ -124,7 +125,7 @@ def test_delete_can_be_undone_and_done_again(
     soon(qtbot, lambda: shown(table) == ["1", "3"])
 
 
-def test_merged_objects_have_the_lowest_id_and_split_takes_them_apart(
+def test_merged_objects_have_the_lowest_id_and_split_separates_them(
     table: ObjectsTable, labels: Any, qtbot: Any
 ) -> None:
     table.select([7, 2])
@@ -149,7 +150,7 @@ def test_approving_by_the_checkbox_and_by_the_button(table: ObjectsTable, target
     assert not target.record(2).approved
 
 
-def test_a_class_is_given_and_shown_with_its_colour(table: ObjectsTable, target: LabelSet, qtbot: Any) -> None:
+def test_a_class_is_assigned_and_shown_with_its_colour(table: ObjectsTable, target: LabelSet, qtbot: Any) -> None:
     target.set_classes([ObjectClass(1, "mitotic", (1.0, 0.0, 0.0)), ObjectClass(2, "resting", (0.0, 0.0, 1.0))])
     table.select([1, 3])
     table.classes.activated.emit(2)
@@ -177,14 +178,14 @@ def test_prompts_of_an_object_are_brought_back(
 ) -> None:
     plane = controller.plane
     assert plane is not None
-    controller.session.add_prompt(plane, "box", cell.box)
-    preview = controller.session.preview(plane).result(WAIT_MS / 1000)
-    (made,) = controller.session.commit(preview).ids
+    controller.session.prompts.add(plane, "box", cell.box)
+    preview = controller.session.prompts.preview(plane).result(WAIT_MS / 1000)
+    (made,) = controller.session.prompts.commit(preview).ids
     soon(qtbot, lambda: str(made) in shown(table))
     table.select([made])
     assert table.actions_.edit.isEnabled()
     table.actions_.edit.trigger()
-    assert len(controller.session.draft(plane).rows()) == 1
+    assert len(controller.session.prompts.draft(plane).rows()) == 1
     assert controller.policy.target == "replace"
     assert controller.policy.label == made
 
@@ -199,9 +200,9 @@ def test_a_plane_is_marked_as_complete(table: ObjectsTable, target: LabelSet, qt
 
 def test_an_empty_table_says_what_to_do(viewer: Any, make_controller: MakeController, nuclei: Any, put: Any) -> None:
     table = put(ObjectsTable(make_controller(viewer)))
-    assert "Open Sample" in table.empty.text()
+    assert table.empty.text() == NO_IMAGE
     viewer.add_image(nuclei[0])
-    assert "Draw a prompt" in table.empty.text()
+    assert table.empty.text() == NO_OBJECTS
     assert not table.complete.isEnabled()
     assert not table.edit_classes.isEnabled()
 
@@ -213,7 +214,7 @@ def test_a_layer_that_is_removed_empties_the_table(table: ObjectsTable, controll
     assert not table.actions_.delete.isEnabled()
 
 
-def test_five_thousand_objects_are_not_built_anew_at_each_change(
+def test_a_change_of_one_of_five_thousand_objects_resets_no_model(
     table: ObjectsTable, controller: Controller, labels: Any, qtbot: Any
 ) -> None:
     many = np.zeros(labels.data.shape, np.int32)
@@ -255,12 +256,12 @@ def test_sizes_are_in_the_units_of_the_layer(
 
 def test_sizes_are_written_with_three_digits() -> None:
     size = PixelSize(0.1, "µm²")
-    assert [size.words(pixels) for pixels in (0, 1, 123, 12345, 10**8)] == ["0", "0.100", "12.3", "1234", "1.00e+07"]
+    assert [size.format(pixels) for pixels in (0, 1, 123, 12345, 10**8)] == ["0", "0.100", "12.3", "1234", "1.00e+07"]
 
 
 def test_classes_are_added_renamed_recoloured_and_removed(controller: Controller, target: LabelSet, put: Any) -> None:
     editor = put(ClassesEditor(controller))
-    assert "No classes yet" in editor.hint.text()
+    assert editor.hint.text() == NO_CLASSES
     editor.add.click()
     editor.add.click()
     assert [one.name for one in target.classes] == ["class 1", "class 2"]
@@ -280,5 +281,5 @@ def test_classes_are_added_renamed_recoloured_and_removed(controller: Controller
 
 def test_classes_need_labels(viewer: Any, make_controller: MakeController, put: Any) -> None:
     editor = put(ClassesEditor(make_controller(viewer)))
-    assert "no labels yet" in editor.hint.text()
+    assert editor.hint.text() == NO_LABELS
     assert not editor.add.isEnabled()

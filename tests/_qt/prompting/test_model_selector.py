@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_sam_lora._qt.prompting.model_selector import OTHER_FILE, ModelBox
+from napari_sam_lora._qt.prompting.model_selector import NO_MODEL, OTHER_FILE, ModelBox
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.registry import MODELS
@@ -31,7 +31,7 @@ def box(controller: Controller, put: Any) -> ModelBox:
 
 @pytest.fixture
 def fetch_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fetch], None]:
-    """Replaces fetching by something that uses no network."""
+    """Replace the download by a function that uses no network."""
 
     def replace(call: Fetch) -> None:
         monkeypatch.setattr("napari_sam_lora.model.download.model_path", call)
@@ -47,11 +47,11 @@ def test_opening_the_boxes_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_each_named_model_shows_licence_size_and_whether_it_is_here(box: ModelBox) -> None:
+def test_each_named_model_shows_licence_size_and_whether_it_is_downloaded(box: ModelBox) -> None:
     box.choose("vit_b_lm")
-    words = box.about.text().replace("\u2011", "-")
-    for part in ("micro-sam", MODELS["vit_b_lm"].licence, "375 MB", "not downloaded yet"):
-        assert part in words
+    description = box.about.text().replace("\u2011", "-")
+    for fact in ("micro-sam", MODELS["vit_b_lm"].licence, "375 MB", "not downloaded yet"):
+        assert fact in description
     assert box.use.text() == "Download (375 MB) and use"
     box.choose("sam_nano")
     assert "Comes with this plugin" in box.about.text()
@@ -70,21 +70,21 @@ def test_loading_a_model_keeps_prompts_and_labels(box: ModelBox, controller: Con
     assert plane is not None
     layer = controller.make_target()
     layer.data_setitem((np.array([3]), np.array([4])), 1)
-    controller.session.add_prompt(plane, "box", [40, 60, 70, 95])
-    before = controller.session.model
+    controller.session.prompts.add(plane, "box", [40, 60, 70, 95])
+    before = controller.session.models.model
     box.sizes.setCurrentIndex(box.sizes.findData(384))
     box.use.click()
-    qtbot.waitUntil(lambda: controller.session.model is not before and not box.use.isHidden(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: controller.session.models.model is not before and not box.use.isHidden(), timeout=WAIT_MS)
     assert "input 384 pixels" in box.state.text()
     assert not box.use.isEnabled()
-    assert len(controller.session.draft(plane).rows()) == 1
+    assert len(controller.session.prompts.draft(plane).rows()) == 1
     assert layer.data[3, 4] == 1
 
 
 def test_a_download_shows_its_progress_and_can_be_cancelled(
     box: ModelBox, controller: Controller, qtbot: Any, fetch_with: Callable[[Fetch], None]
 ) -> None:
-    go_on, before = threading.Event(), controller.session.model
+    go_on, before = threading.Event(), controller.session.models.model
 
     def fetch(info: Any, progress: Callable[[int, int], None]) -> Path:
         progress(100 * 2**20, 375 * 2**20)
@@ -96,18 +96,18 @@ def test_a_download_shows_its_progress_and_can_be_cancelled(
     box.choose("vit_b")
     box.use.click()
     qtbot.waitUntil(lambda: box.bar.value() == 100, timeout=WAIT_MS)
-    assert box.state.text() == "Downloading vit_b: 100 of 375 MB… You can go on with sam_nano."
+    assert box.state.text() == "Downloading vit_b: 100 of 375 MB… You can go on working with sam_nano."
     assert box.bar.maximum() == 375
     assert box.use.isHidden()
     box.cancel.click()
     assert not box.use.isHidden()  # at once, although the connection has not ended
     go_on.set()
     qtbot.wait(50)
-    assert controller.session.model is before
+    assert controller.session.models.model is before
     assert "In use: sam_nano" in box.state.text()
 
 
-def test_being_offline_is_said_in_the_words_of_the_error(
+def test_the_error_of_a_failed_download_is_shown(
     box: ModelBox, controller: Controller, qtbot: Any, fetch_with: Callable[[Fetch], None]
 ) -> None:
     def fetch(info: Any, progress: Callable[[int, int], None]) -> Path:
@@ -118,7 +118,7 @@ def test_being_offline_is_said_in_the_words_of_the_error(
     box.use.click()
     qtbot.waitUntil(lambda: "Fetch it in another way" in box.state.text(), timeout=WAIT_MS)
     assert box.use.isEnabled()
-    assert controller.session.model is not None
+    assert controller.session.models.model is not None
     box.choose("sam_nano")
     box._on_model(box.models.currentIndex())
     assert "In use" in box.state.text()
@@ -147,10 +147,10 @@ def test_no_file_chosen_leaves_the_choice_as_it_was(box: ModelBox, monkeypatch: 
     assert box.chosen == "sam_nano"
 
 
-def test_before_a_model_is_loaded_the_next_step_is_said(viewer: Any, qapp: Any, put: Any) -> None:
+def test_before_a_model_is_loaded_the_next_step_is_shown(viewer: Any, qapp: Any, put: Any) -> None:
     controller = Controller(viewer, qapp, Session())
     box = put(ModelBox(controller))
-    assert "No model is loaded yet" in box.state.text()
+    assert box.state.text() == NO_MODEL
     assert box.devices.currentText() == "automatic"
     assert box.use.isEnabled()
     controller.close()
@@ -171,6 +171,6 @@ def test_the_activity_dock_shows_megabytes_until_a_download_is_cancelled(
     controller.load_model("vit_b")
     qtbot.waitUntil(lambda: "model" in bars, timeout=WAIT_MS)
     assert (bars["model"].n, bars["model"].total) == (100, 375)
-    controller.session.cancel("model")
+    controller.session.models.cancel("model")
     assert not bars
     go_on.set()

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_sam_lora._qt.prompting.commit import CommitBox
-from napari_sam_lora._qt.prompting.tools import ToolBox
+from napari_sam_lora._qt.prompting.tools import CHOOSE_TOOL, HINTS, OUTSIDE, SHIFT_CLICK, ToolBox
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
+from napari_sam_lora.session import EditResult
 
 from ..helpers import add_box, add_point, add_shape, click, drawn_on, iou, move, rows_of
 
@@ -150,7 +151,7 @@ def test_shift_is_left_alone_when_it_drags_selects_or_paints_labels_of_the_user(
     painted = viewer.add_labels(np.zeros((256, 256), int))
     painted.mode = "paint"
     click(viewer, cells[0].centre, ("Shift",))
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
 
 
 def test_a_plain_click_with_the_point_tool_is_positive_until_polarity_is_switched(
@@ -187,7 +188,7 @@ def test_a_rectangle_outside_of_the_object_takes_its_area_away(
     assert [(item.kind, item.positive) for item in row] == [("box", True), ("lasso", False)]
 
 
-def test_painted_pixels_know_their_polarity(controller: Controller) -> None:
+def test_painted_pixels_have_a_polarity(controller: Controller) -> None:
     controller.draw_with("mask")
     layer = drawn_on(controller).mask.layer
     assert layer.selected_label == 1
@@ -221,14 +222,14 @@ def test_in_batch_mode_a_negative_point_belongs_to_the_last_object(
     add_point(controller, cells[0].centre)
     add_point(controller, cells[1].centre)
     click(viewer, (5, 5), ("Shift",))
-    rows = controller.session.draft(controller.plane).rows()  # type: ignore[arg-type]
+    rows = controller.session.prompts.draft(controller.plane).rows()  # type: ignore[arg-type]
     assert [[item.positive for item in row] for row in rows.values()] == [[True], [True, False]]
 
 
 def test_batch_mode_separates_what_was_drawn_before(controller: Controller, cells: list[LabelledObject]) -> None:
     add_point(controller, [cell.centre for cell in cells[:3]])
     controller.drawing.set_batch(True)
-    assert len(controller.session.draft(controller.plane).rows()) == 3  # type: ignore[arg-type]
+    assert len(controller.session.prompts.draft(controller.plane).rows()) == 3  # type: ignore[arg-type]
 
 
 def test_the_next_object_keeps_the_prompts_of_the_one_before(
@@ -242,19 +243,32 @@ def test_the_next_object_keeps_the_prompts_of_the_one_before(
     layer = drawn_on(controller).mask.layer
     layer.data_setitem((np.array([100, 101]), np.array([100, 100])), layer.selected_label)
     controller.drawing.pull()
-    rows = controller.session.draft(controller.plane).rows()  # type: ignore[arg-type]
+    rows = controller.session.prompts.draft(controller.plane).rows()  # type: ignore[arg-type]
     assert [[item.kind for item in row] for row in rows.values()] == [["point"], ["box"], ["mask"]]
     controller.commit()
     settle(controller)
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
     assert drawn_on(controller).obj == 0
 
 
 # Committing
 
 
+def edit_results(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> list[EditResult]:
+    """Collect the results that the controller reports from now on."""
+    results: list[EditResult] = []
+    report = controller.report
+
+    def collect(result: EditResult) -> None:
+        results.append(result)
+        report(result)
+
+    monkeypatch.setattr(controller, "report", collect)
+    return results
+
+
 def test_finished_objects_are_not_overwritten_unless_that_is_wanted(
-    controller: Controller, cells: list[LabelledObject], settle: Settle
+    controller: Controller, cells: list[LabelledObject], settle: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_box(controller, cells[0].box)
     controller.commit()
@@ -262,14 +276,16 @@ def test_finished_objects_are_not_overwritten_unless_that_is_wanted(
     layer, (y, x) = controller.target_layer, (round(value) for value in cells[0].centre)
     assert layer is not None
     before = layer.data.copy()
-    said: list[str] = []
-    controller.message.connect(said.append)
+    messages: list[str] = []
+    controller.message.connect(messages.append)
+    results = edit_results(controller, monkeypatch)
     add_box(controller, cells[0].box)
     controller.commit()
     settle(controller)
     np.testing.assert_array_equal(layer.data, before)
-    assert "belong to finished objects" in said[-1]
-    assert len(controller.session.draft(controller.plane)) == 1, "the prompt stays if nothing was written"  # type: ignore[arg-type]
+    assert results[-1].code == "no-free-pixels"
+    assert messages[-1] == results[-1].message
+    assert len(controller.session.prompts.draft(controller.plane)) == 1, "the prompt stays if nothing was written"  # type: ignore[arg-type]
     controller.set_policy(overwrite=True)
     controller.commit()
     settle(controller)
@@ -291,15 +307,15 @@ def test_a_mask_can_become_another_part_of_an_object(
 def test_adding_to_an_object_that_is_not_there_says_so_and_keeps_the_prompts(
     controller: Controller, cells: list[LabelledObject], settle: Settle
 ) -> None:
-    said: list[str] = []
-    controller.message.connect(said.append)
+    messages: list[str] = []
+    controller.message.connect(messages.append)
     controller.make_target()
     controller.set_policy(target="part", label=77)
     add_box(controller, cells[0].box)
     controller.commit()
     settle(controller)
-    assert said[-1] == "There is no object 77 in these labels any more."
-    assert len(controller.session.draft(controller.plane)) == 1  # type: ignore[arg-type]
+    assert messages[-1] == "There is no object 77 in these labels any more."
+    assert len(controller.session.prompts.draft(controller.plane)) == 1  # type: ignore[arg-type]
 
 
 def test_prompts_brought_back_replace_the_object(
@@ -322,10 +338,10 @@ def test_prompts_brought_back_replace_the_object(
 
 
 def test_committing_without_a_prompt_says_what_to_do(controller: Controller) -> None:
-    said: list[str] = []
-    controller.message.connect(said.append)
+    messages: list[str] = []
+    controller.message.connect(messages.append)
     controller.commit()
-    assert said == ["Draw a prompt on an object first: a click, a box or a line."]
+    assert messages == ["Draw a prompt on an object first: a click, a box or a line."]
     assert controller.target_layer is None
 
 
@@ -383,9 +399,9 @@ def test_points_of_the_user_s_own_layer_are_prompts_and_stay_theirs(
     settle(controller)
     assert len(controller.target.records()) == 3  # type: ignore[union-attr]
     assert len(own.data) == 3
-    assert not len(controller.session.draft(controller.plane)), "they are not prompts again"  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.plane)), "they are not prompts again"  # type: ignore[arg-type]
     own.add([cells[3].centre])
-    assert len(controller.session.draft(controller.plane)) == 1  # type: ignore[arg-type]
+    assert len(controller.session.prompts.draft(controller.plane)) == 1  # type: ignore[arg-type]
 
 
 def test_shapes_with_another_transform_are_prompts_where_they_are_seen(controller: Controller, viewer: Any) -> None:
@@ -433,7 +449,7 @@ def test_a_line_that_is_being_drawn_survives_the_change_of_tools(
     assert drawn_on(controller).tool() == "box"
 
 
-def test_what_was_said_of_the_last_object_goes_with_the_first_prompt_of_the_next(
+def test_the_message_about_an_object_is_cleared_by_the_first_prompt_of_the_next(
     controller: Controller, put: Any, cell: LabelledObject, settle: Settle
 ) -> None:
     box = put(CommitBox(controller))
@@ -444,7 +460,7 @@ def test_what_was_said_of_the_last_object_goes_with_the_first_prompt_of_the_next
     assert box._undo.isEnabled()
     assert not box._redo.isEnabled()
     box._undo.click()
-    assert box._message.text() == "Took back: adding to the labels."
+    assert box._message.text() == "Undone: adding to the labels."
     assert box._redo.isEnabled()
     add_box(controller, cell.box)
     assert box._message.text() == ""
@@ -452,8 +468,8 @@ def test_what_was_said_of_the_last_object_goes_with_the_first_prompt_of_the_next
 
 def test_the_hint_says_how_to_draw_with_the_chosen_tool(controller: Controller, put: Any) -> None:
     box = put(ToolBox(controller))
-    assert "Choose how to show it" in box._hint.text()
+    assert box._hint.text() == CHOOSE_TOOL
     controller.draw_with("box")
-    assert box._hint.text() == "Drag a box around the object. Shift-click marks what is outside."
+    assert box._hint.text() == f"{HINTS['box']} {SHIFT_CLICK}"
     controller.drawing.set_positive(False)
-    assert box._hint.text() == "What you draw now does not belong to the object."
+    assert box._hint.text() == OUTSIDE

@@ -38,7 +38,7 @@ def committed(controller: Controller, settle: Settle) -> NDArray[Any]:
 
 @pytest.fixture
 def plain(controller: Controller, cell: LabelledObject, settle: Settle) -> NDArray[Any]:
-    """What a box gives in the plain image."""
+    """Return the labels that a box gives in the plain image."""
     add_box(controller, cell.box)
     return committed(controller, settle)
 
@@ -122,7 +122,7 @@ def test_prompts_stay_with_their_plane(
     painted = drawn_on(controller).mask
     painted.layer.data_setitem((np.array([0]), np.array([5]), np.array([6])), 1)
     viewer.dims.set_current_step(0, 1)
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
     assert not painted.layer.data.any()
     assert controller.preview is None
     viewer.dims.set_current_step(0, 0)
@@ -150,7 +150,7 @@ def test_only_the_plane_shown_and_its_neighbours_are_read_from_a_lazy_stack(
     viewer.dims.set_current_step(0, 90)
     add_point(controller, (90, 100, 100))
     settle(controller)
-    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not controller.session.models.is_busy, timeout=20_000)
     add_point(controller, (90, 50, 50))
     settle(controller)
     assert set(read) <= set(range(88, 93))
@@ -185,7 +185,7 @@ def test_the_3d_view_has_no_plane_and_keeps_the_prompts(
     assert controller.plane is None
     controller.commit()
     viewer.dims.ndisplay = 2
-    assert len(controller.session.draft(plane)) == 1
+    assert len(controller.session.prompts.draft(plane)) == 1
 
 
 # Undo of what is not shown
@@ -196,8 +196,8 @@ def test_undo_shows_the_plane_that_it_changes(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    layer, said = controller.make_target(), list[str]()
-    controller.message.connect(said.append)
+    layer, messages = controller.make_target(), list[str]()
+    controller.message.connect(messages.append)
     viewer.dims.set_current_step(0, 1)
     layer.paint((1, 50, 50), 3)
     controller.flush()
@@ -205,9 +205,9 @@ def test_undo_shows_the_plane_that_it_changes(
     controller.undo()
     assert not layer.data.any()
     assert controller.plane == PlaneKey.of(controller.image, 3, (1,))
-    assert said == ["Took back: painting, in the plane that is shown now."]
+    assert messages == ["Undone: painting, in the plane that is shown now."]
     controller.redo()
-    assert said[1:] == ["Did again: painting."]
+    assert messages[1:] == ["Redone: painting."]
 
 
 def test_naparis_own_undo_shows_the_plane_too(
@@ -228,13 +228,13 @@ def test_naparis_own_undo_shows_the_plane_too(
 def test_undo_in_a_hidden_layer_says_so(viewer: Any, make_controller: MakeController, stack: NDArray[Any]) -> None:
     viewer.add_image(stack, name="cells")
     controller = make_controller(viewer)
-    layer, said = controller.make_target(), list[str]()
-    controller.message.connect(said.append)
+    layer, messages = controller.make_target(), list[str]()
+    controller.message.connect(messages.append)
     layer.paint((1, 50, 50), 3)
     controller.flush()
     layer.visible = False
     controller.undo()
-    assert said == ["Took back: painting, in the hidden layer cells labels."]
+    assert messages == ["Undone: painting, in the hidden layer cells labels."]
 
 
 def test_a_brush_of_three_dimensions_is_measured_in_all_planes_it_reaches(

@@ -1,4 +1,4 @@
-"""Segmenting the files of a folder with the model in use."""
+"""Panel section that segments the image files of a folder with the model in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QProgressBar, QVBo
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
-from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.batch.files import FolderResult, plan_folder, segment_folder
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken
@@ -22,87 +23,87 @@ KEY = "folder"
 
 
 class FolderBox(QWidget):
-    """Everything mode over the images of a folder; label TIFFs are written beside them or elsewhere.
+    """Run everything mode on the images of a folder, and write label TIFFs beside them or elsewhere.
 
     Parameters
     ----------
     controller : Controller
-    finetuning : FinetuningController
+    finetuning_controller : FinetuningController
     """
 
-    def __init__(self, controller: Controller, finetuning: FinetuningController) -> None:
+    def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
         super().__init__()
-        self._controller, self._finetuning = controller, finetuning
+        self._controller, self._finetuning_controller = controller, finetuning_controller
         self._dock_bar: Any = None
         self.images, self.output = QLineEdit(), QLineEdit()
         self.images.setPlaceholderText("Folder of images")
         self.output.setPlaceholderText("Labels go beside the images")
-        self.output.setToolTip("A folder for the label TIFFs; if empty, NAME_labels.tif beside each image.")
-        self.overwrite = QCheckBox("Replace label files that exist")
-        self.start = action(
-            "Segment all", "Find all objects of each image with the model or adapter in use.", self.begin
+        self.output.setToolTip(
+            "Folder for the label TIFFs. If it is empty, they are written as NAME_labels.tif beside each image."
         )
-        self.cancel = action("Cancel", "End after the present part; files that are done stay.", self._cancel)
+        self.overwrite = QCheckBox("Replace label files that exist")
+        self.start = button(
+            "Segment all", "Find all objects of each image with the model and adapter in use.", self.begin
+        )
+        self.cancel = button("Cancel", "Stop; label files that are finished stay.", self._cancel)
         self.bar, self.state = QProgressBar(), Notice()
-        self.busy = row(self.bar, self.cancel)
-        self.busy.hide()
+        self.working = row(self.bar, self.cancel)
+        self.working.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for line in (self.images, self.output):
-            browse = action("…", "Choose a folder", partial(self._choose, line))
+            browse = button("…", "Choose a folder", partial(self._choose, line))
             browse.setMaximumWidth(32)
             layout.addWidget(row(line, browse))
-        for widget in (self.overwrite, self.start, self.busy, self.state):
+        for widget in (self.overwrite, self.start, self.working, self.state):
             layout.addWidget(widget)
         self.images.textChanged.connect(self._refresh)
-        finetuning.progressed.connect(self._on_progress)
+        finetuning_controller.progressed.connect(self._on_progress)
         self._refresh()
 
     def begin(self) -> None:
-        """Segment the files, in the background."""
+        """Segment the files in the background."""
         with self._controller.report_errors():
             session = self._controller.session
-            if session.model is None:
+            if session.models.model is None:
                 self._controller.ensure_model()
-                raise InputError("The model is being loaded; try again when it is there.")
+                raise InputError("The model is being loaded: try again when it is in use.", code="model-is-loading")
             folder = Path(self.images.text()).expanduser()
             output = Path(self.output.text()).expanduser() if self.output.text().strip() else folder
-            adapter = session.adapters.get(session.active) if session.active else None
-            targets, overwrite, model = plan_folder(folder, output), self.overwrite.isChecked(), session.model
+            adapter = session.models.adapters.get(session.models.active) if session.models.active else None
+            targets, overwrite, model = plan_folder(folder, output), self.overwrite.isChecked(), session.models.model
 
             def job(token: CancelToken) -> FolderResult:
-                return segment_folder(
-                    model=model, adapter=adapter, targets=targets, overwrite=overwrite, progress=token.progress
-                )
+                return segment_folder(model, targets, adapter=adapter, overwrite=overwrite, progress=token.progress)
 
-            self.busy.show()
+            self.working.show()
             self.state.say("")
             self._dock_bar = activity_bar(1, "Segmenting files")
-            self._finetuning.in_background(KEY, job, self._done, self, self._end)
+            self._finetuning_controller.in_background(KEY, job, self._done, self, self._end)
             self._refresh()
 
     def _done(self, result: FolderResult) -> None:
         self._end()
-        said = [f"{pluralize(result.objects, 'object')} in {pluralize(len(result.written), 'image')}."]
+        summary = [f"{pluralize(result.objects, 'object')} in {pluralize(len(result.written), 'image')}."]
         if result.skipped:
-            said.append(f"{pluralize(result.skipped, 'image')} had labels already.")
-        self.state.say(" ".join([*said, *result.problems]))
+            summary.append(f"{pluralize(result.skipped, 'image')} had a label file already.")
+        self.state.say(" ".join([*summary, *result.problems]))
         (show_warning if result.problems else show_info)(self.state.text())
 
     def _cancel(self) -> None:
-        self._finetuning.cancel(KEY)
+        self._finetuning_controller.cancel(KEY)
         self._end()
-        self.state.say("Cancelled; files that were done stay.")
+        self.state.say("Cancelled; label files that were finished stay.")
 
     def _end(self) -> None:
-        self.busy.hide()
+        self.working.hide()
         dock_bar, self._dock_bar = self._dock_bar, None  # napari processes events when a bar changes
         if dock_bar is not None:
             dock_bar.close()
         self._refresh()
 
     def _refresh(self, *_: object) -> None:
-        self.start.setEnabled(bool(self.images.text().strip()) and self.busy.isHidden())
+        self.start.setEnabled(bool(self.images.text().strip()) and self.working.isHidden())
 
     def _choose(self, line: QLineEdit) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Choose a folder", line.text())

@@ -1,4 +1,4 @@
-"""Finding all objects of a plane: looked at before they are added."""
+"""Panel section that finds all objects of a plane, and shows them before they are added."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 from napari_sam_lora._qt.automatic.layer import ProposalLayer
 from napari_sam_lora._qt.automatic.parameters import EverythingForm
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import data_shape
+from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
-from napari_sam_lora._qt.widgets.controls import Notice, action, button, row
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import LabelSet, Proposal
 from napari_sam_lora.text import pluralize
 
-NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA."
-NO_PLANE = "Show a plane of the image: leave the 3-D view, or move to where the image is."
-READY = "Looks for all objects of this plane that are not labelled yet. Nothing is added before you have seen it."
+NO_PLANE = "Leave the 3-D view and show a plane of the image."
+READY = "Finds all objects of this plane that are not labelled yet. You see them before anything is added."
+LOADING = "Loading the model…"
+RUNNING = "Looking for objects… You can go on working."
+CANCELLED = "Cancelled; nothing was changed."
+NOTHING_FOUND = "No new objects were found. Allow a lower score or stability, or use more clicks along a side."
 
 
 class EverythingBox(QWidget):
-    """Everything mode with its parameters, its progress, and the objects that it proposes.
+    """Everything mode: its parameters, its progress, and the objects that it proposes.
 
     Parameters
     ----------
@@ -35,21 +39,21 @@ class EverythingBox(QWidget):
         self._state = "idle"  # then "loading", "running", "proposed"
         self.proposal: Proposal | None = None
         self._target: LabelSet | None = None
-        self._said = ""
+        self._message = ""
         self.layer = ProposalLayer(controller.viewer, self._refresh)
         remembered = RememberedSettings("everything")
         self.basic, self.advanced = EverythingForm(True, remembered), EverythingForm(False, remembered)
         self.advanced.hide()
         self.more = button("More settings", "Show all parameters", checkable=True)
         self.more.toggled.connect(self.advanced.setVisible)
-        self.usual = action("Usual values", "Set all parameters back", self._reset)
+        self.usual = button("Usual values", "Reset all parameters", self._reset)
         self.hint = Notice()
-        self.look = action("Find all objects", "Look for all objects of the plane that is shown", self.start)
+        self.look = button("Find all objects", "Find all objects of the plane that is shown", self.start)
         self.bar = QProgressBar()
-        self.stop = action("Cancel", "Stop looking; nothing is changed", self.cancel)
+        self.stop = button("Cancel", "Stop; nothing is changed", self.cancel)
         self.working = row(self.bar, self.stop)
-        self.accept = action("Add", "Add the objects that are shown to the labels; Ctrl-Z takes it back", self._accept)
-        self.discard = action("Discard", "Forget what was found", self.forget)
+        self.accept = button("Add", "Add the objects that are shown to the labels; Ctrl-Z undoes it", self._accept)
+        self.discard = button("Discard", "Discard the objects that were found", self.forget)
         self.deciding = row(self.accept, self.discard)
         self._lay_out()
         self._connect()
@@ -79,20 +83,20 @@ class EverythingBox(QWidget):
         controller.loading_changed.connect(self._on_loading)
         controller.progressed.connect(self._on_progress)
 
-    def leave(self) -> None:
-        """Call it when the panel is closed: it leaves no proposal behind, though the section may be folded."""
+    def on_dock_closed(self) -> None:
+        """Cancel, and remove the proposal, also while the section is folded."""
         self.cancel()
         self.forget()
 
-    # Looking
+    # Finding
 
     def start(self) -> None:
-        """Look for all objects of the plane, as soon as there is a model."""
+        """Find all objects of the plane; the default model is loaded first if there is none."""
         controller = self._controller
         if self._state != "idle" or controller.plane is None:
             return
-        self._said = ""
-        if controller.session.model is None:
+        self._message = ""
+        if controller.session.models.model is None:
             self._state = "loading"
             controller.ensure_model()
         else:
@@ -100,11 +104,11 @@ class EverythingBox(QWidget):
         self._refresh()
 
     def cancel(self) -> None:
-        """Stop looking."""
+        """Stop finding objects."""
         if self._state in ("loading", "running"):
             if self._state == "running":
-                self._controller.session.cancel("everything")
-            self._state, self._said = "idle", "Stopped; nothing was changed."
+                self._controller.session.models.cancel("everything")
+            self._state, self._message = "idle", CANCELLED
             self._refresh()
 
     def _run(self) -> None:
@@ -123,7 +127,7 @@ class EverythingBox(QWidget):
             values = self.basic.values() | self.advanced.values()
             smallest = values.pop("smallest")
             config = EverythingConfig(**values)
-            future = controller.session.everything(plane, config=config, smallest=smallest)
+            future = controller.session.proposals.everything(plane, config=config, smallest=smallest)
             self._state = "running"
             self.bar.setRange(0, 0)
             self._future = future
@@ -141,8 +145,8 @@ class EverythingBox(QWidget):
         self._refresh()
 
     def _on_loading(self, name: str) -> None:
-        if not name and self._state == "loading" and self._controller.session.model is None:
-            self._state = "idle"  # it failed, and the user was told
+        if not name and self._state == "loading" and self._controller.session.models.model is None:
+            self._state = "idle"  # loading failed, and the user has seen the error
         self._refresh()
 
     def _on_progress(self, key: Any, done: int, total: int) -> None:
@@ -166,41 +170,41 @@ class EverythingBox(QWidget):
             self._state, self.proposal = "proposed", proposal
             self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
         else:
-            self._said = "No new objects were found. Allow a lower score or stability, or use more clicks along a side."
+            self._message = NOTHING_FOUND
         self._refresh()
 
     def _accept(self) -> None:
         proposal, target = self.proposal, self._target
         if proposal is None or target is None:
             return
-        kept = [place for place in range(len(proposal.changes)) if place not in self.layer.dropped]
+        kept = [index for index in range(len(proposal.changes)) if index not in self.layer.dropped]
         controller = self._controller
         self.forget()
         controller.flush()
         with controller.report_errors():
             result = target.apply(proposal, kept)
-            self._said = result.message
+            self._message = result.message
             controller.report(result)
         self._refresh()
 
     def forget(self) -> None:
-        """Drop the proposal."""
+        """Discard the proposal."""
         if self._state == "proposed":
             self._state, self.proposal = "idle", None
             self.layer.remove()
             self._refresh()
 
     def _on_labels(self) -> None:
-        """A proposal for labels or an image that are gone is of no use."""
-        gone = self._target is not None and all(one is not self._target for one in self._labels())
-        if self._state == "proposed" and (gone or self._image_layer not in self._controller.image_layers()):
+        """Discard a proposal whose labels or image have been removed."""
+        is_removed = self._target is not None and all(labels is not self._target for labels in self._labels())
+        if self._state == "proposed" and (is_removed or self._image_layer not in self._controller.image_layers()):
             self.forget()
         self._refresh()
 
     def _labels(self) -> list[LabelSet]:
         return list(self._controller.session.labels.values())
 
-    # What is shown
+    # Showing
 
     def _reset(self) -> None:
         self.basic.reset()
@@ -214,7 +218,7 @@ class EverythingBox(QWidget):
         self.deciding.setVisible(state == "proposed")
         for widget in (self.basic, self.advanced, self.usual):
             widget.setEnabled(state in ("idle", "proposed"))
-        self.hint.say(self._words())
+        self.hint.say(self._hint_text())
         if state == "loading":
             self.bar.setRange(0, 0)
         if self.proposal is not None:
@@ -222,16 +226,19 @@ class EverythingBox(QWidget):
             self.accept.setText(f"Add {pluralize(kept, 'object')}")
             self.accept.setEnabled(kept > 0)
 
-    def _words(self) -> str:
+    def _hint_text(self) -> str:
+        """Describe the state, or say what to do next."""
         if self._state == "loading":
-            return "Loading the model…"
+            return LOADING
         if self._state == "running":
-            return "Looking for objects… You can go on working."
+            return RUNNING
         if self.proposal is not None:
             dropped = len(self.layer.dropped)
-            said = f"Found {pluralize(len(self.proposal.changes), 'object')}"
-            said += f", {dropped} dropped" if dropped else ""
-            return f"{said}. Click on one in the image to drop it, again to take it back in; then add them."
+            found = f"Found {pluralize(len(self.proposal.changes), 'object')}"
+            found += f", {dropped} dropped" if dropped else ""
+            return (
+                f"{found}. Click on an object in the image to drop it, click again to take it back in; then add them."
+            )
         if self._controller.image_layer is None:
             return NO_IMAGE
-        return NO_PLANE if self._controller.plane is None else self._said or READY
+        return NO_PLANE if self._controller.plane is None else self._message or READY

@@ -1,4 +1,4 @@
-"""The parameters of everything mode in plain words."""
+"""Form for the parameters of everything mode, with labels in plain English."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from qtpy.QtWidgets import QWidget
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.number_form import NumberForm, Parameter
 
-# Fields of `EverythingConfig`, and "smallest", the argument of `Session.everything`.
+# Fields of `EverythingConfig`, and "smallest", the argument of `Proposals.everything`.
 PARAMETERS = (
     Parameter(
         "points_per_side",
         "Clicks along a side",
-        "The model is asked at a grid of this many clicks along each side. More find smaller objects and take longer.",
+        "The model gets a grid of clicks, this many along each side. More find smaller objects and take longer.",
         32,
         2,
         256,
@@ -32,7 +32,7 @@ PARAMETERS = (
     Parameter(
         "pred_iou_thresh",
         "Least score",
-        "Masks that the model itself thinks are worse than this (0 to 1) are dropped. Lower finds more. "
+        "Masks with a lower score from the model than this (0 to 1) are dropped. Lower finds more. "
         "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
         None,
         0.0,
@@ -43,7 +43,7 @@ PARAMETERS = (
     Parameter(
         "stability_score_thresh",
         "Least stability",
-        "Masks whose outline moves much when the threshold is changed a little are dropped. Lower finds more. "
+        "Masks whose outline moves a lot when the threshold changes a little are dropped (0 to 1). Lower finds more. "
         "Press the down arrow at 0 for “auto”, which takes what is usual for the model.",
         None,
         0.0,
@@ -53,7 +53,7 @@ PARAMETERS = (
     Parameter(
         "stability_score_offset",
         "Stability: change by",
-        "How far the threshold is changed to see whether an outline is stable.",
+        "How far the threshold is changed to test whether an outline is stable.",
         1.0,
         0.1,
         10.0,
@@ -80,7 +80,7 @@ PARAMETERS = (
     Parameter(
         "crop_n_layers",
         "Rounds on enlarged parts",
-        "Looks again at enlarged parts of the plane, for many small objects. Each round takes four times as long.",
+        "Searches enlarged parts of the plane too, for many small objects. Each round takes four times as long.",
         0,
         0,
         3,
@@ -89,7 +89,7 @@ PARAMETERS = (
     Parameter(
         "crop_nms_thresh",
         "Most overlap between parts",
-        "As “Most overlap”, between masks found in different enlarged parts.",
+        "Like “Most overlap”, but between masks found in different enlarged parts.",
         0.7,
         0.0,
         1.0,
@@ -98,7 +98,7 @@ PARAMETERS = (
     Parameter(
         "crop_overlap_ratio",
         "Parts overlap by",
-        "How far enlarged parts overlap, as a share of the plane.",
+        "How far enlarged parts overlap, as a fraction of the plane.",
         512 / 1500,
         0.0,
         0.9,
@@ -107,7 +107,7 @@ PARAMETERS = (
     Parameter(
         "crop_n_points_downscale_factor",
         "Fewer clicks in parts",
-        "Each further round uses as many times fewer clicks along a side.",
+        "Each further round divides the clicks along a side by this number.",
         1,
         1,
         8,
@@ -116,7 +116,7 @@ PARAMETERS = (
     Parameter(
         "points_per_batch",
         "Clicks at once",
-        "How many clicks are computed together. Fewer need less memory.",
+        "How many clicks are processed together. Fewer need less memory.",
         64,
         1,
         1024,
@@ -126,12 +126,12 @@ PARAMETERS = (
 
 
 class EverythingForm(NumberForm):
-    """Fields for some of the parameters; what was entered is remembered.
+    """Form for the basic or the other parameters; it remembers the values that were entered.
 
     Parameters
     ----------
     is_basic : bool
-        Which parameters.
+        Show the basic parameters; otherwise the other ones.
     remembered : RememberedSettings
     parent : QWidget, optional
     """

@@ -1,4 +1,4 @@
-"""Names and colours of the classes of a label image."""
+"""Editor of the names and colours of the classes of a label image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QColorDialog, QDialog, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import ObjectClass
 
-# Okabe and Ito's colours, which most people can tell apart.
+# The palette of Okabe and Ito, which is safe for colour-blind people.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
-NONE_YET = "No classes yet. Add one for each kind of object that you want to tell apart."
+NO_CLASSES = "No classes yet. Add one for each kind of object that you want to distinguish."
 NO_LABELS = "There are no labels yet: add an object first, or choose a labels layer."
 
 
 class ClassesEditor(QWidget):
-    """A list of classes; a double click renames one. Each change is one step of undo.
+    """List of classes; a double click renames one. Each change is one step of undo.
 
     Parameters
     ----------
@@ -35,11 +36,11 @@ class ClassesEditor(QWidget):
         self._shown: tuple[ObjectClass, ...] = ()
         self.hint = Notice()
         self.list = QListWidget()
-        self.list.setToolTip("Double click on a class to rename it")
+        self.list.setToolTip("Double-click a class to rename it")
         self.list.setMinimumHeight(80)
-        self.add = action("Add", "Add a class", self.add_class)
-        self.colour = action("Colour…", "Choose a colour for the selected class", self._ask_for_colour)
-        self.remove = action("Remove", "Remove the selected class; its objects stay, without a class", self._remove)
+        self.add = button("Add", "Add a class", self.add_class)
+        self.colour = button("Colour…", "Choose a colour for the selected class", self._ask_for_colour)
+        self.remove = button("Remove", "Remove the selected class; its objects stay, without a class", self._remove)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.hint, self.list, row(self.add, self.colour, self.remove)):
@@ -51,25 +52,27 @@ class ClassesEditor(QWidget):
         self.refresh()
 
     def classes(self) -> tuple[ObjectClass, ...]:
-        """Those of the target."""
+        """Return the classes of the target."""
         target = self._controller.target
         return () if target is None else target.classes
 
     def refresh(self, _: str = "") -> None:
-        """Show the classes as they are."""
+        """Update list, hint and buttons from the target."""
         if self._shown != self.classes():
             self._fill()
-        no_labels = self._controller.target is None
-        self.hint.say(NO_LABELS if no_labels else "" if self.classes() else NONE_YET)
+        if self._controller.target is None:
+            self.hint.say(NO_LABELS)
+        else:
+            self.hint.say("" if self.classes() else NO_CLASSES)
         self._refresh_buttons()
 
     def add_class(self) -> None:
         """Add a class with a free id and a colour that is not used yet, and let the user name it."""
-        known = self.classes()
-        used = {_as_hex(one) for one in known}
-        number = max((one.id for one in known), default=0) + 1
-        colour = next((one for one in COLOURS if one not in used), COLOURS[number % len(COLOURS)])
-        self._set((*known, ObjectClass(number, f"class {number}", _as_rgb(QColor(colour)))))
+        present = self.classes()
+        used = {_as_hex(one) for one in present}
+        number = max((one.id for one in present), default=0) + 1
+        colour = next((name for name in COLOURS if name not in used), COLOURS[number % len(COLOURS)])
+        self._set((*present, ObjectClass(number, f"class {number}", _as_rgb(QColor(colour)))))
         if self.list.count():
             self.list.setCurrentRow(self.list.count() - 1)
             self.list.editItem(self.list.item(self.list.count() - 1))
@@ -135,7 +138,7 @@ class ClassesEditor(QWidget):
 
 
 class ClassesDialog(QDialog):
-    """The editor in a window of its own, which stays open beside the viewer."""
+    """Classes editor in a window of its own, which stays open beside the viewer."""
 
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -143,7 +146,7 @@ class ClassesDialog(QDialog):
         self.editor = ClassesEditor(controller, self)
         layout = QVBoxLayout(self)
         layout.addWidget(self.editor)
-        layout.addWidget(action("Close", "Close this window", self.close))
+        layout.addWidget(button("Close", "Close this window", self.close))
 
 
 def _as_rgb(colour: QColor) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""The objects of one label image as the rows of a table; only what has changed is told to the view."""
+"""Table model with the objects of one label image as rows; it reports only what has changed to its view."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ORIGINS = {
 }
 ORIGIN_TIPS = {
     "prompted": "Made from prompts",
-    "painted": "Painted, or changed with the brush; segmenting again leaves it as it is",
+    "painted": "Painted, or changed with the brush; segmenting again does not change it",
     "re-segmented": "Segmented again from its prompts with an adapter",
-    "everything": "Found by looking for all objects",
+    "everything": "Found by “Find everything”",
     "propagated": "Propagated from other planes",
 }
 SORT_ROLE = Qt.ItemDataRole.UserRole
-# With more separate changes than this, a reset is cheaper than telling each.
-MOST_CHANGES = 200
+# With more separate changes than this, a reset is cheaper than reporting each.
+MAX_CHANGES = 200
 Index = QModelIndex
 
 
 class ObjectsModel(QAbstractTableModel):
-    """Objects in the order of their ids.
+    """Objects of one label image in the order of their ids.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ObjectsModel(QAbstractTableModel):
         self._colours: dict[int, QColor] = {}
         self._classes: dict[int, tuple[str, QColor | None]] = {}
         self._size = PixelSize()
-        self._answers: dict[int, Callable[[ObjectRecord, int], Any]] = {
+        self._readers: dict[int, Callable[[ObjectRecord, int], Any]] = {
             Qt.ItemDataRole.DisplayRole: self._text,
             SORT_ROLE: self._sort_key,
             Qt.ItemDataRole.CheckStateRole: self._check,
@@ -67,7 +67,7 @@ class ObjectsModel(QAbstractTableModel):
         }
 
     def show(self, labels: LabelSet | None, layer: Any | None) -> None:
-        """Show another label image, and its layer; None for an empty table."""
+        """Show another label image and its layer; None for an empty table."""
         self.beginResetModel()
         self._labels, self._layer = labels, layer
         self._colours.clear()
@@ -76,20 +76,20 @@ class ObjectsModel(QAbstractTableModel):
         self.endResetModel()
 
     def update(self) -> None:
-        """Look for what has changed."""
+        """Read the objects again and report what has changed to the view."""
         if self._labels is None:
             return
         before, old_areas, old_classes = self._records, self._areas, self._classes
-        records = self._now()
+        records = self._read_records()
         self._areas = self._labels.areas()
-        gone = [row for row, label in enumerate(self._ids) if label not in records]
+        removed = [row for row, label in enumerate(self._ids) if label not in records]
         new = [label for label in records if label not in before]
-        if len(_runs(gone)) > MOST_CHANGES or len(new) > MOST_CHANGES:
+        if len(_runs(removed)) > MAX_CHANGES or len(new) > MAX_CHANGES:
             self.beginResetModel()
             self._read()
             self.endResetModel()
             return
-        for first, last in reversed(_runs(gone)):
+        for first, last in reversed(_runs(removed)):
             self.beginRemoveRows(Index(), first, last)
             del self._ids[first : last + 1]
             self.endRemoveRows()
@@ -103,7 +103,8 @@ class ObjectsModel(QAbstractTableModel):
         changed = [
             row
             for row, label in enumerate(self._ids)
-            if _shown(before.get(label)) != _shown(records[label]) or old_areas.get(label) != self._areas.get(label)
+            if _shown_values(before.get(label)) != _shown_values(records[label])
+            or old_areas.get(label) != self._areas.get(label)
         ]
         self._read_classes()
         if self._classes != old_classes and self._ids:
@@ -112,7 +113,7 @@ class ObjectsModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(first, 0), self.index(last, APPROVED))
 
     def recolour(self) -> None:
-        """The layer has other colours, or another scale."""
+        """Update colours and sizes after the layer has other colours, or another scale."""
         self._colours.clear()
         self._size = PixelSize() if self._layer is None else PixelSize.of(self._layer)
         if self._ids:
@@ -120,34 +121,34 @@ class ObjectsModel(QAbstractTableModel):
         self.headerDataChanged.emit(Qt.Orientation.Horizontal, SIZE, SIZE)
 
     def record(self, label: int) -> ObjectRecord | None:
-        """What is known of an object; None if it is not in the table."""
+        """Return the record of an object; None if it is not in the table."""
         return self._records.get(label)
 
     def records(self) -> list[ObjectRecord]:
-        """All that are in the table."""
+        """Return the records of all objects in the table."""
         return list(self._records.values())
 
     def id_at(self, row: int) -> int:
-        """Id of the object in a row."""
+        """Return the id of the object in a row."""
         return self._ids[row]
 
     def row_of(self, label: int) -> int:
-        """Row of an object; -1 if there is none."""
+        """Return the row of an object; -1 if there is none."""
         row = int(np.searchsorted(self._ids, label))
         return row if row < len(self._ids) and self._ids[row] == label else -1
 
-    # What Qt asks
+    # Methods of Qt's table model
 
     def rowCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
-        """One for each object."""
+        """Return the number of objects."""
         return 0 if parent is not None and parent.isValid() else len(self._ids)
 
     def columnCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
-        """Id, class, size, score, origin, approved."""
+        """Return 6: id, class, size, score, origin, approved."""
         return APPROVED + 1
 
     def headerData(self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802 - Qt's name
-        """Names of the columns, and what they mean."""
+        """Return the names of the columns, and their tooltips."""
         if orientation != Qt.Orientation.Horizontal:
             return None
         size = f"{self._size.kind} in {'pixels' if self._size.unit == 'px' else self._size.unit}"
@@ -156,26 +157,26 @@ class ObjectsModel(QAbstractTableModel):
             "Value of the object in the labels, and its colour",
             "Class of the object; choose one below",
             f"{size}, in all planes",
-            "How good the model thought the mask was, from 0 to 1",
-            "Where the object comes from",
-            "Approved: segmenting again leaves the object as it is",
+            "Quality of the mask as the model estimated it, from 0 to 1",
+            "How the object was made",
+            "Approved: segmenting again does not change the object",
         )
-        words: dict[int, tuple[str, ...]] = {Qt.ItemDataRole.DisplayRole: names, Qt.ItemDataRole.ToolTipRole: tips}
-        return words[role][section] if role in words else None
+        texts: dict[int, tuple[str, ...]] = {Qt.ItemDataRole.DisplayRole: names, Qt.ItemDataRole.ToolTipRole: tips}
+        return texts[role][section] if role in texts else None
 
     def flags(self, index: Any) -> Any:
-        """The last column can be checked."""
+        """Return the flags of a cell; the last column can be checked."""
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
         return flags | Qt.ItemFlag.ItemIsUserCheckable if index.column() == APPROVED else flags
 
     def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """One cell."""
+        """Return what a cell shows for a role."""
         record, column = self._records[self._ids[index.row()]], index.column()
-        answer = self._answers.get(role)
-        return None if answer is None else answer(record, column)
+        read = self._readers.get(role)
+        return None if read is None else read(record, column)
 
     def setData(self, index: Any, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:  # noqa: N802 - Qt's name
-        """Approve an object, or take that back."""
+        """Approve an object, or withdraw the approval."""
         if role != Qt.ItemDataRole.CheckStateRole or index.column() != APPROVED:
             return False
         self._approve(self._ids[index.row()], Qt.CheckState(value) == Qt.CheckState.Checked)
@@ -187,7 +188,7 @@ class ObjectsModel(QAbstractTableModel):
         if column == CLASS:
             return self._classes.get(record.class_id, ("", None))[0]
         if column == SIZE:
-            return self._size.words(self._area(record.id))
+            return self._size.format(self._area(record.id))
         if column == SCORE:
             return "" if math.isnan(record.score) else f"{record.score:.2f}"
         return ORIGINS["propagated" if record.origins else record.origin] if column == ORIGIN else ""
@@ -220,8 +221,8 @@ class ObjectsModel(QAbstractTableModel):
             return self._text(record, column) or None
         if column != ORIGIN:
             return None
-        said = ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")
-        return said + (f"; propagated to {pluralize(len(record.origins), 'plane')}" if record.origins else "")
+        tip = ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")
+        return tip + (f"; propagated to {pluralize(len(record.origins), 'plane')}" if record.origins else "")
 
     def _area(self, label: int) -> int:
         return self._areas.get(label, 0)
@@ -230,33 +231,34 @@ class ObjectsModel(QAbstractTableModel):
         colour = self._colours.get(label)
         if colour is None:
             rgba = None if self._layer is None else self._layer.get_color(label)
-            colour = QColor() if rgba is None else QColor.fromRgbF(*(float(part) for part in rgba[:3]))
+            colour = QColor() if rgba is None else QColor.fromRgbF(*(float(value) for value in rgba[:3]))
             self._colours[label] = colour
         return colour
 
-    def _now(self) -> dict[int, ObjectRecord]:
+    def _read_records(self) -> dict[int, ObjectRecord]:
         return {} if self._labels is None else {record.id: record for record in self._labels.records()}
 
     def _read(self) -> None:
-        self._records = self._now()
+        self._records = self._read_records()
         self._ids = sorted(self._records)
         self._areas = {} if self._labels is None else self._labels.areas()
         self._read_classes()
 
     def _read_classes(self) -> None:
-        known = () if self._labels is None else self._labels.classes
-        self._classes = {one.id: (one.name, QColor.fromRgbF(*one.colour)) for one in known}
+        classes = () if self._labels is None else self._labels.classes
+        self._classes = {one.id: (one.name, QColor.fromRgbF(*one.colour)) for one in classes}
 
 
-class ById(QSortFilterProxyModel):
-    """Sorts by the values, not by the texts."""
+class SortedObjects(QSortFilterProxyModel):
+    """Objects sorted by the values of a column, not by their texts."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.setSortRole(SORT_ROLE)
 
 
-def _shown(record: ObjectRecord | None) -> tuple[object, ...]:
+def _shown_values(record: ObjectRecord | None) -> tuple[object, ...]:
+    """Return the values of a record that the table shows, to compare them."""
     if record is None:
         return ()
     score = None if math.isnan(record.score) else record.score
@@ -264,7 +266,7 @@ def _shown(record: ObjectRecord | None) -> tuple[object, ...]:
 
 
 def _runs(rows: list[int]) -> list[tuple[int, int]]:
-    """First and last of each run of neighbouring rows."""
+    """Return the first and last row of each run of consecutive rows."""
     grouped = groupby(enumerate(rows), lambda pair: pair[1] - pair[0])
     runs = ([row for _, row in group] for _, group in grouped)
     return [(run[0], run[-1]) for run in runs]

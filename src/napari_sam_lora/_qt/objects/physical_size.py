@@ -1,4 +1,4 @@
-"""Areas and volumes of objects in the units of their layer."""
+"""Physical area or volume of objects in the units of their layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pint
 
 @dataclass(frozen=True)
 class PixelSize:
-    """What one pixel of an object amounts to.
+    """Area or volume of one pixel of a layer.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class PixelSize:
 
     @classmethod
     def of(cls, layer: Any) -> PixelSize:
-        """From the scale and units of a layer; only axes that are measured as a length count.
+        """Compute it from the scale and units of a layer; only axes with a unit of length count.
 
-        Where the last two axes have no length, pixels are counted.
+        If one of the last two axes has none, sizes are in pixels.
         """
         lengths = [_is_length(unit) for unit in layer.units]
         scale = np.abs(np.asarray(layer.scale, np.float64))
@@ -45,8 +45,8 @@ class PixelSize:
         power = "³" if depth else "²"
         return cls(float(np.prod(sides)), f"{unit:~P}{power}", "Volume" if depth else "Area")
 
-    def words(self, pixels: int) -> str:
-        """A size in numbers that are easy to read, without the unit."""
+    def format(self, pixels: int) -> str:
+        """Format a size with three significant digits, without the unit."""
         if self.unit == "px":
             return str(pixels)
         value = pixels * self.factor

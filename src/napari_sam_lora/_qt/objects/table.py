@@ -1,4 +1,4 @@
-"""The objects of the labels: looked at, found in the image, corrected."""
+"""Panel section with the table of objects: inspect them, find them in the image, and correct them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from qtpy.QtWidgets import (
 
 from napari_sam_lora._qt.objects.actions import ObjectActions, button_of, summary
 from napari_sam_lora._qt.objects.classes import ClassesDialog
-from napari_sam_lora._qt.objects.model import APPROVED, CLASS, ID, ORIGIN, SCORE, SIZE, ById, ObjectsModel
+from napari_sam_lora._qt.objects.model import APPROVED, CLASS, ID, ORIGIN, SCORE, SIZE, ObjectsModel, SortedObjects
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import ObjectRecord, PlaneKey
 
-NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA."
-NO_OBJECTS = "No objects yet. Draw a prompt on one in the image and add it, or look for all objects."
-WIDEST = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "propagated", APPROVED: "00"}
-WATCHED = ("colormap", "scale", "units")
+NO_OBJECTS = "No objects yet. Draw a prompt on one in the image and add it, or use “Find everything”."
+WIDEST_TEXTS = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "propagated", APPROVED: "00"}
+FOLLOWED_EVENTS = ("colormap", "scale", "units")
 
 
 class ObjectsTable(QWidget):
-    """Objects of the target with what can be done with them.
+    """Table of the objects of the target, with the actions on them.
 
     Parameters
     ----------
@@ -43,21 +43,23 @@ class ObjectsTable(QWidget):
         super().__init__(parent)
         self._controller = controller
         self._layer: Any | None = None
-        self._busy = self._is_fitted = False
+        self._updating = self._is_fitted = False
         self._dialog: ClassesDialog | None = None
         self.actions_ = ObjectActions(controller, self.selected, self)
         self.model = ObjectsModel(self.actions_.set_approved, self)
-        self.sorted = ById(self)
+        self.sorted = SortedObjects(self)
         self.sorted.setSourceModel(self.model)
         self.counts, self.empty = Notice(), Notice()
         self.view: Any = self._make_view()
         self.selection: Any = self.view.selectionModel()
         self.classes = QComboBox()
         self.classes.setToolTip("Give the selected objects this class")
-        self.edit_classes = action("Classes…", "Add, rename or remove classes, and choose their colours", self._classes)
+        self.edit_classes = button(
+            "Classes…", "Add, rename or remove classes, and choose their colours", self._open_classes
+        )
         self.complete = QCheckBox("This plane is complete")
         self.complete.setToolTip(
-            "All objects in the plane are labelled. Segmenting a whole stack again leaves it as it is."
+            "All objects in the plane are labelled. Segmenting the whole stack again does not change it."
         )
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -111,7 +113,7 @@ class ObjectsTable(QWidget):
         controller.target_chosen.connect(self._on_target)
         controller.image_chosen.connect(self._refresh)
         controller.plane_changed.connect(self._refresh)
-        view.clicked.connect(self._jump)
+        view.clicked.connect(self._go_to)
         selection.currentRowChanged.connect(self._on_current)
         selection.selectionChanged.connect(self._refresh)
         view.customContextMenuRequested.connect(self._show_menu)
@@ -123,61 +125,61 @@ class ObjectsTable(QWidget):
         super().showEvent(event)
         if not self._is_fitted:
             self._fit_columns()
-        self._watch(self._controller.target_layer)
+        self._follow_layer(self._controller.target_layer)
         self._timer.start()
 
     def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
-        """A hidden table follows nothing."""
+        """Stop following the layer while the table is hidden."""
         super().hideEvent(event)
-        self._watch(None)
+        self._follow_layer(None)
 
     def _fit_columns(self) -> None:
-        """Narrow enough for a panel of 300 pixels; once, since the user may want other widths."""
+        """Make the columns fit a panel of 300 pixels; once, since the user may want other widths."""
         self._is_fitted = True
         metrics, header = self.view.fontMetrics(), self.view.horizontalHeader()
         short = {} if self.view.isColumnHidden(CLASS) else {ORIGIN: "prompted"}  # leaves room for the class
-        for column, sample in (WIDEST | short).items():
+        for column, sample in (WIDEST_TEXTS | short).items():
             name = self.model.headerData(column, Qt.Orientation.Horizontal)
             room = max(metrics.horizontalAdvance(text) for text in (sample, name))
             header.resizeSection(column, room + (30 if column == ID else 8))
 
-    def _show_classes(self, some: bool) -> None:
-        """A narrow panel has no room for an empty column."""
-        if self.view.isColumnHidden(CLASS) == some:
-            self.view.setColumnHidden(CLASS, not some)
+    def _show_class_column(self, shown: bool) -> None:
+        """Hide the column of classes while there are none, since a narrow panel has no room for it."""
+        if self.view.isColumnHidden(CLASS) == shown:
+            self.view.setColumnHidden(CLASS, not shown)
             modes = QHeaderView.ResizeMode
-            self.view.horizontalHeader().setSectionResizeMode(ORIGIN, modes.Interactive if some else modes.Stretch)
+            self.view.horizontalHeader().setSectionResizeMode(ORIGIN, modes.Interactive if shown else modes.Stretch)
             self._fit_columns()
 
     # Selection
 
     def selected(self) -> list[int]:
-        """Ids of the selected objects, as they are sorted."""
+        """Return the ids of the selected objects in the order of the table."""
         rows = sorted(index.row() for index in self.selection.selectedRows())
         return [self.model.id_at(self.sorted.mapToSource(self.sorted.index(row, ID)).row()) for row in rows]
 
     def select(self, labels: list[int]) -> None:
-        """Select these objects and none else."""
+        """Select these objects and no others."""
         flags = QItemSelectionModel.SelectionFlag
-        self._busy = True
+        self._updating = True
         self.selection.clearSelection()
         for label in labels:
             index = self._index_of(label)
             if index.isValid():
                 self.selection.setCurrentIndex(index, flags.Select | flags.Rows)
                 self.view.scrollTo(index)
-        self._busy = False
+        self._updating = False
 
     def _index_of(self, label: int) -> QModelIndex:
         found = self.model.row_of(label)
         return self.sorted.mapFromSource(self.model.index(found, ID)) if found >= 0 else QModelIndex()
 
     def _on_current(self, current: QModelIndex, _: QModelIndex) -> None:
-        if not self._busy and self.view.hasFocus():
-            self._jump(current)
+        if not self._updating and self.view.hasFocus():
+            self._go_to(current)
 
-    def _jump(self, index: QModelIndex) -> None:
-        """Show the object, and take its label for painting."""
+    def _go_to(self, index: QModelIndex) -> None:
+        """Go to the object in the viewer, and choose its id for painting."""
         controller, target, layer = self._controller, self._controller.target, self._controller.target_layer
         if target is None or layer is None or not index.isValid():
             return
@@ -185,13 +187,13 @@ class ObjectsTable(QWidget):
         with controller.report_errors():
             stats = target.stats(label)
             controller.go_to(PlaneKey.of(controller.id_of(layer), layer.ndim, stats.plane_index), stats.centroid)
-            self._busy = True
+            self._updating = True
             layer.selected_label = label
-            self._busy = False
+            self._updating = False
 
     def _on_picked(self, event: Any = None) -> None:
-        """A label was chosen in the layer, such as with the colour picker."""
-        if not self._busy and self._layer is not None and self._layer.selected_label not in self.selected():
+        """Select the object whose label was chosen in the layer, such as with the colour picker."""
+        if not self._updating and self._layer is not None and self._layer.selected_label not in self.selected():
             self.select([int(self._layer.selected_label)])
 
     # Changes
@@ -201,35 +203,35 @@ class ObjectsTable(QWidget):
             self._timer.start()  # several changes in a row are shown once
 
     def _on_target(self) -> None:
-        self._busy = True
+        self._updating = True
         self.model.show(self._controller.target, self._controller.target_layer)
-        self._busy = False
-        self._watch(self._controller.target_layer if self.isVisible() else None)
+        self._updating = False
+        self._follow_layer(self._controller.target_layer if self.isVisible() else None)
         self._refresh()
 
     def _update(self) -> None:
-        self._busy = True
+        self._updating = True
         self.model.update()
-        self._busy = False
+        self._updating = False
         self._refresh()
 
-    def _watch(self, layer: Any | None) -> None:
+    def _follow_layer(self, layer: Any | None) -> None:
         if layer is self._layer:
             return
         if self._layer is not None:
             self._layer.events.selected_label.disconnect(self._on_picked)
-            for name in WATCHED:
-                getattr(self._layer.events, name).disconnect(self._on_looks)
+            for name in FOLLOWED_EVENTS:
+                getattr(self._layer.events, name).disconnect(self._on_appearance)
         self._layer = layer
         if layer is not None:
             layer.events.selected_label.connect(self._on_picked)
-            for name in WATCHED:
-                getattr(layer.events, name).connect(self._on_looks)
+            for name in FOLLOWED_EVENTS:
+                getattr(layer.events, name).connect(self._on_appearance)
 
-    def _on_looks(self, event: Any = None) -> None:
+    def _on_appearance(self, event: Any = None) -> None:
         self.model.recolour()
 
-    # What is shown and done
+    # Showing
 
     def _refresh(self, *_: Any) -> None:
         target, plane = self._controller.target, self._controller.plane
@@ -237,13 +239,15 @@ class ObjectsTable(QWidget):
         chosen = [record for record in map(self.model.record, self.selected()) if record is not None]
         complete = 0 if target is None else len(target.complete_planes)
         self.counts.say(summary(records, len(chosen), complete) if records else "")
-        no_image = self._controller.image_layer is None
-        self.empty.say("" if records else NO_IMAGE if no_image else NO_OBJECTS)
+        if records:
+            self.empty.say("")
+        else:
+            self.empty.say(NO_IMAGE if self._controller.image_layer is None else NO_OBJECTS)
         self.actions_.refresh(chosen)
         self._fill_classes(chosen)
         self.complete.setEnabled(target is not None and plane is not None)
-        done = target is not None and plane is not None and plane.on("") in target.complete_planes
-        self.complete.setChecked(done)
+        is_complete = target is not None and plane is not None and plane.on("") in target.complete_planes
+        self.complete.setChecked(is_complete)
 
     def _fill_classes(self, chosen: list[ObjectRecord]) -> None:
         target = self._controller.target
@@ -253,7 +257,7 @@ class ObjectsTable(QWidget):
             self.classes.addItem(one.name, one.id)
         ids = {record.class_id for record in chosen}
         self.classes.setCurrentIndex(self.classes.findData(ids.pop()) if len(ids) == 1 else -1 if ids else 0)
-        self._show_classes(self.classes.count() > 1)
+        self._show_class_column(self.classes.count() > 1)
         self.classes.setEnabled(bool(chosen) and self.classes.count() > 1)
         self.edit_classes.setEnabled(target is not None)
 
@@ -266,15 +270,15 @@ class ObjectsTable(QWidget):
             with self._controller.report_errors():
                 target.mark_complete(plane, checked)
 
-    def _classes(self) -> None:
+    def _open_classes(self) -> None:
         if self._dialog is None:
             self._dialog = ClassesDialog(self._controller, self)
         self._dialog.show()
         self._dialog.raise_()
 
-    def _show_menu(self, place: QPoint) -> None:
+    def _show_menu(self, position: QPoint) -> None:
         if self.selected():
             menu = QMenu(self)
             menu.addActions(self.actions_.of_selection())
             menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-            menu.popup(self.view.viewport().mapToGlobal(place))
+            menu.popup(self.view.viewport().mapToGlobal(position))

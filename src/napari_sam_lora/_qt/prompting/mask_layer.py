@@ -1,4 +1,4 @@
-"""The layer for painting a mask as prompt."""
+"""Labels layer on which a mask is painted as a prompt."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, DrawnPrompt, items_of
-from napari_sam_lora._qt.viewer.coordinates import from_thin, plane_transform, thin_shape, to_thin
-from napari_sam_lora._qt.viewer.napari_stores import MARK, data_shape
+from napari_sam_lora._qt.viewer.coordinates import data_shape, from_thin, plane_transform, thin_shape, to_thin
+from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY
 from napari_sam_lora.session import Draft, PlaneKey
 
-MOST_OBJECTS = 100
+MAX_OBJECTS = 100
 
 
 class MaskLayer:
-    """A Labels layer of the plane that is shown; strokes of other planes are kept aside.
+    """Labels layer of the shown plane; strokes of other planes are stored until these are shown.
 
     Object k is painted with the values 2k + 1 (inside) and 2k + 2 (outside).
 
@@ -39,43 +39,43 @@ class MaskLayer:
         self._viewer, self._image, self._changed, self._tool_changed = viewer, image_layer, changed, tool_changed
         self.layer: Any | None = None
         self._plane: PlaneKey | None = None
-        self._aside: dict[PlaneKey, NDArray[Any]] = {}
+        self._stored: dict[PlaneKey, NDArray[Any]] = {}
         self._value = 1
-        self._seen: NDArray[Any] = np.zeros(0, np.uint8)
+        self._last_pixels: NDArray[Any] = np.zeros(0, np.uint8)
 
-    def need(self, plane: PlaneKey) -> Any:
-        """The layer for a plane, made if it is not there."""
+    def ensure(self, plane: PlaneKey) -> Any:
+        """Return the layer, showing a plane; it is made if it is not there."""
         if self.layer is None:
-            self._make(plane, self._aside.pop(plane, None))
+            self._make(plane, self._stored.pop(plane, None))
         else:
             self.go_to(plane)
         return self.layer
 
     def go_to(self, plane: PlaneKey | None) -> None:
-        """Show the strokes of another plane."""
+        """Store the present strokes and show those of another plane."""
         if self.layer is None or plane is None or plane == self._plane:
             return
-        self._put_aside()
-        pixels = self._aside.pop(plane, None)
+        self._store_strokes()
+        pixels = self._stored.pop(plane, None)
         mode, active = self.layer.mode, self._viewer.layers.selection.active is self.layer
-        self._take_out()  # a new layer, because the history of this one belongs to the other plane
+        self._remove_layer()  # a new layer, because the undo history of this one belongs to the other plane
         made = self._make(plane, pixels)
         if active:
             self._viewer.layers.selection.active = made
             made.mode = mode
 
     def select(self, positive: bool, obj: int) -> None:
-        """Paint for this object from now on."""
-        self._value = 2 * min(obj, MOST_OBJECTS - 1) + (1 if positive else 2)
+        """Paint with the value of this polarity and object from now on."""
+        self._value = 2 * min(obj, MAX_OBJECTS - 1) + (1 if positive else 2)
         if self.layer is not None:
             self.layer.selected_label = self._value
 
     def read(self, plane: PlaneKey) -> list[DrawnPrompt]:
-        """The masks painted in a plane."""
+        """Return the masks painted in a plane."""
         if self.layer is not None and plane == self._plane:
             pixels = from_thin(np.asarray(self.layer.data), plane)
-        elif plane in self._aside:
-            pixels = self._aside[plane]
+        elif plane in self._stored:
+            pixels = self._stored[plane]
         else:
             return []
         values = [int(value) for value in np.unique(pixels) if value]
@@ -86,17 +86,17 @@ class MaskLayer:
         pixels = np.zeros(draft.shape, np.uint8)
         for obj, item in items_of(draft, ["mask"]):
             if item.region is not None:
-                value = 2 * min(obj, MOST_OBJECTS - 1) + (1 if item.positive else 2)
+                value = 2 * min(obj, MAX_OBJECTS - 1) + (1 if item.positive else 2)
                 pixels[item.region.to_mask(draft.shape)] = value
         if pixels.any():
-            self.need(plane)
-        self._aside.pop(plane, None)
+            self.ensure(plane)
+        self._stored.pop(plane, None)
         if self.layer is not None and plane == self._plane:
             changed = np.nonzero(self.layer.data != to_thin(pixels, plane))
             self.layer.data_setitem(changed, to_thin(pixels, plane)[changed])
 
     def forget(self, layer: Any) -> bool:
-        """Call it after a layer has left the viewer; True if it was this one."""
+        """Disconnect from a layer that has left the viewer; return whether it was this one."""
         if layer is not self.layer or layer is None:
             return False
         self._disconnect()
@@ -104,16 +104,16 @@ class MaskLayer:
         return True
 
     def follow(self) -> None:
-        """Lie where the image lies, after its transform has changed."""
+        """Copy the transform of the image after it has changed."""
         if self.layer is not None and self._plane is not None:
             for name, value in plane_transform(self._image, self._plane).items():
                 setattr(self.layer, name, value)
 
-    def _put_aside(self) -> None:
+    def _store_strokes(self) -> None:
         if self.layer is not None and self._plane is not None and np.any(self.layer.data):
-            self._aside[self._plane] = from_thin(np.array(self.layer.data), self._plane)
+            self._stored[self._plane] = from_thin(np.array(self.layer.data), self._plane)
 
-    def _take_out(self) -> None:
+    def _remove_layer(self) -> None:
         layer = self.layer
         self.forget(layer)
         if layer in self._viewer.layers:
@@ -127,10 +127,10 @@ class MaskLayer:
             data,
             name="SAM painted mask",
             opacity=0.5,
-            metadata={MARK: {"role": "mask"}},
+            metadata={METADATA_KEY: {"role": "mask"}},
             **plane_transform(self._image, plane),
         )
-        self._plane, self._seen = plane, data.copy()
+        self._plane, self._last_pixels = plane, data.copy()
         self.layer.colormap = _colormap()
         self.layer.brush_size = max(3, max(shape) // 40)
         self.layer.selected_label = self._value
@@ -150,18 +150,18 @@ class MaskLayer:
         self._tool_changed()
 
     def _on_painted(self, event: Any) -> None:
-        QTimer.singleShot(0, self._look)  # napari tells before it writes the pixels
+        QTimer.singleShot(0, self._check_pixels)  # napari emits the event before it writes the pixels
 
-    def _look(self) -> None:
-        """After a stroke or an undo, but also after changes that touch no pixel."""
+    def _check_pixels(self) -> None:
+        """Report a change if pixels differ; the events are also emitted for changes that touch no pixel."""
         data = None if self.layer is None else np.asarray(self.layer.data)
-        if data is not None and not np.array_equal(data, self._seen):
-            self._seen = data.copy()
+        if data is not None and not np.array_equal(data, self._last_pixels):
+            self._last_pixels = data.copy()
             self._changed()
 
 
 def _colormap() -> Any:
     colours: dict[int | None, str] = {None: "transparent", 0: "transparent"}
-    for obj in range(MOST_OBJECTS):
+    for obj in range(MAX_OBJECTS):
         colours[2 * obj + 1], colours[2 * obj + 2] = COLOURS[True], COLOURS[False]
     return DirectLabelColormap(color_dict=colours)

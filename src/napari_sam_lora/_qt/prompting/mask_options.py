@@ -1,4 +1,4 @@
-"""Looking at the mask, and choosing among what the model offers."""
+"""Panel section with the state of the preview, the candidate masks, and how masks are cleaned."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QSpinBox, QWidget
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import TextLabel, button, column, folded, heading, row
+from napari_sam_lora._qt.widgets.controls import TextLabel, button
+from napari_sam_lora._qt.widgets.layout import collapsible, column, heading, row
 
 STEPS_PER_UNIT = 10
-MOST_THRESHOLD = 5
+MAX_THRESHOLD = 5
 
 
 class MaskBox(QWidget):
-    """Candidates with their scores, and how masks are cleaned."""
+    """Candidate masks with their scores, and options that clean masks."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -23,8 +24,8 @@ class MaskBox(QWidget):
         self._candidates = [
             button(
                 f"{number + 1}",
-                "One of the model's three masks, often a part, the whole, or a group; the number is how "
-                "good the model thinks it is (Shift-K takes the next one)",
+                "One of the model's three masks, often a part, the whole, or a group of objects; the number is the "
+                "score that the model gives it, from 0 to 1 (Shift-K takes the next one)",
                 checkable=True,
             )
             for number in range(3)
@@ -32,22 +33,22 @@ class MaskBox(QWidget):
         for made, call in zip(self._candidates, (self._on_first, self._on_second, self._on_third), strict=True):
             made.clicked.connect(call)
         self._threshold = QSlider(Qt.Orientation.Horizontal)
-        self._threshold.setRange(-MOST_THRESHOLD * STEPS_PER_UNIT, MOST_THRESHOLD * STEPS_PER_UNIT)
+        self._threshold.setRange(-MAX_THRESHOLD * STEPS_PER_UNIT, MAX_THRESHOLD * STEPS_PER_UNIT)
         self._threshold.setToolTip(
-            "To the right masks become smaller, to the left larger. The middle is the model's own."
+            "To the right masks become smaller, to the left larger. The middle is the model's own threshold."
         )
         self._threshold.valueChanged.connect(self._on_threshold)
         self._fill = QCheckBox("Fill holes")
-        self._fill.setToolTip("Make holes in a mask part of it")
+        self._fill.setToolTip("Fill the holes of a mask")
         self._fill.toggled.connect(self._on_fill)
         self._smallest = QSpinBox()
         self._smallest.setRange(0, 1_000_000)
-        self._smallest.setToolTip("Parts of a mask with fewer pixels are left out; 0 keeps all")
+        self._smallest.setToolTip("Separate parts of a mask with fewer pixels are left out; 0 keeps all")
         self._smallest.setKeyboardTracking(False)
         self._smallest.setSuffix(" px")
         self._smallest.valueChanged.connect(self._on_smallest)
         self._contrast = QCheckBox("Use the layer's contrast limits")
-        self._contrast.setToolTip("Show the image to the model as bright as you see it. Helps with dim objects.")
+        self._contrast.setToolTip("The model sees the image with the contrast that you see. Helps with dim objects.")
         self._contrast.toggled.connect(self._on_contrast)
         self._lay_out()
         controller.preview_changed.connect(self.refresh)
@@ -58,17 +59,17 @@ class MaskBox(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show how things are."""
+        """Update all widgets from the controller."""
         controller, preview, options = self._controller, self._controller.preview, self._controller.options
-        there = preview is not None and len(preview) > 0
-        self._auto.setEnabled(there)
+        has_masks = preview is not None and len(preview) > 0
+        self._auto.setEnabled(has_masks)
         self._auto.setChecked(options.candidate == "auto")
         for number, made in enumerate(self._candidates):
-            made.setEnabled(there)
+            made.setEnabled(has_masks)
             made.setChecked(options.candidate == number)
-            score = "" if preview is None or not there else f" · {preview.candidate_scores[-1, number]:.2f}"
+            score = "" if preview is None or not has_masks else f" · {preview.candidate_scores[-1, number]:.2f}"
             made.setText(f"{number + 1}{score}")
-        self._state.setText(self._words())
+        self._state.setText(self._state_text())
         for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
             blocker = QSignalBlocker(widget)
             widget.setChecked(value)
@@ -76,32 +77,33 @@ class MaskBox(QWidget):
         image = controller.image_layer
         self._contrast.setEnabled(image is not None and not image.rgb)
 
-    def _words(self) -> str:
+    def _state_text(self) -> str:
+        """Describe the preview, or say what it waits for."""
         controller, preview = self._controller, self._controller.preview
-        if controller.model_loader.loading and controller.session.model is None:
+        if controller.model_loader.loading and controller.session.models.model is None:
             return f"Loading the model {controller.model_loader.loading} …"
         if controller.previews.is_waiting:
             return "Segmenting …"
         if preview is None:
             return "The mask appears here as soon as you have drawn something."
         if not len(preview):
-            return "Draw something that lies inside the object too."
+            return "Draw something inside the object too, such as a click."
         if len(preview) == 1:
-            return f"{int(preview.masks[0].sum())} pixels, the model is {preview.scores[0]:.0%} sure."
+            return f"{int(preview.masks[0].sum())} pixels, score {preview.scores[0]:.2f}."
         return f"{len(preview)} objects."
 
     def _lay_out(self) -> None:
-        whole = column(self)
-        whole.addWidget(heading("2. Look at the mask"))
-        whole.addWidget(self._state)
-        whole.addWidget(row(self._auto, *self._candidates))
+        layout = column(self)
+        layout.addWidget(heading("2. Look at the mask"))
+        layout.addWidget(self._state)
+        layout.addWidget(row(self._auto, *self._candidates))
         inner = QWidget()
-        lines = column(inner)
-        lines.addWidget(row(QLabel("Larger"), self._threshold, QLabel("smaller")))
-        lines.addWidget(self._fill)
-        lines.addWidget(row(QLabel("Leave out parts below"), self._smallest))
-        lines.addWidget(self._contrast)
-        whole.addWidget(folded("Adjust the mask", inner))
+        options = column(inner)
+        options.addWidget(row(QLabel("Larger"), self._threshold, QLabel("smaller")))
+        options.addWidget(self._fill)
+        options.addWidget(row(QLabel("Leave out parts below"), self._smallest))
+        options.addWidget(self._contrast)
+        layout.addWidget(collapsible("Adjust the mask", inner))
 
     def _on_auto(self) -> None:
         self._choose("auto")

@@ -1,4 +1,4 @@
-"""Choosing a model, fetching it, and where it computes."""
+"""Panel section to choose, download and load a model, and to choose its device and input size."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QProgressBar, QV
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings, preferences
-from napari_sam_lora._qt.widgets.controls import Notice, action, row
+from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.model.download import is_available
 from napari_sam_lora.model.registry import MODELS, ModelInfo
 
 OTHER_FILE = "Another file…"
-FILES_KEPT = 5
+NO_MODEL = "No model is loaded yet; the default one is loaded with the first prompt."
+MAX_FILES = 5
 SIZES = (1024, 768, 512, 384, 256)
-# What the bundled model was trained at; all others at 1024.
+# Input size at which models of a family were trained; 1024 for all others.
 NATIVE_SIZES = {"nano": 256}
-DEVICE_WORDS = {"cpu": "processor (CPU)", "cuda": "graphics card (CUDA)", "mps": "Apple graphics (MPS)"}
-SHORT_WORDS = {"cpu": "processor", "cuda": "graphics card", "mps": "Apple graphics"}
+DEVICE_NAMES = {"cpu": "processor (CPU)", "cuda": "graphics card (CUDA)", "mps": "Apple graphics (MPS)"}
+SHORT_DEVICE_NAMES = {"cpu": "processor", "cuda": "graphics card", "mps": "Apple graphics"}
 
 
 class ModelBox(QWidget):
-    """Which model segments: a named one, fetched when it is first used, or a checkpoint file.
+    """Choose the model that segments: a named one, downloaded on first use, or a checkpoint file.
 
     Loading another model keeps prompts and labels. Opening the box does not import torch.
 
@@ -45,16 +47,14 @@ class ModelBox(QWidget):
         self.models.setToolTip("The Segment Anything Model that turns your prompts into masks")
         self.about = Notice()
         self.devices = QComboBox()
-        self.devices.setToolTip(
-            "Where the model computes. Automatic takes a graphics card where there is one that can be used."
-        )
+        self.devices.setToolTip("Where the model computes. Automatic uses a graphics card if there is one.")
         self.sizes = QComboBox()
         self.sizes.setToolTip(
-            "Pixels along each side of the image as the model sees it. Smaller is much faster, and shows less detail."
+            "Pixels along each side of the image as the model sees it. Smaller is much faster but shows less detail."
         )
-        self.use = action("Use", "Load this model; your prompts and labels stay", self._load)
+        self.use = button("Use", "Load this model; your prompts and labels stay", self._load)
         self.bar = QProgressBar()
-        self.cancel = action("Cancel", "Stop; the model that was in use stays", self._cancel)
+        self.cancel = button("Cancel", "Stop loading; the model in use stays", self._cancel)
         self.working = row(self.bar, self.cancel)
         self.state = Notice()
         self._lay_out()
@@ -91,15 +91,15 @@ class ModelBox(QWidget):
         controller.progressed.connect(self._on_progress)
         controller.failed.connect(self._on_failure)
 
-    # What is chosen
+    # Choosing
 
     @property
     def chosen(self) -> str:
-        """Registered name, or path of a file."""
+        """Name of a registered model, or path of a checkpoint file."""
         return str(self.models.currentData() or "")
 
     def choose(self, name: str | Path) -> None:
-        """Show a registered model, or a checkpoint file, without loading it."""
+        """Select a registered model or a checkpoint file without loading it."""
         if self.models.findData(str(name)) < 0:
             self._remember_file(str(name))
             self._fill(str(name))
@@ -124,14 +124,14 @@ class ModelBox(QWidget):
         self._fill_sizes()
 
     def _fill_devices(self, chosen: str) -> None:
-        """Before a model is loaded nobody knows what there is, and "auto" is the right choice anyway."""
-        found = None if self._controller.session.model is None else _devices()
-        auto = "automatic" if found is None else f"auto: {SHORT_WORDS.get(found[0], found[0])}"
+        """List the devices; before a model is loaded only "auto" and the CPU, since torch is not imported yet."""
+        found = None if self._controller.session.models.model is None else _devices()
+        auto = "automatic" if found is None else f"auto: {SHORT_DEVICE_NAMES.get(found[0], found[0])}"
         self.devices.blockSignals(True)
         self.devices.clear()
         self.devices.addItem(auto, "auto")
         for name in dict.fromkeys([*reversed(found or ["cpu"]), *([] if chosen == "auto" else [chosen])]):
-            self.devices.addItem(_device_words(name), name)
+            self.devices.addItem(_device_name(name), name)
         self.devices.setCurrentIndex(max(0, self.devices.findData(chosen)))
         self.devices.blockSignals(False)
 
@@ -164,8 +164,8 @@ class ModelBox(QWidget):
             self.choose(path)
 
     def _remember_file(self, path: str) -> None:
-        files = [one for one in self._remembered.read().get("files", []) if one != path]
-        self._remembered.update(files=[path, *files][:FILES_KEPT])
+        files = [other for other in self._remembered.read().get("files", []) if other != path]
+        self._remembered.update(files=[path, *files][:MAX_FILES])
 
     # Loading
 
@@ -176,7 +176,7 @@ class ModelBox(QWidget):
     def _cancel(self) -> None:
         self.cancel.setEnabled(False)
         self.state.say("Stopping…")
-        self._controller.session.cancel("model")
+        self._controller.session.models.cancel("model")
 
     def _on_loading(self, name: str) -> None:
         self._loading = name
@@ -193,13 +193,13 @@ class ModelBox(QWidget):
         megabytes = 2**20
         self.bar.setRange(0, max(1, total // megabytes))
         self.bar.setValue(done // megabytes)
-        model = self._controller.session.model
-        meanwhile = "" if model is None else f" You can go on with {model.name}."
+        model = self._controller.session.models.model
+        meanwhile = "" if model is None else f" You can go on working with {model.name}."
         self.state.say(f"Downloading {self._loading}: {done // megabytes} of {total // megabytes} MB…{meanwhile}")
 
-    def _on_failure(self, words: str) -> None:
+    def _on_failure(self, message: str) -> None:
         if self._loading:
-            self._failure = words
+            self._failure = message
             self._refresh()
 
     def _on_model_changed(self) -> None:
@@ -207,13 +207,15 @@ class ModelBox(QWidget):
         self._fill_devices(self.devices.currentData())
         self._refresh()
 
-    # What is shown
+    # Showing
 
     def _refresh(self, _: int = 0) -> None:
-        info, model = MODELS.get(self.chosen), self._controller.session.model
-        self.about.say(_about(info) if info is not None else f"Checkpoint file {self.chosen}")
-        here = info is None or is_available(info)
-        self.use.setText("Use this model" if here or info is None else f"Download ({info.megabytes} MB) and use")
+        info, model = MODELS.get(self.chosen), self._controller.session.models.model
+        self.about.say(_describe_model(info) if info is not None else f"Checkpoint file {self.chosen}")
+        if info is None or is_available(info):
+            self.use.setText("Use this model")
+        else:
+            self.use.setText(f"Download ({info.megabytes} MB) and use")
         self.use.setVisible(not self._loading)
         self.use.setEnabled(not self._is_in_use(model))
         self.working.setVisible(bool(self._loading))
@@ -223,10 +225,10 @@ class ModelBox(QWidget):
         elif self._failure:
             self.state.say(self._failure)
         elif model is None:
-            self.state.say("No model is loaded yet; the default one is loaded with the first prompt.")
+            self.state.say(NO_MODEL)
         else:
             size = model.predictor.input_size
-            self.state.say(f"In use: {model.name} on the {_device_words(str(model.device))}, input {size} pixels.")
+            self.state.say(f"In use: {model.name} on the {_device_name(str(model.device))}, input {size} pixels.")
 
     def _is_in_use(self, model: Any | None) -> bool:
         if model is None or model.name != (self.chosen if self.chosen in MODELS else Path(self.chosen).name):
@@ -238,8 +240,9 @@ class ModelBox(QWidget):
         return str(model.device).split(":")[0] == wanted.split(":")[0] and model.predictor.input_size == wanted_size
 
 
-def _about(info: ModelInfo) -> str:
-    licence = info.licence.replace("-", "\u2011")  # a hyphen at which no line ends
+def _describe_model(info: ModelInfo) -> str:
+    """Describe a model with its origin, licence and size."""
+    licence = info.licence.replace("-", "\u2011")  # non-breaking hyphens
     if info.asset is not None:
         return f"{info.description} Comes with this plugin; licence {licence}."
     place = "on this computer" if is_available(info) else "not downloaded yet"
@@ -247,7 +250,7 @@ def _about(info: ModelInfo) -> str:
 
 
 def _devices() -> list[str]:
-    """Devices that torch has, the one that "auto" takes first. Imports torch, so call it once a model is loaded."""
+    """Return the devices of torch, first the one that "auto" takes. Imports torch: call it once a model is loaded."""
     import torch  # noqa: PLC0415
 
     found = [f"cuda:{number}" if number else "cuda" for number in range(torch.cuda.device_count())]
@@ -256,7 +259,7 @@ def _devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def _device_words(name: str) -> str:
+def _device_name(name: str) -> str:
     kind, _, number = name.partition(":")
-    words = DEVICE_WORDS.get(kind, kind)
-    return f"{words} {int(number) + 1}" if number and int(number) else words
+    label = DEVICE_NAMES.get(kind, kind)
+    return f"{label} {int(number) + 1}" if number and int(number) else label

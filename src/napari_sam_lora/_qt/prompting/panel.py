@@ -1,4 +1,4 @@
-"""The widget "Prompt and segment"."""
+"""Dock widget "Prompt and segment"."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from napari_sam_lora._qt.prompting.tools import ToolBox
 from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora._qt.viewer.controller import controller_of
-from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, ScrollPanel, TextLabel, folded, row
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, TextLabel
+from napari_sam_lora._qt.widgets.layout import ScrollPanel, collapsible, row
 
 
 class PromptPanel(ScrollPanel):
-    """Prompts, masks and labels of one viewer.
+    """Panel for the prompts, masks and labels of one viewer.
 
     Parameters
     ----------
@@ -33,21 +34,21 @@ class PromptPanel(ScrollPanel):
         self.controller = controller_of(napari_viewer)
         self._image = LayerCombo("The image to segment")
         self._image.chosen.connect(self.controller.choose_image)
-        self._empty = TextLabel(NO_IMAGE)
-        self._model = folded("Model", ModelBox(self.controller))
+        self._hint = TextLabel(NO_IMAGE)
+        self._model = collapsible("Model", ModelBox(self.controller))
         self._tools = ToolBox(self.controller)
         self._mask = MaskBox(self.controller)
         self._commit = CommitBox(self.controller)
         self._everything = EverythingBox(self.controller)
         self._objects = ObjectsTable(self.controller)
         self._propagation = PropagationBox(self.controller, self._objects.selected)
-        self._objects.selection.selectionChanged.connect(self._propagation.look_soon)
-        self._more = (
-            folded("Objects", self._objects),
-            folded("Propagate through the stack", self._propagation),
-            folded("Find everything", self._everything),
-            self._project(),
-            folded("Keys", TextLabel(shortcuts.table())),
+        self._objects.selection.selectionChanged.connect(self._propagation.refresh_soon)
+        self._sections = (
+            collapsible("Objects", self._objects),
+            collapsible("Propagate through the stack", self._propagation),
+            collapsible("Find everything", self._everything),
+            self._make_project_section(),
+            collapsible("Keys", TextLabel(shortcuts.table())),
         )
         self._lay_out()
         for signal in (self.controller.images_changed, self.controller.image_chosen, self.controller.plane_changed):
@@ -58,42 +59,42 @@ class PromptPanel(ScrollPanel):
         self._name_model()
 
     def refresh(self) -> None:
-        """Show how things are."""
+        """Update the list of images and the hint below it."""
         images, chosen = self.controller.image_layers(), self.controller.image_layer
         self._image.set_layers(images, chosen)
-        unseen = chosen is not None and self.controller.plane is None
-        self._empty.setText("Leave the 3-D view and go to a plane of the image to segment it." if unseen else NO_IMAGE)
-        self._empty.setVisible(unseen or chosen is None)
+        no_plane = chosen is not None and self.controller.plane is None
+        self._hint.setText("Leave the 3-D view and show a plane of the image to segment it." if no_plane else NO_IMAGE)
+        self._hint.setVisible(no_plane or chosen is None)
 
     def _name_model(self, *_: object) -> None:
-        """Say in the title of the model's section what segments."""
+        """Name the model and adapter in use in the title of the section "Model"."""
         session, loading = self.controller.session, self.controller.model_loader.loading
-        model = session.model
+        model = session.models.model
         name = f"loading {loading} …" if loading else "none yet" if model is None else model.name
-        adapter = f" + {session.active}" if session.active else ""
+        adapter = f" + {session.models.active}" if session.models.active else ""
         self._model.setText(f"Model: {name}{adapter}")
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Keys work while a panel is open."""
+        """Attach to the controller, whose keyboard shortcuts work while a panel is open."""
         super().showEvent(event)
         self.controller.attach(self)
 
-    def leave(self) -> None:
-        """Leave nothing behind but what is being drawn, and what was added."""
-        self._everything.leave()
-        self.controller.panel_left(self)
+    def on_dock_closed(self) -> None:
+        """Clear the proposal before the panel closes; prompts and labels stay."""
+        self._everything.on_dock_closed()
+        self.controller.detach(self)
 
-    def _project(self) -> QWidget:
-        """Unfolded if there is a session to restore."""
+    def _make_project_section(self) -> QWidget:
+        """Make the section "Project", unfolded if there is a session to restore."""
         box = ProjectBox(self.controller)
-        made = folded("Project", box)
+        made = collapsible("Project", box)
         if box.project.offered:
             made.expand(animate=False)
         return made
 
     def _lay_out(self) -> None:
         self.column.addWidget(row(QLabel("Image"), self._image))
-        self.column.addWidget(self._empty)
-        for widget in (self._model, self._tools, self._mask, self._commit, *self._more):
+        self.column.addWidget(self._hint)
+        for widget in (self._model, self._tools, self._mask, self._commit, *self._sections):
             self.column.addWidget(widget)
         self.column.addStretch(1)

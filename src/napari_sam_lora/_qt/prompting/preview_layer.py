@@ -1,4 +1,4 @@
-"""The layer that shows masks which are not labels yet."""
+"""Layer that shows masks before they become labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_sam_lora._qt.viewer.coordinates import from_thin, plane_transform, to_thin
-from napari_sam_lora._qt.viewer.napari_stores import MARK, role_of
+from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.session import PlaneKey
 
 # Bright and few, so that they differ from the many colours of finished labels.
@@ -17,14 +17,14 @@ COLOURS = ("#00e5ff", "#ffee00", "#ff4dff", "#ff9100", "#8c9eff")
 
 
 class PreviewLayer:
-    """A Labels layer of one plane, as large as the image and in its place; not editable and never a result.
+    """Read-only Labels layer over one plane of the image; it is never a result.
 
     Parameters
     ----------
     viewer : napari.Viewer
     name : str
     colours : tuple of str
-        Taken in turn.
+        Colours of the masks, used in turn.
     """
 
     def __init__(self, viewer: Any, name: str = "SAM preview", colours: tuple[str, ...] = COLOURS) -> None:
@@ -34,13 +34,13 @@ class PreviewLayer:
 
     @property
     def layer(self) -> Any | None:
-        """The layer; None while there is none."""
+        """Layer in the viewer; None while there is none."""
         if self._layer is not None and self._layer not in self._viewer.layers:
             self._layer = None
         return self._layer
 
     def show(self, image_layer: Any, plane: PlaneKey, ids: NDArray[Any]) -> None:
-        """Show a plane int (y, x): 0 nothing, 1 and more in different colours. Redraws what changed."""
+        """Show ids, int (y, x), over a plane: 0 is transparent, other ids have colours. Redraws what changed."""
         ids = ids.astype(np.uint16)
         wanted, layer = to_thin(ids, plane), self.layer
         if layer is not None and (layer.data.shape != wanted.shape or layer.ndim != image_layer.ndim):
@@ -49,32 +49,32 @@ class PreviewLayer:
         if layer is None:
             self._make(image_layer, plane, wanted)
         else:
-            place = plane_transform(image_layer, plane)
-            if not np.allclose(layer.translate, place["translate"]):
-                layer.translate = place["translate"]
+            translate = plane_transform(image_layer, plane)["translate"]
+            if not np.allclose(layer.translate, translate):
+                layer.translate = translate
             self._write(layer, wanted)
             self._plane = plane
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Make all pixels transparent."""
         layer = self.layer
         if layer is not None:
             self._write(layer, np.zeros_like(layer.data))
 
     def pixels(self) -> NDArray[Any] | None:
-        """What is shown, (y, x); None while nothing is."""
+        """Return the ids that are shown, (y, x); None while there is no layer."""
         layer = self.layer
         return None if layer is None or self._plane is None else from_thin(layer.data, self._plane)
 
     def remove(self) -> None:
-        """Take the layer out of the viewer."""
+        """Remove the layer from the viewer."""
         layer = self.layer
         self._layer = None
         if layer is not None:
             self._viewer.layers.remove(layer)
 
     def follow(self, image_layer: Any) -> None:
-        """Lie where the image lies, after its transform has changed."""
+        """Copy the transform of the image after it has changed."""
         layer = self.layer
         if layer is not None and self._plane is not None and layer.ndim == image_layer.ndim:
             for name, value in plane_transform(image_layer, self._plane).items():
@@ -86,23 +86,24 @@ class PreviewLayer:
             wanted.copy(),
             name=self._name,
             opacity=0.5,
-            metadata={MARK: {"role": "preview"}},
+            metadata={METADATA_KEY: {"role": "preview"}},
             **plane_transform(image_layer, plane),
         )
         self._layer.colormap = preview_colormap(self._colours, int(wanted.max(initial=0)))
         self._layer.editable = False
         self._plane = plane
-        self._lower()
+        self._move_below_prompts()
         self._viewer.layers.selection.active = active
 
-    def _lower(self) -> None:
-        """Below what prompts are drawn on."""
+    def _move_below_prompts(self) -> None:
+        """Move the layer below those that prompts are drawn on."""
         layers = self._viewer.layers
-        prompts = [place for place, layer in enumerate(layers) if role_of(layer) in ("points", "shapes", "mask")]
+        prompts = [index for index, layer in enumerate(layers) if role_of(layer) in ("points", "shapes", "mask")]
         if prompts:
             layers.move(layers.index(self._layer), min(prompts))
 
     def _write(self, layer: Any, wanted: NDArray[Any]) -> None:
+        """Write pixels; few changes are drawn one by one, many as a whole."""
         if int(wanted.max(initial=0)) not in layer.colormap.color_dict:
             layer.colormap = preview_colormap(self._colours, int(wanted.max()))
         changed = np.nonzero(layer.data != wanted)
@@ -114,6 +115,6 @@ class PreviewLayer:
 
 
 def preview_colormap(colours: tuple[str, ...], most: int) -> Any:
-    """Colours taken in turn for the numbers from 1; others are transparent."""
+    """Make a colormap with the colours in turn for ids from 1 to ``most`` (at least 16); others are transparent."""
     shown: dict[int | None, str] = {number + 1: colours[number % len(colours)] for number in range(max(most, 16))}
     return DirectLabelColormap(color_dict={0: "transparent", None: "transparent", **shown})

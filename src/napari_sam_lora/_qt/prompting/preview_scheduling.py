@@ -1,4 +1,4 @@
-"""The preview of the present prompts: asked for shortly after each change, shown when it comes."""
+"""Preview of the present prompts: requested shortly after each change, shown when it is computed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEIGHBOURS = (1, -1, 2, -2)
 
 
 class PreviewScheduler(QObject):
-    """Masks of the prompts of the shown plane.
+    """Request and show previews of the prompts of the shown plane.
 
     Signals
     -------
@@ -29,7 +29,7 @@ class PreviewScheduler(QObject):
     model_needed : ()
         There are prompts but no model.
     waiting_changed : (bool)
-        Whether the preview is behind the prompts.
+        Whether the preview is out of date.
     """
 
     preview_changed = Signal()
@@ -46,11 +46,11 @@ class PreviewScheduler(QObject):
         self.use_contrast = False
         self.preview: Preview | None = None
         self.layer = PreviewLayer(viewer)
-        self._asked: Future[Preview] | None = None
+        self._pending: Future[Preview] | None = None
         self._is_fresh = True
         self._when_fresh: Callable[[Preview], None] | None = None
-        self._contrast_of: Any | None = None
-        self._preview_timer = self._timer(PREVIEW_DELAY_MS, self._ask)
+        self._contrast_layer: Any | None = None
+        self._preview_timer = self._timer(PREVIEW_DELAY_MS, self._request)
         self._embed_timer = self._timer(EMBED_DELAY_MS, self._embed)
         active_layers.plane_changed.connect(self._embed_timer.start)
         active_layers.image_chosen.connect(self._on_image)
@@ -58,34 +58,34 @@ class PreviewScheduler(QObject):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the preview is behind the prompts."""
+        """Whether the preview is out of date: prompts or options have changed since."""
         return not self._is_fresh
 
     def has_prompts(self) -> bool:
-        """Whether there are prompts in the shown plane."""
+        """Return whether there are prompts in the shown plane."""
         plane = self._active_layers.plane
-        return plane is not None and len(self._session.draft(plane)) > 0
+        return plane is not None and len(self._session.prompts.draft(plane)) > 0
 
     def follow_draft(self) -> None:
-        """Call it when the prompts have changed."""
+        """Update the preview after the prompts have changed."""
         if self.has_prompts():
             self.refresh()
         else:
             self.forget()
 
     def refresh(self) -> None:
-        """Compute the preview again, shortly."""
+        """Request the preview again after a short delay."""
         if self.has_prompts():
             self._set_fresh(False)
             self._preview_timer.start()
 
     def follow_model(self) -> None:
-        """Call it when another model or adapter is in use."""
+        """Update preview and embeddings after another model or adapter is in use."""
         self.refresh()
         self._embed_timer.start()
 
     def set_options(self, **changes: Any) -> None:
-        """Change how masks are made."""
+        """Change fields of `MaskOptions`."""
         options = replace(self.options, **changes)
         if options != self.options:
             self.options = options
@@ -93,25 +93,32 @@ class PreviewScheduler(QObject):
             self.refresh()
 
     def set_use_contrast(self, use: bool) -> None:
-        """Let the model see the image with the contrast limits of its layer."""
+        """Let the model see the image with the contrast limits of its layer, or as it is."""
         self.use_contrast = use
         self._follow_contrast()
 
     def when_fresh(self, call: Callable[[Preview], None] | None, instead: bool = True) -> None:
-        """Call back once with the preview of the prompts as they are now, instead of what waits for it already, or only
-        if nothing does; None to call back no more."""
+        """Call back once with the preview of the present prompts, as soon as it is up to date.
+
+        Parameters
+        ----------
+        call : callable or None
+            Called with the preview; None cancels a waiting callback.
+        instead : bool
+            Replace a callback that waits already; otherwise that one stays.
+        """
         if instead or self._when_fresh is None:
             self._when_fresh = call
         if call is not None:
             if self._is_fresh and self.preview is not None:
                 self._deliver()
-            elif not self._preview_timer.isActive() and self._asked is None:
+            elif not self._preview_timer.isActive() and self._pending is None:
                 self.refresh()
 
     def forget(self) -> None:
-        """Show nothing."""
+        """Drop the preview and show nothing."""
         self._preview_timer.stop()
-        self._asked = self._when_fresh = None
+        self._pending = self._when_fresh = None
         self._set_fresh(True)
         if self.preview is not None:
             self.preview = None
@@ -119,31 +126,31 @@ class PreviewScheduler(QObject):
             self.preview_changed.emit()
 
     def close(self) -> None:
-        """Take the preview out of the viewer."""
+        """Stop the timers and remove the preview from the viewer."""
         self._preview_timer.stop()
         self._embed_timer.stop()
         self.forget()
         self._stop_following()
         self.layer.remove()
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         plane = self._active_layers.plane
         if plane is None or not self.has_prompts():
             self.forget()
-        elif self._session.model is None:
+        elif self._session.models.model is None:
             self.model_needed.emit()
         else:
-            asked = self._asked = self._session.preview(plane, self.options)
-            self._bridge.when_done(asked, lambda preview: self._show(asked, preview), lambda _: self._fail(asked))
+            future = self._pending = self._session.prompts.preview(plane, self.options)
+            self._bridge.when_done(future, lambda preview: self._show(future, preview), lambda _: self._fail(future))
 
-    def _show(self, asked: Future[Preview], preview: Preview) -> None:
+    def _show(self, future: Future[Preview], preview: Preview) -> None:
         image = self._active_layers.image_layer
-        if asked is not self._asked or preview.plane != self._active_layers.plane or image is None:
+        if future is not self._pending or preview.plane != self._active_layers.plane or image is None:
             return
-        self._asked = None
+        self._pending = None
         self.preview = preview
         ids = np.zeros(preview.masks.shape[1:], np.uint16)
-        for row in np.argsort(preview.scores, kind="stable"):  # the best one on top, as a commit does it
+        for row in np.argsort(preview.scores, kind="stable"):  # the best one on top, as in a commit
             ids[preview.masks[row]] = preview.objects[row] + 1
         self.layer.show(image, preview.plane, ids)
         self._set_fresh(not self._preview_timer.isActive())
@@ -151,9 +158,9 @@ class PreviewScheduler(QObject):
         if self._is_fresh:
             self._deliver()
 
-    def _fail(self, asked: Future[Preview]) -> None:
-        if asked is self._asked:
-            self._asked = self._when_fresh = None
+    def _fail(self, future: Future[Preview]) -> None:
+        if future is self._pending:
+            self._pending = self._when_fresh = None
             self._set_fresh(True)
 
     def _deliver(self) -> None:
@@ -167,12 +174,12 @@ class PreviewScheduler(QObject):
             self.waiting_changed.emit(not fresh)
 
     def _embed(self) -> None:
-        """Encode the shown plane and those around it, so that the first prompt there is quick."""
+        """Encode the shown plane and its neighbours, so that the first prompt there is answered quickly."""
         plane = self._active_layers.plane
-        if plane is None or self._session.model is None or self.options.window is not None:
+        if plane is None or self._session.models.model is None or self.options.window is not None:
             return
-        around = [plane.neighbour(step) for step in NEIGHBOURS] if plane.index else []
-        self._session.embed([plane, *around])
+        neighbours = [plane.neighbour(step) for step in NEIGHBOURS] if plane.index else []
+        self._session.prompts.embed([plane, *neighbours])
 
     def _on_image(self) -> None:
         QTimer.singleShot(0, self._remove_empty)  # not in the middle of napari's own removal of a layer
@@ -186,17 +193,18 @@ class PreviewScheduler(QObject):
         self._stop_following()
         image = self._active_layers.image_layer
         if self.use_contrast and image is not None and not image.rgb:
-            self._contrast_of = image
+            self._contrast_layer = image
             image.events.contrast_limits.connect(self._on_contrast)
         self._on_contrast()
 
     def _stop_following(self) -> None:
-        if self._contrast_of is not None:
-            self._contrast_of.events.contrast_limits.disconnect(self._on_contrast)
-            self._contrast_of = None
+        if self._contrast_layer is not None:
+            self._contrast_layer.events.contrast_limits.disconnect(self._on_contrast)
+            self._contrast_layer = None
 
     def _on_contrast(self, event: Any = None) -> None:
-        limits = None if self._contrast_of is None else tuple(float(end) for end in self._contrast_of.contrast_limits)
+        layer = self._contrast_layer
+        limits = None if layer is None else tuple(float(limit) for limit in layer.contrast_limits)
         if limits is None or limits[0] < limits[1]:
             self.set_options(window=limits)
 

@@ -1,4 +1,4 @@
-"""The layers that prompts are drawn on, made when they are needed and made again when the user deletes them."""
+"""Layers that prompts are drawn on, made when they are needed, also after the user has deleted them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_sam_lora._qt.prompting import prompt_conversion
 from napari_sam_lora._qt.prompting.mask_layer import MaskLayer
-from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, WORDS, DrawnPrompt
-from napari_sam_lora._qt.viewer.napari_stores import MARK, data_shape, role_of, transform_of
+from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, POLARITY_NAMES, DrawnPrompt
+from napari_sam_lora._qt.viewer.coordinates import data_shape, transform_of
+from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.session import Draft, PlaneKey
 
 Tool = Literal["point", "box", "lasso", "scribble", "mask"]
@@ -22,13 +23,13 @@ MODES: dict[Tool, str] = {
     "scribble": "add_path",
     "mask": "paint",
 }
-# While one of these is being drawn, napari cannot do with the layer's shapes being changed.
+# napari fails if shapes of the layer are changed while one is being drawn in one of these modes.
 UNFINISHED = ("add_path", "add_polyline", "add_polygon", "add_polygon_lasso")
 FINAL_ACTIONS = ("added", "removed", "changed")
 
 
 class PromptLayers:
-    """Points, shapes and a painted mask over one image; what they hold are the prompts.
+    """Points, Shapes and mask layer over one image, whose contents are the prompts.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class PromptLayers:
         self._viewer, self._image, self._changed, self._tool_changed = viewer, image_layer, changed, tool_changed
         self._layers: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
-        self._quiet = 0
+        self._ignoring = 0
         self._is_finishing = False
         self.batch = False
         self.positive = True
@@ -55,43 +56,43 @@ class PromptLayers:
 
     @property
     def points(self) -> Any | None:
-        """The Points layer, if there is one."""
+        """Points layer, if there is one."""
         return self._layers.get("points")
 
     @property
     def shapes(self) -> Any | None:
-        """The Shapes layer, if there is one."""
+        """Shapes layer, if there is one."""
         return self._layers.get("shapes")
 
     def all(self) -> list[Any]:
-        """Those of the layers that exist."""
+        """Return those of the layers that exist."""
         made = [self.points, self.shapes, self.mask.layer]
         return [layer for layer in made if layer is not None]
 
     def draw_with(self, tool: Tool, plane: PlaneKey | None) -> None:
-        """Select the layer of a tool, made if need be, in the mode for drawing with it."""
+        """Select the layer of a tool (made if it is not there) in the mode for drawing with it."""
         self.finish()
         if tool == "mask":
             if plane is None:
                 return
-            layer = self.mask.need(plane)
+            layer = self.mask.ensure(plane)
         else:
-            layer = self.need("points" if tool == "point" else "shapes")
+            layer = self.ensure("points" if tool == "point" else "shapes")
         self.prepare()
         layer.visible = True
         self._viewer.layers.selection.active = layer
         layer.mode = MODES[tool]
 
     def tool(self) -> Tool | None:
-        """What the user draws with at the moment."""
+        """Return the tool that the user draws with at the moment."""
         active = self._viewer.layers.selection.active
         if active is None or active not in self.all():
             return None
         mode = str(active.mode)
         return next((tool for tool, one in MODES.items() if one == mode), None)
 
-    def need(self, role: str) -> Any:
-        """The Points or Shapes layer, made if it is not there."""
+    def ensure(self, role: str) -> Any:
+        """Return the Points or Shapes layer; it is made if it is not there."""
         if role not in self._layers:
             active = self._viewer.layers.selection.active
             self._layers[role] = self._make(role)
@@ -104,11 +105,11 @@ class PromptLayers:
         return self._layers[role]
 
     def prepare(self) -> None:
-        """Let what is drawn next have the present polarity and object."""
-        with self._silence():
+        """Give the present polarity and object to what is drawn next."""
+        with self._ignore_events():
             for layer in self._layers.values():
                 selected = set(layer.selected_data)
-                layer.selected_data = set()  # or napari changes what is selected too
+                layer.selected_data = set()  # or napari changes the selected items too
                 layer.feature_defaults = prompt_conversion.features_of([self.positive], [self.obj])
                 if role_of(layer) == "points":
                     layer.current_face_color = COLOURS[self.positive]
@@ -129,7 +130,7 @@ class PromptLayers:
 
     def add_point(self, position: Any, positive: bool) -> None:
         """Add a point at data coordinates, as if it had been clicked."""
-        layer = self.need("points")
+        layer = self.ensure("points")
         before, self.positive = self.positive, positive
         self.prepare()
         layer.add(np.asarray(position, np.float64)[None])
@@ -137,42 +138,42 @@ class PromptLayers:
         self.prepare()
 
     def read(self, plane: PlaneKey) -> list[DrawnPrompt]:
-        """The prompts of a plane."""
-        found: list[DrawnPrompt] = []
+        """Return the prompts of a plane."""
+        prompts: list[DrawnPrompt] = []
         if self.points is not None:
-            found += prompt_conversion.read_points(self.points, plane, self._image)
+            prompts += prompt_conversion.read_points(self.points, plane, self._image)
         if self.shapes is not None:
-            found += prompt_conversion.read_shapes(self.shapes, plane, self._image)
-        return found + self.mask.read(plane)
+            prompts += prompt_conversion.read_shapes(self.shapes, plane, self._image)
+        return prompts + self.mask.read(plane)
 
     def show(self, plane: PlaneKey, draft: Draft) -> None:
         """Replace what is drawn in a plane by the prompts of a draft."""
         self.finish()
-        with self._silence():
+        with self._ignore_events():
             for layer in self._layers.values():
                 prompt_conversion.remove(layer, prompt_conversion.in_plane(layer, plane))
             for obj, item in prompt_conversion.items_of(draft, ["point"]):
-                layer = self.need("points")
+                layer = self.ensure("points")
                 layer.add(prompt_conversion.as_point(item, plane)[None])
                 prompt_conversion.set_last(layer, item.positive, obj)
             for obj, item in prompt_conversion.items_of(draft, ["box", "lasso", "scribble"]):
-                layer, shape = self.need("shapes"), prompt_conversion.as_shape(item, plane)
+                layer, shape = self.ensure("shapes"), prompt_conversion.as_shape(item, plane)
                 layer.add(shape.vertices, shape_type=shape.type)
                 prompt_conversion.set_last(layer, item.positive, obj)
             for layer in self._layers.values():
-                self._recount(layer)
+                self._update_count(layer)
                 prompt_conversion.colour(layer)
             self.mask.show(plane, draft)
         self.prepare()
 
     def flip_selected(self) -> bool:
-        """Change the polarity of the selected points or shapes; False if none are."""
+        """Flip the polarity of the selected points or shapes; return False if none are selected."""
         active = self._viewer.layers.selection.active
         if active not in self._layers.values() or active.mode not in ("select", "direct") or not active.selected_data:
             return False
         features = active.features.copy()
         for number in active.selected_data:
-            features.loc[number, POLARITY] = WORDS[not prompt_conversion.positive_of(active, number)]
+            features.loc[number, POLARITY] = POLARITY_NAMES[not prompt_conversion.positive_of(active, number)]
         active.features = features
         return True
 
@@ -185,14 +186,14 @@ class PromptLayers:
             for one in positive:
                 objects.append(number if one else max(0, number - 1))
                 number += one
-            with self._silence():
+            with self._ignore_events():
                 layer.features = prompt_conversion.features_of(positive, objects)
         self.obj = number
         self.prepare()
         self._on_changed()
 
     def forget(self, layer: Any) -> bool:
-        """Call it after a layer has left the viewer; True if it was one of these."""
+        """Disconnect from a layer that has left the viewer; return whether it was one of these."""
         role = next((role for role, one in self._layers.items() if one is layer), None)
         if role is not None:
             del self._layers[role]
@@ -202,14 +203,14 @@ class PromptLayers:
         return self.mask.forget(layer) or role is not None
 
     def remove(self) -> None:
-        """Take all layers out of the viewer."""
+        """Remove all layers from the viewer."""
         for layer in self.all():
             self.forget(layer)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
     def follow(self) -> None:
-        """Lie where the image lies, after its transform has changed."""
+        """Copy the transform of the image after it has changed."""
         for layer in self._layers.values():
             for name, value in transform_of(self._image).items():
                 setattr(layer, name, value)
@@ -221,7 +222,7 @@ class PromptLayers:
             "ndim": ndim,
             "features": prompt_conversion.features_of([], []),
             "feature_defaults": prompt_conversion.features_of([True], [0]),
-            "metadata": {MARK: {"role": role}},
+            "metadata": {METADATA_KEY: {"role": role}},
             **transform_of(self._image),
         }
         if role == "points":
@@ -243,14 +244,14 @@ class PromptLayers:
         )
 
     def _on_data(self, event: Any) -> None:
-        if self._quiet or str(getattr(event, "action", "changed")) not in FINAL_ACTIONS:
+        if self._ignoring or str(getattr(event, "action", "changed")) not in FINAL_ACTIONS:
             return
         layer = event.source
         added = range(self._counts.get(role_of(layer), 0), len(layer.data))
         if self.batch and added:
-            self._number(layer, added)
-        self._recount(layer)
-        with self._silence():
+            self._assign_objects(layer, added)
+        self._update_count(layer)
+        with self._ignore_events():
             prompt_conversion.colour(layer)
         self._on_changed()
 
@@ -259,33 +260,34 @@ class PromptLayers:
             self._tool_changed()
 
     def _on_features(self, event: Any) -> None:
-        if not self._quiet and len(event.source.features) == len(event.source.data):
-            with self._silence():
+        if not self._ignoring and len(event.source.features) == len(event.source.data):
+            with self._ignore_events():
                 prompt_conversion.colour(event.source)
             self._on_changed()
 
     def _on_changed(self) -> None:
-        if not self._quiet:
+        if not self._ignoring:
             self._changed()
 
-    def _number(self, layer: Any, added: range) -> None:
-        """In batch mode each positive prompt is a new object, and a negative one belongs to the last."""
+    def _assign_objects(self, layer: Any, added: range) -> None:
+        """Give each positive prompt a new object, and each negative one the last object (batch mode)."""
         features = layer.features.copy()
         for number in added:
             positive = prompt_conversion.positive_of(layer, number)
             features.loc[number, OBJECT] = self.obj if positive else max(0, self.obj - 1)
             self.obj += positive
-        with self._silence():
+        with self._ignore_events():
             layer.features = features
         self.prepare()
 
-    def _recount(self, layer: Any) -> None:
+    def _update_count(self, layer: Any) -> None:
         self._counts[role_of(layer)] = len(layer.data)
 
     @contextmanager
-    def _silence(self) -> Iterator[None]:
-        self._quiet += 1
+    def _ignore_events(self) -> Iterator[None]:
+        """Ignore events that our own changes of the layers emit."""
+        self._ignoring += 1
         try:
             yield
         finally:
-            self._quiet -= 1
+            self._ignoring -= 1

@@ -1,4 +1,4 @@
-"""Choosing how to show an object to the model."""
+"""Panel section to choose the tool, polarity and source of prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QWidget
 from napari_sam_lora._qt.prompting.prompt_layers import Tool
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
-from napari_sam_lora._qt.widgets.controls import LayerCombo, TextLabel, button, column, heading, row
+from napari_sam_lora._qt.widgets.controls import LayerCombo, TextLabel, button
+from napari_sam_lora._qt.widgets.layout import column, heading, row
 
 TOOLS: dict[Tool, tuple[str, str]] = {
     "point": ("Click", "Click on the object. The simplest prompt; add more clicks until the mask fits."),
@@ -18,8 +19,6 @@ TOOLS: dict[Tool, tuple[str, str]] = {
     "scribble": ("Scribble", "Draw a line through the object: press, draw, release."),
     "mask": ("Paint", "Paint the object roughly with a brush."),
 }
-
-
 HINTS: dict[Tool, str] = {
     "point": "Click on the object.",
     "box": "Drag a box around the object.",
@@ -27,19 +26,19 @@ HINTS: dict[Tool, str] = {
     "scribble": "Press, draw a line through the object, release.",
     "mask": "Paint the object roughly.",
 }
-SHIFT = "Shift-click marks what is outside."
+SHIFT_CLICK = "Shift-click marks what is outside."
 OUTSIDE = "What you draw now does not belong to the object."
-CHOOSE = "Choose how to show it, then draw in the image."
+CHOOSE_TOOL = "Choose a tool, then draw in the image."
 
 
 class ToolBox(QWidget):
-    """Tools, polarity, batch mode and layers of the user's that prompts can come from."""
+    """Tools, polarity, batch mode, and the choice of a layer of the user's own as source of prompts."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
         self._tools = QButtonGroup(self)
-        self._tools.setExclusive(False)  # napari's own modes can be chosen as well
+        self._tools.setExclusive(False)  # none is checked while a mode of napari's own is chosen
         grid = QGridLayout()
         grid.setSpacing(4)
         for number, (text, tip) in enumerate(TOOLS.values()):
@@ -54,31 +53,31 @@ class ToolBox(QWidget):
         self._batch = QCheckBox("Each click or box is its own object")
         self._batch.setToolTip("Click or box many objects, then add them all at once.")
         self._batch.toggled.connect(self._on_batch)
-        self._source = LayerCombo("A Points or Shapes layer of your own, whose points and shapes are prompts too")
+        self._source = LayerCombo("A Points or Shapes layer of your own, which is used as prompts too")
         self._source.chosen.connect(self._on_source)
         self._hint = TextLabel()
-        whole = column(self)
-        whole.addWidget(heading("1. Show the object"))
-        whole.addLayout(grid)
-        whole.addWidget(row(self._inside, self._outside))
-        whole.addWidget(self._hint)
-        whole.addWidget(self._batch)
-        whole.addWidget(row(QLabel("Prompts from"), self._source))
+        layout = column(self)
+        layout.addWidget(heading("1. Show the object"))
+        layout.addLayout(grid)
+        layout.addWidget(row(self._inside, self._outside))
+        layout.addWidget(self._hint)
+        layout.addWidget(self._batch)
+        layout.addWidget(row(QLabel("Prompts from"), self._source))
         self._connect()
         self.refresh()
 
     def refresh(self) -> None:
-        """Show how things are."""
+        """Update all widgets from the controller."""
         controller, drawing = self._controller, self._controller.drawing
         usable = controller.plane is not None
         layers = drawing.layers
         tool = None if layers is None else layers.tool()
-        self._hint.setText(self._words(tool, usable))
-        for number, one in enumerate(TOOLS):
+        self._hint.setText(self._hint_text(tool, usable))
+        for number, name in enumerate(TOOLS):
             made = self._tools.button(number)
             if made is not None:
                 made.setEnabled(usable)
-                made.setChecked(one == tool)
+                made.setChecked(name == tool)
         for made, positive in ((self._inside, True), (self._outside, False)):
             made.setEnabled(usable)
             made.setChecked(drawing.positive == positive)
@@ -88,11 +87,11 @@ class ToolBox(QWidget):
         self._batch.setEnabled(usable)
         self._list_sources()
 
-    def _words(self, tool: Tool | None, usable: bool) -> str:
-        """What to do next."""
+    def _hint_text(self, tool: Tool | None, usable: bool) -> str:
+        """Say what to do next."""
         if tool is None:
-            return CHOOSE if usable else SHIFT
-        return f"{HINTS[tool]} {SHIFT}" if self._controller.drawing.positive else OUTSIDE
+            return CHOOSE_TOOL if usable else SHIFT_CLICK
+        return f"{HINTS[tool]} {SHIFT_CLICK}" if self._controller.drawing.positive else OUTSIDE
 
     def _connect(self) -> None:
         controller = self._controller
@@ -105,7 +104,7 @@ class ToolBox(QWidget):
         viewer = self._controller.viewer
         if viewer is None:
             return
-        own = [one for one in viewer.layers if isinstance(one, (Points, Shapes)) and not is_managed(one)]
+        own = [layer for layer in viewer.layers if isinstance(layer, (Points, Shapes)) and not is_managed(layer)]
         self._source.set_layers(own, self._controller.drawing.source_layer, "SAM layers only")
         self._source.setEnabled(bool(own))
 

@@ -1,4 +1,4 @@
-"""What is drawn: keeps the session's drafts and the layers that prompts are drawn on the same."""
+"""Prompts drawn on layers, kept in step with the session's drafts in both directions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class PromptDrawing(QObject):
     -------
     draft_changed, settings_changed : ()
     tool_changed : ()
-        Another layer is active, or one of ours has another mode.
+        Another layer is active, or one of the prompt layers has another mode.
     message : (str)
-        Something drawn cannot be used, and why.
+        Why a drawn prompt cannot be used.
     """
 
     draft_changed = Signal()
@@ -43,17 +43,17 @@ class PromptDrawing(QObject):
         self._viewer, self._session, self._registry, self._active_layers = viewer, session, registry, active_layers
         self.source_layer: Any | None = None
         self.positive, self.batch = True, False
-        self._drawing: dict[str, PromptLayers] = {}
-        self._pulled: dict[PlaneKey, list[DrawnPrompt]] = {}
-        self._used: WeakKeyDictionary[Any, set[bytes]] = WeakKeyDictionary()
+        self._prompt_layers: dict[str, PromptLayers] = {}
+        self._last_read: dict[PlaneKey, list[DrawnPrompt]] = {}
+        self._committed_keys: WeakKeyDictionary[Any, set[bytes]] = WeakKeyDictionary()
         self._is_pulling = False
-        self._leaving: list[PromptLayers] = []
-        self._leave_timer = QTimer(self)
-        self._leave_timer.setSingleShot(True)
-        self._leave_timer.setInterval(0)
-        self._leave_timer.timeout.connect(self._remove_leaving)
+        self._to_remove: list[PromptLayers] = []
+        self._remove_timer = QTimer(self)
+        self._remove_timer.setSingleShot(True)
+        self._remove_timer.setInterval(0)
+        self._remove_timer.timeout.connect(self._remove_layers)
         viewer.layers.selection.events.active.connect(self._on_active)
-        session.draft_changed.connect(self._on_draft)
+        session.prompts.draft_changed.connect(self._on_draft)
         active_layers.image_chosen.connect(self._on_image)
         active_layers.plane_changed.connect(self._on_plane)
         active_layers.image_moved.connect(self._on_moved)
@@ -63,61 +63,61 @@ class PromptDrawing(QObject):
 
     @property
     def layers(self) -> PromptLayers | None:
-        """The layers to draw on over the chosen image; None without an image."""
+        """Layers to draw prompts on over the chosen image; None without an image."""
         image = self._active_layers.image_layer
         if image is None:
             return None
         name = self._registry.id_of(image)
-        if name not in self._drawing:
-            made = self._drawing[name] = PromptLayers(self._viewer, image, self.pull, self.tool_changed.emit)
+        if name not in self._prompt_layers:
+            made = self._prompt_layers[name] = PromptLayers(self._viewer, image, self.pull, self.tool_changed.emit)
             made.batch, made.positive = self.batch, self.positive
-        return self._drawing[name]
+        return self._prompt_layers[name]
 
     def draw_with(self, tool: Tool) -> None:
-        """Let the user draw with a tool."""
+        """Let the user draw prompts with a tool."""
         layers = self.layers
         if layers is not None:
             layers.draw_with(tool, self._active_layers.plane)
             self.settings_changed.emit()
 
     def set_positive(self, positive: bool) -> None:
-        """Draw what shows the object, or what shows something else."""
+        """Let the next prompts show the object (positive) or background (negative)."""
         self.positive = positive
         self._for_layers(lambda layers: setattr(layers, "positive", positive))
 
     def toggle_polarity(self) -> None:
-        """Flip the selected prompts; if none is selected, what is drawn next."""
+        """Flip the polarity of the selected prompts or, if none is selected, of the next ones."""
         layers = self.layers
         if layers is None or not layers.flip_selected():
             self.set_positive(not self.positive)
 
     def set_batch(self, batch: bool) -> None:
         """Let each positive prompt be an object of its own."""
-        self.batch = self._session.batch = batch
+        self.batch = self._session.prompts.batch = batch
         self._for_layers(lambda layers: setattr(layers, "batch", batch))
         if batch and self.layers is not None:
             self.layers.separate()
         self.pull()
 
     def choose_source(self, layer: Any | None) -> None:
-        """Take prompts from a Points or Shapes layer of the user's too; None for our layers only."""
+        """Read prompts from a layer (Points or Shapes) of the user's as well; None for the prompt layers only."""
         if self.source_layer is not None:
             self.source_layer.events.data.disconnect(self._on_source)
             self.source_layer.events.features.disconnect(self._on_source)
         self.source_layer = layer
         if layer is not None:
-            self._used.pop(layer, None)
+            self._committed_keys.pop(layer, None)
             layer.events.data.connect(self._on_source)
             layer.events.features.connect(self._on_source)
         self.settings_changed.emit()
         self.pull()
 
     def next_object(self) -> None:
-        """Let the next prompts belong to another object."""
+        """Let the next prompts belong to a new object."""
         self.finish()
         layers, plane = self.layers, self._active_layers.plane
         if layers is not None and plane is not None:
-            rows = self._session.draft(plane).rows()
+            rows = self._session.prompts.draft(plane).rows()
             layers.obj = max(rows, default=-1) + 1
             layers.prepare()
             self.settings_changed.emit()
@@ -137,32 +137,31 @@ class PromptDrawing(QObject):
         """Remove the prompts of the plane."""
         plane = self._active_layers.plane
         if plane is not None:
-            self._session.clear_prompts(plane)
+            self._session.prompts.clear(plane)
 
     def finish(self) -> None:
-        """End what is still being drawn, and take all that is drawn."""
+        """End a shape that is still being drawn, and update the draft."""
         if self.layers is not None:
             self.layers.finish()
         self.pull()
 
     def pull(self) -> None:
-        """Make the draft of the plane of what is drawn in it."""
+        """Update the draft of the shown plane from what is drawn in it."""
         plane = self._active_layers.plane
         if plane is None or self._is_pulling:
             return
-        found = self._read(plane)
-        if prompt_conversion.is_same(found, self._pulled.get(plane, [])) and len(found) == len(
-            self._session.draft(plane)
-        ):
+        prompts = self._read(plane)
+        is_same = prompt_conversion.is_same(prompts, self._last_read.get(plane, []))
+        if is_same and len(prompts) == len(self._session.prompts.draft(plane)):
             return
-        self._pulled[plane] = found
+        self._last_read[plane] = prompts
         problem = ""
         self._is_pulling = True
         try:
-            self._session.clear_prompts(plane)
-            for one in found:
+            self._session.prompts.clear(plane)
+            for prompt in prompts:
                 try:
-                    self._session.add_prompt(plane, one.kind, one.data, positive=one.positive, obj=one.obj)
+                    self._session.prompts.add(plane, prompt.kind, prompt.data, positive=prompt.positive, obj=prompt.obj)
                 except InputError as error:
                     problem = str(error)
         finally:
@@ -172,66 +171,68 @@ class PromptDrawing(QObject):
             self.message.emit(problem)
 
     def _read(self, plane: PlaneKey) -> list[DrawnPrompt]:
-        layers, image, own = self.layers, self._active_layers.image_layer, self.source_layer
-        found = [] if layers is None else layers.read(plane)
-        if own is None or image is None:
-            return found
-        read = prompt_conversion.read_points if isinstance(own, Points) else prompt_conversion.read_shapes
-        first = max((one.obj for one in found), default=-1) + 1
-        for number, one in enumerate(read(own, plane, image, self._used.get(own, ()))):
-            found.append(replace(one, obj=first + number) if self.batch else one)
-        return found
+        """Read the prompts of a plane from the prompt layers and the user's own layer."""
+        layers, image, source = self.layers, self._active_layers.image_layer, self.source_layer
+        prompts = [] if layers is None else layers.read(plane)
+        if source is None or image is None:
+            return prompts
+        read = prompt_conversion.read_points if isinstance(source, Points) else prompt_conversion.read_shapes
+        first = max((prompt.obj for prompt in prompts), default=-1) + 1
+        for number, prompt in enumerate(read(source, plane, image, self._committed_keys.get(source, ()))):
+            prompts.append(replace(prompt, obj=first + number) if self.batch else prompt)
+        return prompts
 
     def _on_source(self, event: Any) -> None:
         if str(getattr(event, "action", "changed")) in FINAL_ACTIONS:
             self.pull()
 
     def _on_draft(self, plane: PlaneKey) -> None:
-        """The session has changed a draft: a commit, prompts brought back, or a script."""
-        chosen = plane.image == self._registry.id_of(self._active_layers.image_layer)
-        layers = self.layers if chosen else self._drawing.get(plane.image)
+        """Draw a draft that the session has changed: by a commit, by bringing prompts back, or by a script."""
+        is_chosen = plane.image == self._registry.id_of(self._active_layers.image_layer)
+        layers = self.layers if is_chosen else self._prompt_layers.get(plane.image)
         if self._is_pulling or layers is None:
             return
-        draft = self._session.draft(plane)
+        draft = self._session.prompts.draft(plane)
         self._is_pulling = True
         try:
             layers.show(plane, draft)
         finally:
             self._is_pulling = False
-        image, own = self._registry.layer_of(plane.image), self.source_layer
-        if not len(draft) and own is not None and image is not None:
-            self._used.setdefault(own, set()).update(prompt_conversion.keys_in_plane(own, plane, image))
+        image, source = self._registry.layer_of(plane.image), self.source_layer
+        if not len(draft) and source is not None and image is not None:
+            keys = prompt_conversion.keys_in_plane(source, plane, image)
+            self._committed_keys.setdefault(source, set()).update(keys)
         if plane == self._active_layers.plane:
-            self._pulled[plane] = self._read(plane)
+            self._last_read[plane] = self._read(plane)
             self.draft_changed.emit()
 
     def close(self) -> None:
-        """Let go of all layers; ours leave the viewer."""
-        self._session.draft_changed.disconnect(self._on_draft, missing_ok=True)
+        """Disconnect from all layers and remove the prompt layers from the viewer."""
+        self._session.prompts.draft_changed.disconnect(self._on_draft, missing_ok=True)
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         self.choose_source(None)
-        self._leave_timer.stop()
-        self._leaving += self._drawing.values()
-        self._drawing.clear()
-        self._remove_leaving()
+        self._remove_timer.stop()
+        self._to_remove += self._prompt_layers.values()
+        self._prompt_layers.clear()
+        self._remove_layers()
 
-    def _remove_leaving(self) -> None:
-        while self._leaving:
-            self._leaving.pop().remove()
+    def _remove_layers(self) -> None:
+        while self._to_remove:
+            self._to_remove.pop().remove()
 
     def _on_active(self, event: Any = None) -> None:
         self.tool_changed.emit()
 
     def _for_layers(self, change: Callable[[PromptLayers], None]) -> None:
-        for layers in self._drawing.values():
+        for layers in self._prompt_layers.values():
             change(layers)
             layers.prepare()
         self.settings_changed.emit()
 
     def _on_image(self) -> None:
-        """Show what was drawn over this image only."""
+        """Show only what was drawn over the chosen image."""
         chosen = self._registry.id_of(self._active_layers.image_layer)
-        for name, layers in self._drawing.items():
+        for name, layers in self._prompt_layers.items():
             for layer in layers.all():
                 layer.visible = name == chosen
 
@@ -247,20 +248,20 @@ class PromptDrawing(QObject):
             self.layers.follow()
 
     def _on_pixels(self, name: str) -> None:
-        """An image has other pixels; what was drawn stays if it still has its place."""
-        layers, image = self._drawing.get(name), self._registry.layer_of(name)
+        """Keep what was drawn over an image with other pixels, unless its number of axes has changed."""
+        layers, image = self._prompt_layers.get(name), self._registry.layer_of(name)
         if layers is not None and image is not None and any(layer.ndim != image.ndim for layer in layers.all()):
             layers.remove()
-        self._pulled = {plane: found for plane, found in self._pulled.items() if plane.image != name}
+        self._last_read = {plane: prompts for plane, prompts in self._last_read.items() if plane.image != name}
         self.pull()
         self.draft_changed.emit()
 
     def _on_removed(self, layer: Any) -> None:
         if layer is self.source_layer:
             self.choose_source(None)
-        for name, layers in list(self._drawing.items()):
+        for name, layers in list(self._prompt_layers.items()):
             if self._registry.layer_of(name) is None:
-                self._leaving.append(self._drawing.pop(name))
-                self._leave_timer.start()  # not in the middle of napari's own removal
+                self._to_remove.append(self._prompt_layers.pop(name))
+                self._remove_timer.start()  # not in the middle of napari's own removal
             elif layers.forget(layer):
                 self.pull()
