@@ -1,0 +1,1 @@
+"""Segment many images, one after the other, without a viewer."""

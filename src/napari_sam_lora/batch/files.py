@@ -1,4 +1,4 @@
-"""Segment the image files of a folder."""
+"""Segment the image files of a folder and write label TIFFs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
 
-PARTS = 1000  # progress of an image is counted in so many parts
+STEPS_PER_IMAGE = 1000  # of the progress bar
 
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What was done.
+    """Result of segmenting a folder.
 
     Attributes
     ----------
     written : tuple of Path
         Label files.
     objects : int
-        In all of them.
+        Number of objects in all of them.
     skipped : int
-        Images that had a label file already.
+        Number of images that had a label file already.
     problems : tuple of str
-        What could not be segmented, and why.
+        Images that could not be segmented, each with the reason.
     """
 
     written: tuple[Path, ...]
@@ -43,38 +43,41 @@ class FolderResult:
 
 
 def plan_folder(images: Path, output: Path) -> dict[Path, Path]:
-    """The label file of each image of a folder.
+    """Return the label file for each image of a folder.
 
-    Labels beside the images are called ``NAME_labels.tif``, elsewhere ``NAME.tif``.
+    Label files beside the images are called ``NAME_labels.tif``, elsewhere ``NAME.tif``.
 
     Raises
     ------
     InputError
-        If there is nothing to segment, or two images would have one label file.
+        If there is nothing to segment, or two images would have the same label file.
     """
     if not images.is_dir():
-        raise InputError(f"There is no folder {images}: choose the folder of the images.")
-    beside = output.resolve() == images.resolve()
-    ending = "_labels.tif" if beside else ".tif"
-    found = [path for path in list_images(images) if not (beside and path.name.endswith(ending))]
+        raise InputError(f"There is no folder {images}: choose the folder of the images.", code="folder-not-found")
+    is_beside = output.resolve() == images.resolve()
+    ending = "_labels.tif" if is_beside else ".tif"
+    found = [path for path in list_images(images) if not (is_beside and path.name.endswith(ending))]
     if not found:
-        raise InputError(f"The folder {images} holds no image.")
+        raise InputError(f"The folder {images} holds no image.", code="no-image-in-folder")
     targets: dict[Path, Path] = {}
     for image in found:
         target = output / f"{stem(image)}{ending}"
         if target in targets.values():
-            raise InputError(f"Several images would be written to {target.name}: give them different names.")
+            raise InputError(
+                f"Several images would be written to {target.name}: give them different names.",
+                code="outputs-of-one-name",
+            )
         targets[image] = target
     return targets
 
 
 def segment_folder(
-    progress: Callable[[int, int], None],
-    *,
     model: Model,
-    adapter: Adapter | None,
     targets: dict[Path, Path],
+    *,
+    adapter: Adapter | None,
     overwrite: bool,
+    progress: Callable[[int, int], None],
 ) -> FolderResult:
     """Segment everything in each image, plane by plane, and write label TIFFs.
 
@@ -82,44 +85,57 @@ def segment_folder(
 
     Parameters
     ----------
+    model : Model
+        May be in use at the same time; it is not changed.
+    targets : dict of Path to Path
+        Label file for each image; see `plan_folder`.
+    adapter : Adapter, optional
+        None stands for the base model.
+    overwrite : bool
+        Replace label files that exist; otherwise their images are skipped.
     progress : callable
-        Called with what is done and what there is to do; an exception that it raises ends the work.
+        Called with the steps done and all steps; an exception that it raises ends the work.
     """
     from napari_sam_lora.api import Model  # noqa: PLC0415  torch is imported when it is needed
 
-    own = Model(model.loaded, model.preprocessing)  # the session's may be in use meanwhile
+    own_model = Model(model.loaded, model.preprocessing)
+    all_steps = len(targets) * STEPS_PER_IMAGE
     written: list[Path] = []
     problems: list[str] = []
     objects = skipped = 0
-    with own.adapted(adapter):
+    with own_model.adapted(adapter):
         for number, (image, target) in enumerate(targets.items()):
-            progress(number * PARTS, len(targets) * PARTS)
+
+            def report(fraction: float, number: int = number) -> None:
+                progress(int((number + fraction) * STEPS_PER_IMAGE), all_steps)
+
+            report(0)
             if target.exists() and not overwrite:
                 skipped += 1
                 continue
             try:
-                found = _segment_file(progress, own, image, target, number, len(targets))
+                objects += _segment_file(own_model, image, target, report)
             except (InputError, OSError) as error:
                 problems.append(f"{image.name}: {error}")
-                continue
-            written.append(target)
-            objects += found
-    progress(len(targets) * PARTS, len(targets) * PARTS)
+            else:
+                written.append(target)
+    progress(all_steps, all_steps)
     return FolderResult(tuple(written), objects, skipped, tuple(problems))
 
 
-def _segment_file(
-    progress: Callable[[int, int], None], model: Model, image: Path, target: Path, number: int, total: int
-) -> int:
+def _segment_file(model: Model, image: Path, target: Path, progress: Callable[[float], None]) -> int:
+    """Segment all planes of an image file, write its label file, and return the number of objects.
+
+    ``progress`` is called with the fraction of the image that is done.
+    """
     file = read_image(image)
     labels = np.zeros((file.plane_count, *file.plane_shape), np.int64)
-    for place, plane in enumerate(file.planes()):
+    for number, plane in enumerate(file.planes()):
 
-        def report(done: int, all_: int, place: int = place) -> None:
-            share = (place + done / all_) / file.plane_count
-            progress(int((number + share) * PARTS), total * PARTS)
+        def report(batches: int, all_batches: int, number: int = number) -> None:
+            progress((number + batches / all_batches) / file.plane_count)
 
-        found = model.segment_everything(plane, progress=report)
-        labels[place] = np.where(found > 0, found + labels.max(initial=0), 0)
+        ids = model.segment_everything(plane, progress=report)
+        labels[number] = np.where(ids > 0, ids + labels.max(initial=0), 0)
     write_labels(target, labels.reshape(*file.stack_shape, *file.plane_shape))
     return len(np.unique(labels[labels > 0]))
