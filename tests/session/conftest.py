@@ -42,6 +42,6 @@ def session(small: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -
     """Open a session with a real image "nuclei" and empty labels "cells"."""
     made = Session(small)
     made.add_image("nuclei", ArraySource(nuclei[0]))
-    made.add_labels("cells", ArrayStore(np.zeros(nuclei[0].shape, np.int32)))
+    made.labels.add("cells", ArrayStore(np.zeros(nuclei[0].shape, np.int32)))
     yield made
     assert made.close(SOON)

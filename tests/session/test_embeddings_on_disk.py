@@ -27,11 +27,11 @@ def _preview_of_new_session(image: NDArray[np.uint8], folder: Path | None, *, en
     session = Session()
     try:
         session.add_image("nuclei", ArraySource(image))
-        model = session.load_model("sam_nano", "cpu", 128, folder).result(SOON)
+        model = session.models.load("sam_nano", "cpu", 128, folder).result(SOON)
         if not encodes:
             _no_encoder(model)
-        session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-        return session.preview(PLANE).result(SOON)
+        session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+        return session.prompts.preview(PLANE).result(SOON)
     finally:
         assert session.close(SOON)
 

@@ -35,8 +35,8 @@ class Monkey:
         pixels = self.rng.integers(0, 255, SHAPE, np.uint8)
         session.add_image("stack", ArraySource(pixels))
         self.store = ArrayStore(np.zeros(SHAPE, np.int32), steps=1000)
-        self.cells = session.add_labels("cells", self.store)
-        session.adapters.add(adapter, "a")
+        self.cells = session.labels.add("cells", self.store)
+        session.models.adapters.add(adapter, "a")
         self.plane = PlaneKey.of("stack", 3, (0,))
         self.cells.watch(self.plane)
         self.states, self.undone = [self.look()], list[State]()
@@ -69,31 +69,31 @@ class Monkey:
         y, x = self.rng.uniform(0, (height - 1, width - 1))
         kind = self.rng.choice(["point", "box", "scribble", "lasso", "negative", "outside"])
         if kind in ("point", "negative"):
-            self.session.add_prompt(self.plane, "point", [y, x], positive=kind == "point")
+            self.session.prompts.add(self.plane, "point", [y, x], positive=kind == "point")
         elif kind == "outside":
-            self.session.add_prompt(self.plane, "point", [-50, x])
+            self.session.prompts.add(self.plane, "point", [-50, x])
         elif kind == "box":
-            self.session.add_prompt(self.plane, "box", [y, x, y + 9, x + 9])
+            self.session.prompts.add(self.plane, "box", [y, x, y + 9, x + 9])
         else:
-            self.session.add_prompt(self.plane, kind, [[y, x], [y, x + 8], [y + 8, x + 4]])
+            self.session.prompts.add(self.plane, kind, [[y, x], [y, x + 8], [y + 8, x + 4]])
 
     def move(self) -> None:
-        items = [item.id for row in self.session.draft(self.plane).rows().values() for item in row]
+        items = [item.id for row in self.session.prompts.draft(self.plane).rows().values() for item in row]
         item = int(self.rng.choice([*items, 999]))
         act = self.rng.choice(["move", "flip", "remove"])
         if act == "move":
-            self.session.move_prompt(self.plane, item, [1, 2])
+            self.session.prompts.move(self.plane, item, [1, 2])
         elif act == "flip":
-            self.session.flip_prompt(self.plane, item)
+            self.session.prompts.flip(self.plane, item)
         else:
-            self.session.remove_prompt(self.plane, item)
+            self.session.prompts.remove(self.plane, item)
 
     def commit(self) -> None:
         before = self.store.data.copy()
         target = self.rng.choice(["new", "new", "part", "replace"])
         ids = self.some()
         policy = CommitPolicy(target, ids[0] if ids else 0)
-        result = self.session.commit(self.session.preview(self.plane).result(SOON), policy)
+        result = self.session.prompts.commit(self.session.prompts.preview(self.plane).result(SOON), policy)
         changed = before != self.store.data
         assert changed.sum() == result.pixels
         own = policy.label if target == "replace" else 0
@@ -112,10 +112,10 @@ class Monkey:
         (other,) = {0, 1, 2} - {*axes}
         self.plane = PlaneKey.of("stack", 3, (int(self.rng.integers(SHAPE[other])),), axes)
         self.cells.watch(self.plane)
-        self.session.embed([self.plane, self.plane.neighbour(1)])
+        self.session.prompts.embed([self.plane, self.plane.neighbour(1)])
 
     def undo(self) -> None:
-        if self.session.undo() is None:
+        if self.session.labels.undo() is None:
             assert len(self.states) == 1
         else:
             self.undone.append(self.states.pop())
@@ -123,7 +123,7 @@ class Monkey:
         self.number = self.cells.last_done
 
     def redo(self) -> None:
-        if self.session.redo() is None:
+        if self.session.labels.redo() is None:
             assert not self.undone
         else:
             self.states.append(self.undone.pop())
@@ -141,7 +141,7 @@ class Monkey:
             self.number = self.cells.last_done
 
     def replay(self) -> None:
-        proposal = self.session.resegment().result(SOON)
+        proposal = self.session.proposals.resegment().result(SOON)
         ids = {record.id for record in self.cells.records()}
         fixed = {one.id for one in self.cells.records() if one.origin == "painted" or one.approved}
         before = self.store.data.copy()
@@ -152,9 +152,9 @@ class Monkey:
 
     def switch(self) -> None:
         if self.rng.random() < 0.5:
-            self.session.activate("a")
+            self.session.models.activate("a")
         else:
-            self.session.toggle()
+            self.session.models.toggle()
 
     def delete_image(self) -> None:
         source = self.session.images["stack"]
@@ -171,7 +171,7 @@ class Monkey:
             lambda: self.cells.split((self.some() or [0])[0]),
             lambda: self.cells.approve(self.some(), bool(self.rng.random() < 0.5)),
             lambda: self.cells.mark_complete(self.plane, bool(self.rng.random() < 0.5)),
-            lambda: self.session.bring_back("cells", (self.some() or [0])[0]),
+            lambda: self.session.prompts.bring_back("cells", (self.some() or [0])[0]),
         ]  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def test_three_hundred_operations(small: Model, adapter: Adapter, seed: int) -> 
     monkey = Monkey(session, adapter, seed)
     edits, done = monkey.edits(), 0
     failures: list[str] = []
-    session.failed.connect(failures.append)
+    session.models.failed.connect(failures.append)
     for _ in range(300):
         edit = edits[int(monkey.rng.integers(len(edits)))]
         try:
@@ -192,7 +192,7 @@ def test_three_hundred_operations(small: Model, adapter: Adapter, seed: int) -> 
         monkey.note()
     assert done > 200
     assert not failures
-    while session.undo():
+    while session.labels.undo():
         monkey.states.pop()
         monkey.check(monkey.states[-1])
     assert not monkey.store.data.any()

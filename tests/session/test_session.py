@@ -34,7 +34,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _preview(session: Session, plane: PlaneKey = PLANE, options: MaskOptions | None = None) -> Preview:
-    return session.preview(plane, options).result(SOON)
+    return session.prompts.preview(plane, options).result(SOON)
 
 
 def test_importing_the_session_imports_neither_torch_nor_qt() -> None:
@@ -43,8 +43,8 @@ def test_importing_the_session_imports_neither_torch_nor_qt() -> None:
 
 
 def test_a_preview_is_what_the_model_says(session: Session, small: Model, nuclei: Pair) -> None:
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    session.add_prompt(PLANE, "point", [50, 80])
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    session.prompts.add(PLANE, "point", [50, 80])
     preview = _preview(session)
     prompts = Prompts(boxes=[[40, 60, 70, 95]], points=[[[50, 80]]])
     expected = small.segment(small.encode(nuclei[0]), prompts)
@@ -57,12 +57,12 @@ def test_a_preview_is_what_the_model_says(session: Session, small: Model, nuclei
 def test_every_kind_of_prompt_gives_a_mask(session: Session, nuclei: Pair) -> None:
     first, second, third, fourth, fifth = find_objects(nuclei[1], smallest=100)[:5]
     y0, x0, y1, x1 = fourth.box
-    session.batch = True
-    session.add_prompt(PLANE, "point", first.centre)
-    session.add_prompt(PLANE, "box", second.box)
-    session.add_prompt(PLANE, "mask", nuclei[1] == third.label)
-    session.add_prompt(PLANE, "lasso", [[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
-    session.add_prompt(PLANE, "scribble", [fifth.centre, (fifth.centre[0] + 1, fifth.centre[1] + 1)])
+    session.prompts.batch = True
+    session.prompts.add(PLANE, "point", first.centre)
+    session.prompts.add(PLANE, "box", second.box)
+    session.prompts.add(PLANE, "mask", nuclei[1] == third.label)
+    session.prompts.add(PLANE, "lasso", [[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+    session.prompts.add(PLANE, "scribble", [fifth.centre, (fifth.centre[0] + 1, fifth.centre[1] + 1)])
     preview = _preview(session)
     assert preview.objects == (0, 1, 2, 3, 4)
     for mask, found in zip(preview.masks, (first, second, third, fourth, fifth), strict=True):
@@ -70,7 +70,7 @@ def test_every_kind_of_prompt_gives_a_mask(session: Session, nuclei: Pair) -> No
 
 
 def test_options_shape_the_masks(session: Session) -> None:
-    session.add_prompt(PLANE, "point", [50, 80])
+    session.prompts.add(PLANE, "point", [50, 80])
     plain = _preview(session)
     best = int(plain.candidate_scores[0].argmax())
     assert np.array_equal(plain.masks[0], plain.candidates[0, best])
@@ -89,7 +89,7 @@ def test_the_contrast_limits_can_be_the_window(session: Session, nuclei: Pair) -
     session.add_image("scaled", ArraySource(np.clip(nuclei[0], 10, 60).astype(np.float32) * 7))
     other = PLANE.on("scaled")
     for plane in (PLANE, other):
-        session.add_prompt(plane, "box", [40, 60, 70, 95])
+        session.prompts.add(plane, "box", [40, 60, 70, 95])
     one = _preview(session, options=MaskOptions(window=(10, 60)))
     two = _preview(session, other, MaskOptions(window=(70, 420)))
     assert np.array_equal(one.masks, two.masks)
@@ -121,7 +121,7 @@ def test_holes_are_filled() -> None:
 def test_without_prompts_a_preview_is_empty_and_reads_nothing(session: Session) -> None:
     preview = _preview(session)
     assert (len(preview), preview.masks.shape) == (0, (0, 256, 256))
-    assert session.commit(preview).code == "empty-mask"
+    assert session.prompts.commit(preview).code == "empty-mask"
 
 
 def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
@@ -135,11 +135,11 @@ def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
     stack = np.stack([nuclei[0], nuclei[0].T, nuclei[0][::-1]])
     session.add_image("stack", Counting(stack))
     planes = [PlaneKey.of("stack", 3, (z,)) for z in range(3)]
-    session.embed([planes[1], planes[2], planes[2].neighbour(1)])
+    session.prompts.embed([planes[1], planes[2], planes[2].neighbour(1)])
     for plane in planes[:2]:
-        session.add_prompt(plane, "point", [50, 80])
+        session.prompts.add(plane, "point", [50, 80])
         _preview(session, plane)
-        session.add_prompt(plane, "point", [52, 82])
+        session.prompts.add(plane, "point", [52, 82])
         _preview(session, plane)
     assert sorted(reads) in ([planes[0], planes[1]], planes)
     session.add_image("stack", Counting(stack + 1))
@@ -148,31 +148,31 @@ def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
 
 
 def test_a_commit_clears_what_was_committed_and_nothing_else(session: Session) -> None:
-    kept = session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    kept = session.prompts.add(PLANE, "box", [40, 60, 70, 95])
     preview = _preview(session)
-    later = session.add_prompt(PLANE, "point", [200, 200])
-    result = session.commit(preview)
+    later = session.prompts.add(PLANE, "point", [200, 200])
+    result = session.prompts.commit(preview)
     assert result.ids == (1,)
-    left = [item.id for row in session.draft(PLANE).rows().values() for item in row]
+    left = [item.id for row in session.prompts.draft(PLANE).rows().values() for item in row]
     assert left == [later]
     assert kept != later
 
 
 def test_prompts_stay_when_nothing_was_written(session: Session) -> None:
     session.labels["cells"].store.write(PLANE, np.ones((256, 256), np.bool_), 3)
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    assert session.commit(_preview(session)).ids == ()
-    assert len(session.draft(PLANE)) == 1
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    assert session.prompts.commit(_preview(session)).ids == ()
+    assert len(session.prompts.draft(PLANE)) == 1
 
 
 def test_prompts_of_an_object_are_brought_back_to_edit_it(session: Session) -> None:
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    session.commit(_preview(session))
-    assert len(session.draft(PLANE)) == 0
-    assert session.bring_back("cells", 1) == PLANE
-    session.add_prompt(PLANE, "point", [66, 80], positive=False)
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    session.prompts.commit(_preview(session))
+    assert len(session.prompts.draft(PLANE)) == 0
+    assert session.prompts.bring_back("cells", 1) == PLANE
+    session.prompts.add(PLANE, "point", [66, 80], positive=False)
     preview = _preview(session)
-    session.commit(preview, CommitPolicy("replace", 1))
+    session.prompts.commit(preview, CommitPolicy("replace", 1))
     assert np.array_equal(session.labels["cells"].store.read(PLANE) == 1, preview.masks[0])
     ((stored,),) = session.labels["cells"].record(1).prompts.values()
     assert [item.kind for item in stored.row] == ["box", "point"]
@@ -182,85 +182,85 @@ def test_a_painted_object_has_nothing_to_bring_back(session: Session) -> None:
     session.labels["cells"].store.write(PLANE, rectangle((256, 256), 0, 0, 9, 9), 1)
     session.labels["cells"].note_painted(PLANE)
     with raises(InputError, "no-stored-prompts"):
-        session.bring_back("cells", 1)
+        session.prompts.bring_back("cells", 1)
 
 
 def test_undo_goes_over_all_label_images_in_order(session: Session) -> None:
-    other = session.add_labels("other", ArrayStore(np.zeros((256, 256), np.int32)))
-    assert session.target == "other"
+    other = session.labels.add("other", ArrayStore(np.zeros((256, 256), np.int32)))
+    assert session.labels.target == "other"
     for labels in ("cells", "other", "cells"):
-        session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-        session.commit(_preview(session), CommitPolicy(overwrite=True), labels)
+        session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+        session.prompts.commit(_preview(session), CommitPolicy(overwrite=True), labels)
     cells = session.labels["cells"]
-    session.undo()
+    session.labels.undo()
     assert [len(cells.records()), len(other.records())] == [1, 1]
-    session.undo()
+    session.labels.undo()
     assert [len(cells.records()), len(other.records())] == [1, 0]
-    session.undo()
-    assert session.undo() is None
-    session.redo()
+    session.labels.undo()
+    assert session.labels.undo() is None
+    session.labels.redo()
     assert [len(cells.records()), len(other.records())] == [1, 0]
-    session.redo()
+    session.labels.redo()
     assert [len(cells.records()), len(other.records())] == [1, 1]
 
 
 def test_adapters_are_activated_toggled_renamed_and_removed(session: Session, adapter: Adapter) -> None:
     said: list[str] = []
-    session.active_changed.connect(said.append)
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
+    session.models.active_changed.connect(said.append)
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
     base = _preview(session)
     with raises(AdapterError, "no-last-adapter"):
-        session.toggle()
-    session.adapters.add(adapter, "a")
-    session.activate("a")
+        session.models.toggle()
+    session.models.adapters.add(adapter, "a")
+    session.models.activate("a")
     adapted = _preview(session)
     assert adapted.adapter == "a"
     assert not np.allclose(adapted.scores, base.scores)
-    assert session.toggle() == ""
+    assert session.models.toggle() == ""
     assert np.array_equal(_preview(session).masks, base.masks)
-    assert session.toggle() == "a"
-    session.rename_adapter("a", "b")
-    assert session.active == "b"
-    session.remove_adapter("b")
-    assert session.active == ""
+    assert session.models.toggle() == "a"
+    session.models.rename_adapter("a", "b")
+    assert session.models.active == "b"
+    session.models.remove_adapter("b")
+    assert session.models.active == ""
     assert said == ["a", "", "a", "b", ""]
 
 
 def test_an_adapter_of_another_base_is_refused_and_the_present_one_stays(session: Session, adapter: Adapter) -> None:
-    session.adapters.add(adapter, "a")
-    session.adapters.add(Adapter(adapter.tensors, replace(adapter.info, base_name="vit_b", base_hash="0")), "b")
-    session.activate("a")
+    session.models.adapters.add(adapter, "a")
+    session.models.adapters.add(Adapter(adapter.tensors, replace(adapter.info, base_name="vit_b", base_hash="0")), "b")
+    session.models.activate("a")
     with raises(AdapterError, "adapter-of-another-base", match="vit_b"):
-        session.activate("b")
-    assert session.active == "a"
+        session.models.activate("b")
+    assert session.models.active == "a"
 
 
 def test_a_model_is_loaded_while_prompts_and_labels_stay(session: Session) -> None:
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    model = session.load_model("sam_nano", "cpu", input_size=64).result(SOON)
-    assert session.model is model
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    model = session.models.load("sam_nano", "cpu", input_size=64).result(SOON)
+    assert session.models.model is model
     assert model.predictor.input_size == 64
-    assert session.commit(_preview(session)).ids == (1,)
+    assert session.prompts.commit(_preview(session)).ids == (1,)
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_present_one(session: Session, small: Model) -> None:
     words: Queue[str] = Queue()
-    session.failed.connect(words.put)
+    session.models.failed.connect(words.put)
     with raises(CheckpointError, "model-not-found"):
-        session.load_model("no_such_model").result(SOON)
+        session.models.load("no_such_model").result(SOON)
     assert "no_such_model" in words.get(timeout=SOON)
-    assert session.model is small
+    assert session.models.model is small
 
 
 def test_without_a_model_labels_or_an_image_the_reason_is_given() -> None:
     session = Session()
     session.add_image("nuclei", ArraySource(np.zeros((9, 9))))
     with raises(InputError, "no-model"):
-        session.preview(PLANE)
+        session.prompts.preview(PLANE)
     with raises(InputError, "no-label-image"):
-        session.resegment()
+        session.proposals.resegment()
     with raises(InputError, "image-not-found"):
-        session.draft(PLANE.on("other"))
+        session.prompts.draft(PLANE.on("other"))
     assert session.close(SOON)
 
 
@@ -270,24 +270,24 @@ def test_an_image_that_fails_to_be_read_is_reported_and_harms_nothing(session: S
             raise OSError("the disk is gone")
 
     words: Queue[str] = Queue()
-    session.failed.connect(words.put)
+    session.models.failed.connect(words.put)
     session.add_image("broken", Broken(np.zeros((30, 30))))
-    session.add_prompt(PLANE.on("broken"), "point", [5, 5])
+    session.prompts.add(PLANE.on("broken"), "point", [5, 5])
     with pytest.raises(OSError, match="disk"):
         _preview(session, PLANE.on("broken"))
     assert "disk is gone" in words.get(timeout=SOON)
-    session.add_prompt(PLANE, "point", [50, 80])
+    session.prompts.add(PLANE, "point", [50, 80])
     assert len(_preview(session)) == 1
 
 
 def test_work_on_an_image_removed_meanwhile_harms_nothing(session: Session) -> None:
-    session.add_prompt(PLANE, "point", [50, 80])
-    future = session.preview(PLANE)
+    session.prompts.add(PLANE, "point", [50, 80])
+    future = session.prompts.preview(PLANE)
     session.remove_image("nuclei")
-    session.remove_labels("cells")
+    session.labels.remove("cells")
     assert len(future.result(SOON)) == 1
     with raises(InputError, "no-label-image"):
-        session.commit(future.result(SOON))
+        session.prompts.commit(future.result(SOON))
 
 
 def test_two_sessions_are_independent(small: Model, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_two_sessions_are_independent(small: Model, tmp_path: Path) -> None:
     assert not two.images
     assert one.close(SOON)
     two.add_image("nuclei", ArraySource(np.eye(30)))
-    two.add_prompt(PLANE, "point", [5, 5])
+    two.prompts.add(PLANE, "point", [5, 5])
     assert len(_preview(two)) == 1
     assert two.close(SOON)
     assert two.close(SOON)

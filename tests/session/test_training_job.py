@@ -29,7 +29,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 def labelled(session: Session, nuclei: Pair) -> Session:
     """Add real labels, of which object 1 was prompted."""
     truth = nuclei[1].astype(np.int32)
-    cells = session.add_labels("cells", ArrayStore(np.where(truth == 1, 0, truth)))
+    cells = session.labels.add("cells", ArrayStore(np.where(truth == 1, 0, truth)))
     cells.commit(make_preview((truth == 1)[None], PLANE))
     return session
 
@@ -43,20 +43,20 @@ def _at_first_step(session: Session, act: Callable[[], None], config: TrainConfi
         if event.state == "running" and sum(one.state == "running" for one in events) == 1:
             act()
 
-    session.training_changed.connect(listen)
-    assert session.start_training(config).wait(SOON).is_final
+    session.training.training_changed.connect(listen)
+    assert session.training.start(config).wait(SOON).is_final
     return events
 
 
 def test_what_is_trained_on_can_be_looked_at_first(labelled: Session, nuclei: Pair) -> None:
     labelled.labels["cells"].mark_complete(PLANE)
-    (plane,) = labelled.training_planes()
+    (plane,) = labelled.training.planes()
     assert plane.plane == PLANE
     assert plane.complete
     assert len(np.unique(plane.labels)) == len(np.unique(nuclei[1]))
     (label,) = plane.prompts
     assert plane.prompts[label][0].row[0].kind == "mask"
-    assert labelled.training_planes(include=[]) == ()
+    assert labelled.training.planes(include=[]) == ()
 
 
 def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
@@ -65,46 +65,46 @@ def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
     data[0, 1, 5:20, 5:20] = data[1, 3, 5:20, 5:20] = 1
     session.add_image("stack", ArraySource(np.zeros(data.shape)))
     session.add_image("other", ArraySource(np.zeros((30, 30))))
-    session.add_labels("cells", ArrayStore(data))
-    assert [plane.plane.index for plane in session.training_planes()] == [(0, 1), (1, 3)]
-    assert [plane.plane.image for plane in session.training_planes()] == ["stack", "stack"]
-    assert [plane.position for plane in session.training_planes()] == [
+    session.labels.add("cells", ArrayStore(data))
+    assert [plane.plane.index for plane in session.training.planes()] == [(0, 1), (1, 3)]
+    assert [plane.plane.image for plane in session.training.planes()] == ["stack", "stack"]
+    assert [plane.position for plane in session.training.planes()] == [
         StackPosition("stack", (0, 1)),
         StackPosition("stack", (1, 3)),
     ]
     with raises(InputError, "labels-do-not-fit"):
-        session.training_planes([("other", "cells")])
+        session.training.planes([("other", "cells")])
 
 
 def test_a_run_ends_with_a_kept_adapter_that_is_not_active_unless_better(labelled: Session) -> None:
     events: list[TrainingEvent] = []
-    labelled.training_changed.connect(events.append)
-    final = labelled.start_training(FAST, name="mine").wait(SOON)
+    labelled.training.training_changed.connect(events.append)
+    final = labelled.training.start(FAST, name="mine").wait(SOON)
     assert final.state == "ended"
     assert final.report is not None
     assert (final.adapter, final.activated) == ("mine", final.report.verdict == "better")
     assert final.message == final.report.reason
-    assert labelled.active == ("mine" if final.activated else "")
-    assert labelled.adapters.entry("mine").objects > 3
+    assert labelled.models.active == ("mine" if final.activated else "")
+    assert labelled.models.adapters.entry("mine").objects > 3
     steps = [event.step.step for event in events if event.state == "running" and event.step]
     assert steps[:3] == [1, 2, 3]
     assert [event.is_final for event in events].count(True) == 1
-    assert events[-1] is final is labelled.training.event  # type: ignore[union-attr]
+    assert events[-1] is final is labelled.training.job.event  # type: ignore[union-attr]
 
 
 def test_the_prompts_that_the_user_gave_are_trained_with(labelled: Session, nuclei: Pair) -> None:
     """Those of all parts of an object together; an object that is gone has none."""
     truth = nuclei[1].astype(np.int32)
-    cells, (label,) = labelled.labels["cells"], labelled.training_planes()[0].prompts
+    cells, (label,) = labelled.labels["cells"], labelled.training.planes()[0].prompts
     cells.commit(make_preview((truth == 2)[None], PLANE), CommitPolicy("part", label, overwrite=True))
-    (given,) = user_prompts(labelled.training_planes()[0]).values()
+    (given,) = user_prompts(labelled.training.planes()[0]).values()
     assert len(given) == 1
     assert given.masks is not None
     assert np.array_equal(given.masks[0], (truth == 1) | (truth == 2))
     cells.store.write(PLANE, truth >= 0, 0)
     cells.store.write(PLANE, truth == 5, 5)
     cells.note_painted(PLANE)
-    assert user_prompts(labelled.training_planes()[0]) == {}
+    assert user_prompts(labelled.training.planes()[0]) == {}
 
 
 @pytest.mark.parametrize(("verdict", "active"), [("better", "mine"), ("not better", ""), ("too few", "")])
@@ -132,34 +132,34 @@ def test_only_a_better_adapter_is_activated(
         return Run()
 
     monkeypatch.setattr("napari_sam_lora.api.iter_fine_tune", iter_fine_tune)
-    event = labelled.start_training(FAST, name="mine").wait(SOON)
+    event = labelled.training.start(FAST, name="mine").wait(SOON)
     assert (event.state, event.message, event.activated) == ("ended", "Said so.", verdict == "better")
-    assert labelled.active == active
-    assert labelled.start_training(FAST, name="mine").wait(SOON).adapter == "mine 2"
+    assert labelled.models.active == active
+    assert labelled.training.start(FAST, name="mine").wait(SOON).adapter == "mine 2"
     assert asked == [(), ("unit",)]
 
 
 def test_stopping_keeps_what_was_learned(labelled: Session) -> None:
-    events = _at_first_step(labelled, labelled.stop)
+    events = _at_first_step(labelled, labelled.training.stop)
     assert events[-1].state == "ended"
     assert events[-1].step is not None
     assert events[-1].step.step == 1
-    assert len(labelled.adapters.entries()) == 1
+    assert len(labelled.models.adapters.entries()) == 1
 
 
 def test_discarding_keeps_nothing_and_leaves_the_model_as_it_was(labelled: Session) -> None:
-    labelled.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    before = labelled.preview(PLANE).result(SOON)
-    events = _at_first_step(labelled, labelled.discard)
+    labelled.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    before = labelled.prompts.preview(PLANE).result(SOON)
+    events = _at_first_step(labelled, labelled.training.discard)
     assert events[-1].state == "discarded"
-    assert labelled.adapters.entries() == ()
-    after = labelled.preview(PLANE).result(SOON)
+    assert labelled.models.adapters.entries() == ()
+    after = labelled.prompts.preview(PLANE).result(SOON)
     assert np.array_equal(after.masks, before.masks)
     assert np.array_equal(after.scores, before.scores)
 
 
 def test_pausing_waits_and_resuming_goes_on(labelled: Session) -> None:
-    job = labelled.training
+    job = labelled.training.job
     assert job is None
     states: list[str] = []
     paused = threading.Event()
@@ -168,16 +168,16 @@ def test_pausing_waits_and_resuming_goes_on(labelled: Session) -> None:
         if not states or states[-1] != event.state:
             states.append(event.state)
         if event.state == "running" and states.count("paused") == 0:
-            labelled.training.pause()  # type: ignore[union-attr]
+            labelled.training.job.pause()  # type: ignore[union-attr]
         if event.state == "paused":
             paused.set()
 
-    labelled.training_changed.connect(listen)
-    job = labelled.start_training(FAST)
+    labelled.training.training_changed.connect(listen)
+    job = labelled.training.start(FAST)
     assert paused.wait(SOON)
     assert not job.wait(0.05).is_final
     with raises(TrainingError, "training-in-progress"):
-        labelled.start_training(FAST)
+        labelled.training.start(FAST)
     job.resume()
     assert job.wait(SOON).state == "ended"
     assert states == ["preparing", "running", "paused", "running", "stopping", "ended"]
@@ -188,31 +188,31 @@ def test_a_paused_run_can_be_discarded_by_closing(labelled: Session) -> None:
 
     def listen(event: TrainingEvent) -> None:
         if event.state == "running":
-            labelled.training.pause()  # type: ignore[union-attr]
+            labelled.training.job.pause()  # type: ignore[union-attr]
         elif event.state == "paused":
             paused.set()
 
-    labelled.training_changed.connect(listen)
-    job = labelled.start_training(LONG)
+    labelled.training.training_changed.connect(listen)
+    job = labelled.training.start(LONG)
     assert paused.wait(SOON)
     assert labelled.close(SOON)
     assert job.event.state == "discarded"
 
 
 def test_prompting_and_painting_meanwhile_do_not_change_the_run(labelled: Session) -> None:
-    alone = labelled.start_training(FAST, name="alone")
+    alone = labelled.training.start(FAST, name="alone")
     assert alone.wait(SOON).state == "ended"
-    labelled.deactivate()
-    labelled.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    before = labelled.preview(PLANE).result(SOON)
+    labelled.models.deactivate()
+    labelled.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    before = labelled.prompts.preview(PLANE).result(SOON)
     cells = labelled.labels["cells"]
-    job = labelled.start_training(FAST, name="meanwhile")
-    during = labelled.preview(PLANE).result(SOON)
+    job = labelled.training.start(FAST, name="meanwhile")
+    during = labelled.prompts.preview(PLANE).result(SOON)
     cells.store.write(PLANE, np.ones((256, 256), np.bool_), 0)
     cells.note_painted(PLANE)
     assert job.wait(SOON).state == "ended"
     assert np.array_equal(during.masks, before.masks)
-    assert labelled.adapters.get("meanwhile").key == labelled.adapters.get("alone").key
+    assert labelled.models.adapters.get("meanwhile").key == labelled.models.adapters.get("alone").key
 
 
 def test_an_image_that_fails_to_be_read_ends_the_run_with_a_message(labelled: Session) -> None:
@@ -221,25 +221,25 @@ def test_an_image_that_fails_to_be_read_ends_the_run_with_a_message(labelled: Se
             raise OSError("the disk is gone")
 
     labelled.add_image("nuclei", Broken(np.zeros((256, 256))))
-    event = labelled.start_training(FAST).wait(SOON)
+    event = labelled.training.start(FAST).wait(SOON)
     assert event.state == "failed"
     assert "disk is gone" in event.message
-    assert labelled.adapters.entries() == ()
+    assert labelled.models.adapters.entries() == ()
 
 
 def test_a_deleted_image_does_not_end_the_run(labelled: Session) -> None:
-    job = labelled.start_training(FAST)
+    job = labelled.training.start(FAST)
     labelled.remove_image("nuclei")
-    labelled.remove_labels("cells")
+    labelled.labels.remove("cells")
     assert job.wait(SOON).state == "ended"
 
 
 def test_a_run_without_labels_is_refused_before_anything_starts(session: Session) -> None:
     with raises(TrainingError, "no-labelled-planes"):
-        session.start_training(FAST)
-    assert session.training is None
-    session.stop()
-    session.discard()
+        session.training.start(FAST)
+    assert session.training.job is None
+    session.training.stop()
+    session.training.discard()
 
 
 def test_three_rounds_in_one_session(small: Model) -> None:
@@ -248,16 +248,16 @@ def test_three_rounds_in_one_session(small: Model) -> None:
     for number in (3, 4):
         image, truth = nuclei_pair(number)
         session.add_image(f"image {number}", ArraySource(image))
-        cells[number] = session.add_labels(f"cells {number}", ArrayStore(truth.astype(np.int32)))
+        cells[number] = session.labels.add(f"cells {number}", ArrayStore(truth.astype(np.int32)))
     include = [("image 3", "cells 3"), ("image 4", "cells 4")]
     config = TrainConfig(mode="decoder", steps=2, objects=2, views=1, corrections=0)
     names = []
     for _ in range(3):
-        event = session.start_training(config, include).wait(SOON)
+        event = session.training.start(config, include).wait(SOON)
         assert event.state == "ended", event.message
         names.append(event.adapter)
-        session.activate(event.adapter)
-        proposal = session.refine([PlaneKey.of("image 3", 2)], "cells 3").result(SOON)
+        session.models.activate(event.adapter)
+        proposal = session.proposals.refine([PlaneKey.of("image 3", 2)], "cells 3").result(SOON)
         before = len(cells[3].records())
         cells[3].apply(proposal)
         assert len(cells[3].records()) == before

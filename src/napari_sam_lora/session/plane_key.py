@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -170,6 +170,13 @@ def check_plane(plane: PlaneKey, shape: tuple[int, ...]) -> None:
             f"There is no plane {plane.index} of axes {plane.axes} in an image of shape {shape}.",
             code="plane-not-found",
         )
+
+
+def need_image(images: Mapping[str, ImageSource], image: str) -> ImageSource:
+    """Return an image of a session by id, or raise an InputError."""
+    if image not in images:
+        raise InputError("This image is no longer open: choose another one.", code="image-not-found")
+    return images[image]
 
 
 def labels_do_not_fit(labels: tuple[int, ...], image: tuple[int, ...]) -> InputError:

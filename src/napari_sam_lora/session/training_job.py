@@ -104,7 +104,7 @@ class TrainingJob:
         After every step and at every change of state; limit the rate if you draw it. Exactly one event is final, the
         last.
 
-    Made by `Session.start_training`, which starts it.
+    Made by `Training.start`, which starts it.
 
     Parameters
     ----------

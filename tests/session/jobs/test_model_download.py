@@ -62,47 +62,47 @@ def other(monkeypatch: pytest.MonkeyPatch, nano: Model) -> Model:
 def test_prompting_goes_on_with_the_present_model_during_a_download(
     session: Session, server: Server, other: Model
 ) -> None:
-    before = session.model
-    loading = session.load_model("vit_b")
+    before = session.models.model
+    loading = session.models.load("vit_b")
     assert server.begun.wait(SOON)
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    assert len(session.preview(PLANE).result(SOON)) == 1
-    assert session.model is before
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    assert len(session.prompts.preview(PLANE).result(SOON)) == 1
+    assert session.models.model is before
     server.go.set()
     assert loading.result(SOON) is other
-    assert session.model is other
+    assert session.models.model is other
 
 
 def test_progress_of_a_download_is_reported_under_the_models_key(
     session: Session, server: Server, other: Model
 ) -> None:
     reports: list[tuple[object, int, int]] = []
-    session.progressed.connect(lambda *report: reports.append(report))
+    session.models.progressed.connect(lambda *report: reports.append(report))
     server.go.set()
-    session.load_model("vit_b").result(SOON)
+    session.models.load("vit_b").result(SOON)
     assert reports == [(("model",), 1, 4), (("model",), 4, 4)]
 
 
 def test_a_download_is_cancelled_at_once_though_the_connection_gives_no_answer(
     session: Session, server: Server, other: Model
 ) -> None:
-    before = session.model
+    before = session.models.model
     failures: list[str] = []
-    session.failed.connect(failures.append)
-    loading = session.load_model("vit_b")
+    session.models.failed.connect(failures.append)
+    loading = session.models.load("vit_b")
     assert server.begun.wait(SOON)
-    session.cancel("model")
+    session.models.cancel("model")
     assert loading.cancelled()
     server.go.set()
     assert session.close(SOON)
-    assert session.model is before
+    assert session.models.model is before
     assert failures == []
 
 
 def test_a_newer_choice_replaces_a_download(session: Session, server: Server, other: Model) -> None:
-    first = session.load_model("vit_b")
+    first = session.models.load("vit_b")
     assert server.begun.wait(SOON)
-    second = session.load_model("vit_l")
+    second = session.models.load("vit_l")
     assert first.cancelled()
     server.go.set()
     assert second.result(SOON) is other
@@ -110,24 +110,24 @@ def test_a_newer_choice_replaces_a_download(session: Session, server: Server, ot
 
 
 def test_what_comes_with_the_package_is_not_fetched(session: Session, server: Server, other: Model) -> None:
-    assert session.load_model("sam_nano").result(SOON) is other
+    assert session.models.load("sam_nano").result(SOON) is other
     assert server.asked == []
 
 
 def test_a_download_that_fails_is_reported_and_the_present_model_stays(session: Session, server: Server) -> None:
-    before = session.model
+    before = session.models.model
     failures: list[str] = []
-    session.failed.connect(failures.append)
+    session.models.failed.connect(failures.append)
     server.error = CheckpointError("Fetch it in another way.", code="no-connection")
     server.go.set()
     with raises(CheckpointError, "no-connection"):
-        session.load_model("vit_b").result(SOON)
-    assert session.model is before
+        session.models.load("vit_b").result(SOON)
+    assert session.models.model is before
     assert failures == ["Fetch it in another way."]
 
 
 def test_closing_does_not_wait_for_a_download(session: Session, server: Server, other: Model) -> None:
-    loading = session.load_model("vit_b")
+    loading = session.models.load("vit_b")
     assert server.begun.wait(SOON)
     assert not session.close(0)
     with pytest.raises(CancelledError):

@@ -19,17 +19,17 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _label_some(session: Session, truth: NDArray[Any], count: int = 4) -> None:
-    session.batch = True
+    session.prompts.batch = True
     for found in find_objects(truth)[:count]:
-        session.add_prompt(PLANE, "box", found.box)
-    session.commit(session.preview(PLANE).result(SOON))
-    session.batch = False
+        session.prompts.add(PLANE, "box", found.box)
+    session.prompts.commit(session.prompts.preview(PLANE).result(SOON))
+    session.prompts.batch = False
 
 
 def test_stored_prompts_are_replayed_with_the_adapter(session: Session, adapter: Adapter, nuclei: Pair) -> None:
     _label_some(session, nuclei[1])
     cells = session.labels["cells"]
-    same = session.resegment().result(SOON)
+    same = session.proposals.resegment().result(SOON)
     assert (same.changes, same.unchanged, same.left_alone) == ((), 4, 0)
     cells.approve([2])
     cells.watch(PLANE)
@@ -38,9 +38,9 @@ def test_stored_prompts_are_replayed_with_the_adapter(session: Session, adapter:
     cells.note_painted(PLANE)
     before = cells.store.read(PLANE)
 
-    session.adapters.add(adapter, "a")
-    session.activate("a")
-    proposal = session.resegment(planes=[PLANE]).result(SOON)
+    session.models.adapters.add(adapter, "a")
+    session.models.activate("a")
+    proposal = session.proposals.resegment(planes=[PLANE]).result(SOON)
     assert {change.label for change in proposal.changes} <= {1, 4}
     assert proposal.changes
     assert proposal.left_alone == 2
@@ -51,14 +51,14 @@ def test_stored_prompts_are_replayed_with_the_adapter(session: Session, adapter:
     for label in (2, 3):
         assert np.array_equal(after == label, before == label)
     assert cells.record(result.ids[0]).origin == "re-segmented"
-    session.undo()
+    session.labels.undo()
     assert np.array_equal(cells.store.read(PLANE), before)
 
 
 def test_prompts_of_an_image_that_is_gone_are_left_alone(session: Session, nuclei: Pair) -> None:
     _label_some(session, nuclei[1])
     session.remove_image("nuclei")
-    proposal = session.resegment().result(SOON)
+    proposal = session.proposals.resegment().result(SOON)
     assert (proposal.changes, proposal.left_alone) == ((), 4)
     assert len(session.labels["cells"].records()) == 4
 
@@ -72,9 +72,9 @@ def test_labels_without_prompts_are_refined(small: Model, nuclei: Pair, by: Any)
     for one in found:
         y0, x0, y1, x1 = one.box
         rough[y0:y1, x0:x1] = one.label
-    cells = session.add_labels("cells", ArrayStore(rough))
+    cells = session.labels.add("cells", ArrayStore(rough))
     cells.approve([found[2].label])
-    proposal = session.refine([PLANE], by=by).result(SOON)
+    proposal = session.proposals.refine([PLANE], by=by).result(SOON)
     assert {change.label for change in proposal.changes} == {one.label for one in found[:2]}
     cells.apply(proposal)
     record = cells.record(found[0].label)
@@ -87,7 +87,7 @@ def test_everything_proposes_objects_beside_the_finished_ones(session: Session, 
     _label_some(session, nuclei[1])
     before = session.labels["cells"].store.read(PLANE)
     config = EverythingConfig(points_per_side=12, pred_iou_thresh=0.3, stability_score_thresh=0.3)
-    proposal = session.everything(PLANE, config=config, smallest=30).result(SOON)
+    proposal = session.proposals.everything(PLANE, config=config, smallest=30).result(SOON)
     assert len(proposal.changes) > 3
     for change in proposal.changes:
         assert not (change.new.to_mask((256, 256)) & (before > 0)).any()
@@ -104,9 +104,9 @@ def test_everything_is_cancelled(session: Session) -> None:
 
     def cancel(key: object, done: int, total: int) -> None:
         seen.append(done)
-        session.cancel("everything")
+        session.models.cancel("everything")
 
-    session.progressed.connect(cancel)
-    future = session.everything(PLANE, config=EverythingConfig(points_per_side=16, points_per_batch=16))
+    session.models.progressed.connect(cancel)
+    future = session.proposals.everything(PLANE, config=EverythingConfig(points_per_side=16, points_per_batch=16))
     assert isinstance(future.exception(SOON), JobCancelledError)
     assert seen == [1]

@@ -44,12 +44,12 @@ def _session(labels: bool = True) -> Session:
     made = Session()
     made.add_image("stack", ArraySource(np.zeros(SHAPE, np.uint8), "my stack", (2, 1, 1)))
     if labels:
-        made.add_labels("cells/1", ArrayStore(np.zeros(SHAPE, np.int32)), [ObjectClass(2, "nucleus", (1, 0.5, 0))])
+        made.labels.add("cells/1", ArrayStore(np.zeros(SHAPE, np.int32)), [ObjectClass(2, "nucleus", (1, 0.5, 0))])
     return made
 
 
 def _commit(session: Session, *box: int, plane: PlaneKey = PLANE) -> None:
-    session.commit(make_preview(rectangle((40, 50), *box)[None], plane))
+    session.prompts.commit(make_preview(rectangle((40, 50), *box)[None], plane))
 
 
 def _labels_of(session: Session) -> NDArray[Any]:
@@ -95,8 +95,8 @@ def test_everything_of_a_session_is_there_again(session: Session, saver: Project
         ("scribble", [[2, 2], [5, 6]]),
         ("point", [4, 4]),
     ):
-        session.add_prompt(PLANE, kind, data)  # type: ignore[arg-type]
-    session.batch = True
+        session.prompts.add(PLANE, kind, data)  # type: ignore[arg-type]
+    session.prompts.batch = True
     saver.save()  # on demand: what no event tells of is saved too
     assert saver.flush(SOON)
 
@@ -118,12 +118,12 @@ def test_everything_of_a_session_is_there_again(session: Session, saver: Project
             assert item.region is not None
             assert other.region is not None
             np.testing.assert_array_equal(item.region.to_mask((40, 50)), other.region.to_mask((40, 50)))
-    before, after = session.draft(PLANE).rows()[0], again.draft(PLANE).rows()[0]
+    before, after = session.prompts.draft(PLANE).rows()[0], again.prompts.draft(PLANE).rows()[0]
     assert [(item.kind, item.positive) for item in after] == [(item.kind, item.positive) for item in before]
     for new, old in zip(after, before, strict=True):
         np.testing.assert_array_equal(new.coordinates, old.coordinates)
-    assert again.batch
-    assert again.target == "cells/1"
+    assert again.prompts.batch
+    assert again.labels.target == "cells/1"
     again.close(SOON)
 
 
@@ -149,9 +149,9 @@ def test_painting_undo_and_other_views_are_saved_and_old_files_go(session: Sessi
     data[1, 30:35, 30:35] = 7
     cells.note_painted(PLANE)
     side = PlaneKey.of("stack", 3, (25,), axes=(0, 2))
-    session.commit(make_preview(rectangle((4, 50), 0, 40, 3, 45)[None], side))
+    session.prompts.commit(make_preview(rectangle((4, 50), 0, 40, 3, 45)[None], side))
     cells.undo()
-    session.commit(make_preview(rectangle((4, 50), 0, 40, 2, 45)[None], side))
+    session.prompts.commit(make_preview(rectangle((4, 50), 0, 40, 2, 45)[None], side))
     assert saver.flush(SOON)
     again = _reopened(saver.folder)
     np.testing.assert_array_equal(_labels_of(again), data)
@@ -287,8 +287,8 @@ def test_a_project_and_its_images_can_be_moved_together(session: Session, tmp_pa
 
 def test_adapters_and_the_active_one_come_along(small: Model, adapter: Adapter, tmp_path: Path) -> None:
     session = Session(small)
-    session.adapters.add(adapter, "nuclei")
-    session.activate("nuclei")
+    session.models.adapters.add(adapter, "nuclei")
+    session.models.activate("nuclei")
     saver = ProjectSaver(session, tmp_path / "p", delay=0)
     assert saver.close(SOON)
     manifest = read_manifest(tmp_path / "p")
@@ -296,18 +296,18 @@ def test_adapters_and_the_active_one_come_along(small: Model, adapter: Adapter, 
     assert manifest["active"] == "nuclei"
     again = Session(small)
     assert restore(open_project(tmp_path / "p"), again) == ()
-    assert again.adapters.get("nuclei").key == adapter.key
+    assert again.models.adapters.get("nuclei").key == adapter.key
     session.close(SOON)
     again.close(SOON)
 
 
 def test_a_viewer_that_closes_does_not_empty_its_project(session: Session, tmp_path: Path) -> None:
-    session.add_labels("more", ArrayStore(np.ones(SHAPE, np.uint8)))
-    session.target = "cells/1"
+    session.labels.add("more", ArrayStore(np.ones(SHAPE, np.uint8)))
+    session.labels.target = "cells/1"
     saver = ProjectSaver(session, tmp_path / "p", delay=1000)
     _commit(session, 2, 3, 12, 20)
     for name in list(session.labels):
-        session.remove_labels(name)
+        session.labels.remove(name)
     saver.tick()
     saver.close(SOON)
     project = open_project(tmp_path / "p")
@@ -316,8 +316,8 @@ def test_a_viewer_that_closes_does_not_empty_its_project(session: Session, tmp_p
 
 
 def test_a_label_image_that_was_removed_is_not_brought_back(session: Session, saver: ProjectSaver) -> None:
-    session.add_labels("more", ArrayStore(np.ones(SHAPE, np.uint8)))
-    session.remove_labels("more")
+    session.labels.add("more", ArrayStore(np.ones(SHAPE, np.uint8)))
+    session.labels.remove("more")
     saver.save()
     assert saver.flush(SOON)
     assert {one.id for one in open_project(saver.folder).labels} == {"cells/1"}

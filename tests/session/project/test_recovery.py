@@ -15,7 +15,7 @@ from ..helpers import SOON
 
 def _work(folder: Path, name: str) -> None:
     session = Session()
-    session.add_labels(name, ArrayStore(np.ones((8, 8), np.uint8)))
+    session.labels.add(name, ArrayStore(np.ones((8, 8), np.uint8)))
     assert ProjectSaver(session, folder, delay=0).close(SOON)
     session.close(SOON)
 

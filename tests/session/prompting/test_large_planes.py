@@ -27,7 +27,7 @@ def large(small: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> 
     image[500:756, 300:556] = nuclei[0]
     made = Session(small)
     made.add_image("large", ArraySource(image))
-    made.add_labels("cells", ArrayStore(np.zeros(SHAPE, np.int32)))
+    made.labels.add("cells", ArrayStore(np.zeros(SHAPE, np.int32)))
     yield made
     assert made.close(SOON)
 
@@ -45,23 +45,23 @@ def test_each_kind_of_prompt_gives_the_mask_in_its_place(
         ("mask", truth),
         ("lasso", [[box[0], box[1]], [box[0], box[3]], box[2:], [box[2], box[1]]]),
     ):
-        large.add_prompt(PLANE, kind, data)  # type: ignore[arg-type]
-        large.add_prompt(PLANE, "point", [y, x])
-        large.add_prompt(PLANE, "point", [3, 3], positive=False)
-        preview = large.preview(PLANE).result(SOON)
+        large.prompts.add(PLANE, kind, data)  # type: ignore[arg-type]
+        large.prompts.add(PLANE, "point", [y, x])
+        large.prompts.add(PLANE, "point", [3, 3], positive=False)
+        preview = large.prompts.preview(PLANE).result(SOON)
         assert preview.masks.shape == (1, *SHAPE)
         assert preview.candidates.shape == (1, 3, *SHAPE)
         assert mask_iou(preview.masks[0], truth) > 0.6, kind
-        large.clear_prompts(PLANE)
+        large.prompts.clear(PLANE)
 
 
 def test_a_large_plane_is_not_encoded_before_a_prompt_and_then_only_in_part(large: Session) -> None:
-    assert large.model is not None
-    cache = large.model.predictor.cache
+    assert large.models.model is not None
+    cache = large.models.model.predictor.cache
     cache.clear()
-    large.embed([PLANE])
-    large.add_prompt(PLANE, "box", [520, 320, 545, 350])
-    large.preview(PLANE).result(SOON)
+    large.prompts.embed([PLANE])
+    large.prompts.add(PLANE, "box", [520, 320, 545, 350])
+    large.prompts.preview(PLANE).result(SOON)
     assert 1 <= len(cache) <= 2
 
 
@@ -69,11 +69,11 @@ def test_an_object_larger_than_a_tile_is_whole(large: Session) -> None:
     y, x = np.mgrid[:900, :800]
     disc = (y - 450) ** 2 + (x - 400) ** 2 < 260**2
     large.add_image("large", ArraySource(np.where(disc, 200, 40).astype(np.uint8)))
-    large.add_prompt(PLANE, "box", [190, 140, 711, 661])
-    preview = large.preview(PLANE).result(SOON)
+    large.prompts.add(PLANE, "box", [190, 140, 711, 661])
+    preview = large.prompts.preview(PLANE).result(SOON)
     assert mask_iou(preview.masks[0], disc) > 0.8
 
 
 def test_without_a_positive_prompt_there_is_no_mask(large: Session) -> None:
-    large.add_prompt(PLANE, "point", [30, 30], positive=False)
-    assert len(large.preview(PLANE).result(SOON)) == 0
+    large.prompts.add(PLANE, "point", [30, 30], positive=False)
+    assert len(large.prompts.preview(PLANE).result(SOON)) == 0

@@ -36,8 +36,8 @@ def test_no_score_of_a_preview_is_more_than_one(
     assert raw.scores[0] > 1
     session = Session(boastful)
     session.add_image("nuclei", ArraySource(nuclei[0]))
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    preview = session.preview(PLANE, options).result(SOON)
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    preview = session.prompts.preview(PLANE, options).result(SOON)
     assert preview.scores.tolist() == [1]
     np.testing.assert_array_equal(preview.candidate_scores, np.minimum(raw.candidate_scores, 1))
     assert session.close(SOON)

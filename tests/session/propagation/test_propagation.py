@@ -42,7 +42,7 @@ def stacked(small: Model) -> Iterator[Session]:
         labels[3][disc(y, x, 10)] = label
     made = Session(small)
     made.add_image("stack", ArraySource(image))
-    made.add_labels("cells", ArrayStore(labels))
+    made.labels.add("cells", ArrayStore(labels))
     yield made
     assert made.close(SOON)
 
@@ -56,10 +56,10 @@ def pixels(session: Session) -> NDArray[np.int32]:
 def test_a_propagation_is_previewed_and_accepted_as_one_step(stacked: Session) -> None:
     seen: list[Proposal] = []
     progress: list[tuple[int, int]] = []
-    stacked.propagated.connect(seen.append)
-    stacked.progressed.connect(lambda key, done, total: progress.append((done, total)))
+    stacked.propagation.propagated.connect(seen.append)
+    stacked.models.progressed.connect(lambda key, done, total: progress.append((done, total)))
     before = pixels(stacked).copy()
-    proposal = stacked.propagate(at(3)).result(SOON)
+    proposal = stacked.propagation.start(at(3)).result(SOON)
     assert np.array_equal(pixels(stacked), before)
     assert [{change.plane for change in one.changes} for one in seen] == [{at(i)} for i in (4, 5, 6, 2, 1, 0)]
     assert progress[-1] == (6, 6)
@@ -71,13 +71,13 @@ def test_a_propagation_is_previewed_and_accepted_as_one_step(stacked: Session) -
     for plane in pixels(stacked):
         assert mask_iou(plane == 1, before[3] == 1) > 0.7
         assert mask_iou(plane == 2, before[3] == 2) > 0.7
-    assert stacked.undo() == "propagated"
+    assert stacked.labels.undo() == "propagated"
     assert np.array_equal(pixels(stacked), before)
 
 
 def test_what_was_propagated_is_recorded_by_plane(stacked: Session) -> None:
     cells = stacked.labels["cells"]
-    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    cells.apply(stacked.propagation.start(at(3), [1]).result(SOON))
     record = cells.record(1)
     assert record.origin == "painted"
     assert (record.origin_in(at(3)), record.origin_in(at(4))) == ("painted", "propagated")
@@ -86,18 +86,22 @@ def test_what_was_propagated_is_recorded_by_plane(stacked: Session) -> None:
     assert set(record.prompts) == {at(i) for i in (0, 1, 2, 4, 5, 6)}
     again = record_from_plain(record_to_plain(record))
     assert dict(again.origins) == dict(record.origins)
-    learned = stacked.training_planes(only_checked=True)
+    learned = stacked.training.planes(only_checked=True)
     assert [plane.plane for plane in learned] == [at(3)]
-    assert {change.plane for change in stacked.resegment().result(SOON).changes} <= {at(i) for i in (0, 1, 2, 4, 5, 6)}
+    assert {change.plane for change in stacked.proposals.resegment().result(SOON).changes} <= {
+        at(i) for i in (0, 1, 2, 4, 5, 6)
+    }
 
 
 def test_a_cancelled_propagation_keeps_what_was_done_and_goes_on_later(stacked: Session) -> None:
-    stacked.propagated.connect(lambda one: stacked.cancel("propagate") if one.changes[0].plane == at(5) else None)
-    part = stacked.propagate(at(3), [1]).result(SOON)
+    stacked.propagation.propagated.connect(
+        lambda one: stacked.propagation.stop() if one.changes[0].plane == at(5) else None
+    )
+    part = stacked.propagation.start(at(3), [1]).result(SOON)
     assert [change.plane for change in part.changes] == [at(4), at(5)]
     stacked.labels["cells"].apply(part)
-    stacked.propagated.disconnect()
-    rest = stacked.propagate(at(3), [1]).result(SOON)
+    stacked.propagation.propagated.disconnect()
+    rest = stacked.propagation.start(at(3), [1]).result(SOON)
     assert {change.plane for change in rest.changes} == {at(i) for i in (6, 2, 1, 0)}
 
 
@@ -107,7 +111,7 @@ def test_finished_objects_and_complete_planes_stay_as_they_are(stacked: Session)
     data[4][10:18, 10:18] = 9
     cells.note_painted(at(4))
     cells.mark_complete(at(2))
-    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
+    cells.apply(stacked.propagation.start(at(3), [1]).result(SOON))
     assert (data[4][10:18, 10:18] == 9).all()
     assert (data[4] == 1).any()
     assert not data[2].any()
@@ -116,10 +120,10 @@ def test_finished_objects_and_complete_planes_stay_as_they_are(stacked: Session)
 
 def test_prompts_are_answered_while_objects_are_followed(stacked: Session) -> None:
     done: list[str] = []
-    stacked.propagated.connect(lambda one: done.append("plane"))
-    future = stacked.propagate(at(3))
-    stacked.add_prompt(at(0), "box", [8, 8, 28, 28])
-    stacked.preview(at(0)).add_done_callback(lambda _: done.append("prompt"))
+    stacked.propagation.propagated.connect(lambda one: done.append("plane"))
+    future = stacked.propagation.start(at(3))
+    stacked.prompts.add(at(0), "box", [8, 8, 28, 28])
+    stacked.prompts.preview(at(0)).add_done_callback(lambda _: done.append("prompt"))
     future.result(SOON)
     assert done.count("plane") == 6
     assert "prompt" in done[:3]
@@ -127,14 +131,14 @@ def test_prompts_are_answered_while_objects_are_followed(stacked: Session) -> No
 
 def test_a_stack_is_segmented_again_from_what_was_drawn(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3)).result(SOON))
+    cells.apply(stacked.propagation.start(at(3)).result(SOON))
     for index in (4, 5):  # one is spoilt but not by hand, the other corrected by hand
         cells.watch(at(index))
         cells.store.write(at(index), rectangle(SHAPE, 10, 10, 20, 30) & (data[index] == 1), 0)
         if index == 5:
             cells.note_painted(at(5))
     corrected = data[5].copy()
-    proposal = stacked.resegment_stack(at(0)).result(SOON)
+    proposal = stacked.propagation.resegment_stack(at(0)).result(SOON)
     assert {(change.plane, change.label) for change in proposal.changes} >= {(at(4), 1)}
     assert (at(5), 1) not in {(change.plane, change.label) for change in proposal.changes}
     cells.apply(proposal)
@@ -144,49 +148,51 @@ def test_a_stack_is_segmented_again_from_what_was_drawn(stacked: Session) -> Non
 
 def test_masks_that_are_not_found_again_go(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
-    proposal = stacked.propagate(at(3), [1], PropagationConfig(smallest=10_000), redo=True).result(SOON)
+    cells.apply(stacked.propagation.start(at(3), [1]).result(SOON))
+    proposal = stacked.propagation.start(at(3), [1], PropagationConfig(smallest=10_000), redo=True).result(SOON)
     cells.apply(proposal)
     assert [bool((plane == 1).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
     assert not cells.record(1).origins
-    stacked.undo()
+    stacked.labels.undo()
     assert all((plane == 1).any() for plane in data)
 
 
 def test_what_cannot_be_propagated_is_refused(stacked: Session, small: Model) -> None:
     with raises(InputError, "no-object-in-plane"):
-        stacked.propagate(at(0))
+        stacked.propagation.start(at(0))
     for axis in (1, -2):
         with raises(InputError, "axis-out-of-range"):
-            stacked.propagate(at(3), axis=axis)
+            stacked.propagation.start(at(3), axis=axis)
     stacked.add_image("flat", ArraySource(np.zeros(SHAPE)))
-    stacked.add_labels("flat", ArrayStore(np.zeros(SHAPE, int)))
+    stacked.labels.add("flat", ArrayStore(np.zeros(SHAPE, int)))
     with raises(InputError, "not-a-stack"):
-        stacked.propagate(PlaneKey.of("flat", 2))
+        stacked.propagation.start(PlaneKey.of("flat", 2))
     with raises(InputError, "labels-do-not-fit"):
-        stacked.propagate(at(3))
-    failed = stacked.propagate(at(3), [7], labels="cells")
+        stacked.propagation.start(at(3))
+    failed = stacked.propagation.start(at(3), [7], labels="cells")
     assert isinstance(failed.exception(SOON), InputError)
 
 
 def test_objects_are_followed_in_another_view(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3)).result(SOON))
+    cells.apply(stacked.propagation.start(at(3)).result(SOON))
     side = PlaneKey.of("stack", 3, (18,), (0, 2))
     data[:, :16][data[:, :16] == 1] = 0
     cells.note_painted(side)
     config = PropagationConfig(direction="down", first=12, min_score=0.0, min_overlap=0.0, min_contrast=0.0)
-    proposal = stacked.propagate(side, [1], config).result(SOON)
+    proposal = stacked.propagation.start(side, [1], config).result(SOON)
     assert {change.plane.axes for change in proposal.changes} == {(0, 2)}
 
 
 def test_a_propagation_that_was_stopped_goes_on_where_it_ended(stacked: Session) -> None:
-    whole = stacked.propagate(at(3), [1]).result(SOON)
+    whole = stacked.propagation.start(at(3), [1]).result(SOON)
     seen: list[PlaneKey] = []
-    stacked.propagated.connect(lambda one: seen.append(one.changes[0].plane))
-    stacked.propagated.connect(lambda one: stacked.cancel("propagate") if one.changes[0].plane == at(5) else None)
-    part = stacked.propagate(at(3), [1]).result(SOON)
-    run = stacked.propagation
+    stacked.propagation.propagated.connect(lambda one: seen.append(one.changes[0].plane))
+    stacked.propagation.propagated.connect(
+        lambda one: stacked.propagation.stop() if one.changes[0].plane == at(5) else None
+    )
+    part = stacked.propagation.start(at(3), [1]).result(SOON)
+    run = stacked.propagation.run
     assert run is not None
     assert run.is_unfinished
     assert run.proposal.changes == part.changes
@@ -211,18 +217,18 @@ def test_planes_that_are_not_gone_through_keep_what_was_propagated_before(
     stacked: Session, config: PropagationConfig, left: set[int]
 ) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3), [1]).result(SOON))
-    cells.apply(stacked.propagate(at(3), [1], config, redo=True).result(SOON))
+    cells.apply(stacked.propagation.start(at(3), [1]).result(SOON))
+    cells.apply(stacked.propagation.start(at(3), [1], config, redo=True).result(SOON))
     assert {index for index, plane in enumerate(data) if (plane == 1).any()} == left
 
 
 def test_an_object_whose_only_drawn_mask_is_gone_keeps_the_propagated_ones(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3)).result(SOON))
+    cells.apply(stacked.propagation.start(at(3)).result(SOON))
     cells.watch(at(3))
     cells.store.write(at(3), data[3] == 1, 0)
     cells.note_painted(at(3))
-    cells.apply(stacked.propagate(at(3), [1, 2], PropagationConfig(smallest=10_000), redo=True).result(SOON))
+    cells.apply(stacked.propagation.start(at(3), [1, 2], PropagationConfig(smallest=10_000), redo=True).result(SOON))
     assert [bool((plane == 1).any()) for plane in data] == [True] * 3 + [False] + [True] * 3
     assert [bool((plane == 2).any()) for plane in data] == [False] * 3 + [True] + [False] * 3
 
@@ -231,13 +237,13 @@ def test_prompts_are_replayed_with_the_adapter_before_objects_are_followed(stack
     cells, data = stacked.labels["cells"], pixels(stacked)
     data[:] = 0
     cells.note_painted(at(3))
-    stacked.add_prompt(at(3), "box", [8, 8, 29, 29])
-    stacked.commit(stacked.preview(at(3)).result(SOON))
-    stacked.labels["cells"].apply(stacked.propagate(at(3), [1]).result(SOON))
+    stacked.prompts.add(at(3), "box", [8, 8, 29, 29])
+    stacked.prompts.commit(stacked.prompts.preview(at(3)).result(SOON))
+    stacked.labels["cells"].apply(stacked.propagation.start(at(3), [1]).result(SOON))
     before = data.copy()
-    stacked.adapters.add(adapter, "a")
-    stacked.activate("a")
-    proposal = stacked.resegment_stack(at(0), PropagationConfig(min_score=0.0)).result(SOON)
+    stacked.models.adapters.add(adapter, "a")
+    stacked.models.activate("a")
+    proposal = stacked.propagation.resegment_stack(at(0), PropagationConfig(min_score=0.0)).result(SOON)
     (replayed,) = [change for change in proposal.changes if change.is_replayed]
     assert replayed.plane == at(3)
     cells.apply(proposal)
@@ -248,12 +254,12 @@ def test_prompts_are_replayed_with_the_adapter_before_objects_are_followed(stack
     assert at(3) not in record.origins
     cells.approve([1])
     with raises(InputError, "all-approved"):
-        stacked.resegment_stack(at(0))
+        stacked.propagation.resegment_stack(at(0))
 
 
 def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
     source, messages = stacked.images["stack"], list[str]()
-    stacked.failed.connect(messages.append)
+    stacked.models.failed.connect(messages.append)
     read = source.read
 
     class Broken:
@@ -265,10 +271,10 @@ def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
             return read(plane)
 
     stacked.add_image("stack", Broken())
-    future = stacked.propagate(at(3), [1])
+    future = stacked.propagation.start(at(3), [1])
     assert isinstance(future.exception(SOON), OSError)
     assert "the disk is gone" in messages[0]
-    run = stacked.propagation
+    run = stacked.propagation.run
     assert run is not None
     assert not run.is_unfinished
     assert [change.plane for change in run.proposal.changes] == [at(4), at(5)]
@@ -279,8 +285,8 @@ def test_a_failure_after_its_future_was_cancelled_is_only_reported(
 ) -> None:
     source, messages = stacked.images["stack"], list[str]()
     held, failed = threading.Event(), threading.Event()
-    stacked.failed.connect(messages.append)
-    stacked.failed.connect(lambda _: failed.set())
+    stacked.models.failed.connect(messages.append)
+    stacked.models.failed.connect(lambda _: failed.set())
 
     class Broken:
         name, shape, spacing = source.name, source.shape, source.spacing
@@ -290,7 +296,7 @@ def test_a_failure_after_its_future_was_cancelled_is_only_reported(
             raise OSError("the disk is gone")
 
     stacked.add_image("stack", Broken())
-    assert stacked.propagate(at(3), [1]).cancel()
+    assert stacked.propagation.start(at(3), [1]).cancel()
     held.set()
     assert failed.wait(SOON)
     assert stacked.close(SOON)
@@ -304,9 +310,9 @@ def test_complete_planes_count_within_the_bounds(stacked: Session) -> None:
         cells.mark_complete(at(index))
     cells.mark_complete(PlaneKey.of("stack", 3, (3,), (0, 2)))
     assert cells.complete_along(at(3), 0) == [0, 2, 5]
-    proposal = stacked.propagate(at(3), [1], PropagationConfig(first=1, last=5)).result(SOON)
-    assert stacked.propagation is not None
-    assert stacked.propagation.closed == 2
+    proposal = stacked.propagation.start(at(3), [1], PropagationConfig(first=1, last=5)).result(SOON)
+    assert stacked.propagation.run is not None
+    assert stacked.propagation.run.closed == 2
     assert {change.plane for change in proposal.changes} == {at(4)}
 
 
@@ -319,15 +325,15 @@ def test_a_plane_is_unpacked_once_for_all_that_look_at_it(stacked: Session, monk
         return original(packed, shape)
 
     monkeypatch.setattr(Packed, "pixels", note)
-    stacked.labels["cells"].apply(stacked.propagate(at(3), [1]).result(SOON))
+    stacked.labels["cells"].apply(stacked.propagation.start(at(3), [1]).result(SOON))
     unpacked.clear()
-    stacked.propagate(at(3), [2]).result(SOON)
+    stacked.propagation.start(at(3), [2]).result(SOON)
     assert len(unpacked) == 7 + (1 + 3) + (1 + 3), "all to look for objects, then the key plane and those above, below"
 
 
 def test_masks_to_make_anew_are_cut_out_of_the_labels_that_stay(stacked: Session) -> None:
     cells, data = stacked.labels["cells"], pixels(stacked)
-    cells.apply(stacked.propagate(at(3)).result(SOON))
+    cells.apply(stacked.propagation.start(at(3)).result(SOON))
     seen = snapshot_planes(cells, stacked.images["stack"], at(3), 0, [1], None, True, False)
     assert set(seen.redone) == {(index, 1) for index in (0, 1, 2, 4, 5, 6)}
     for index in range(7):
@@ -356,8 +362,8 @@ def test_the_axis_of_an_image_of_four_axes_is_chosen(small: Model, axis: int, in
     labels[1, 3][disc(30, 30, 12)] = 5
     session = Session(small)
     session.add_image("movie", ArraySource(image))
-    session.add_labels("cells", ArrayStore(labels))
+    session.labels.add("cells", ArrayStore(labels))
     config = PropagationConfig(first=2 * axis, last=2 + 2 * axis)
-    proposal = session.propagate(PlaneKey.of("movie", 4, (1, 3)), config=config, axis=axis).result(SOON)
+    proposal = session.propagation.start(PlaneKey.of("movie", 4, (1, 3)), config=config, axis=axis).result(SOON)
     assert {change.plane.index for change in proposal.changes} == indices
     assert session.close(SOON)

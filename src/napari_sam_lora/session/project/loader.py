@@ -135,22 +135,22 @@ def restore(
     problems += messages
     for one in project.labels:
         present_id = label_ids.get(one.id, one.id)
-        label_set = session.labels.get(present_id) or session.add_labels(present_id, ArrayStore(one.data))
+        label_set = session.labels.get(present_id) or session.labels.add(present_id, ArrayStore(one.data))
         records = [
             record_from_plain(_with_present_names(values, image_ids, adapters)) for values in one.objects["objects"]
         ]
         complete = [plane_from_plain(plane) for plane in one.objects["complete"]]
         label_set.restore(records, complete, classes_from_plain(one.objects["classes"]))
-    session.batch = bool(project.manifest.get("batch", False))
+    session.prompts.batch = bool(project.manifest.get("batch", False))
     for run in project.manifest.get("training", ()):  # held-out units stay held out
-        session.hold_out(run.get("held_out", ()))
-    session.hold_out(project.manifest.get("held_out", ()))
+        session.training.hold_out(run.get("held_out", ()))
+    session.training.hold_out(project.manifest.get("held_out", ()))
     for draft in project.manifest.get("drafts", ()):
         plane = plane_from_plain(draft["plane"])
         problems += _restore_draft(session, plane.on(image_ids.get(plane.image, plane.image)), draft)
     target = str(project.manifest.get("target", ""))
     if label_ids.get(target, target) in session.labels:
-        session.target = label_ids.get(target, target)
+        session.labels.target = label_ids.get(target, target)
     return tuple(problems)
 
 
@@ -175,7 +175,7 @@ def _adapter_names(project: Project, session: Session) -> dict[str, str]:
 
 def _names_by_key(session: Session) -> dict[str, str]:
     """Map the content keys of a session's adapters to their names."""
-    return {session.adapters.get(entry.name).key: entry.name for entry in session.adapters.entries()}
+    return {session.models.adapters.get(entry.name).key: entry.name for entry in session.models.adapters.entries()}
 
 
 def _restore_adapters(project: Project, session: Session) -> tuple[dict[str, str], list[str]]:
@@ -192,7 +192,7 @@ def _restore_adapters(project: Project, session: Session) -> tuple[dict[str, str
     for name, key in keys.items():
         try:
             path = project.folder / "adapters" / f"{name}.safetensors"
-            names[name] = present[key] if key in present else session.adapters.add(Adapter.load(path), name)
+            names[name] = present[key] if key in present else session.models.adapters.add(Adapter.load(path), name)
         except (AdapterError, OSError) as error:
             problems.append(f"The adapter {name!r} could not be read: {error}")
     return names, problems
@@ -204,8 +204,8 @@ def _restore_draft(session: Session, plane: PlaneKey, draft: Plain) -> list[str]
     if source is None or not plane.is_in(source.shape):
         return [f"Prompts that were being drawn on {plane.image!r} are left out: the image is not open."]
     for row in draft["rows"].values():
-        session.draft(plane).put_back(row_from_plain(row))
-    session.draft_changed.emit(plane)
+        session.prompts.draft(plane).put_back(row_from_plain(row))
+    session.prompts.draft_changed.emit(plane)
     return []
 
 

@@ -99,8 +99,8 @@ class ProjectSaver:
         self._thread = start_thread(self._run, "napari-sam-lora project")
         for signal in self._signals:
             signal.connect(self._note)
-        session.labels_changed.connect(self._on_labels)
-        session.training_changed.connect(self._on_training)
+        session.labels.labels_changed.connect(self._on_labels)
+        session.training.training_changed.connect(self._on_training)
         self.tick()
 
     @property
@@ -119,9 +119,9 @@ class ProjectSaver:
         session = self._session
         return (
             session.images_changed,
-            session.draft_changed,
-            session.model_changed,
-            session.active_changed,
+            session.prompts.draft_changed,
+            session.models.model_changed,
+            session.models.active_changed,
         )
 
     def tick(self) -> None:
@@ -160,8 +160,8 @@ class ProjectSaver:
         saved = self.flush(timeout)
         for signal in self._signals:
             signal.disconnect(self._note)
-        self._session.labels_changed.disconnect(self._on_labels)
-        self._session.training_changed.disconnect(self._on_training)
+        self._session.labels.labels_changed.disconnect(self._on_labels)
+        self._session.training.training_changed.disconnect(self._on_training)
         for labels in self._seen.values():
             labels.objects_changed.disconnect(self._note)
         self._seen.clear()

@@ -78,9 +78,9 @@ def take_snapshot(
     labels = tuple(_snapshot_labels(name, one, name in fresh, extras.layer(name)) for name, one in sets.items())
     images = tuple(_reference(name, one, extras.image_path(name), folder) for name, one in session.images.items())
     used = {record.adapter for one in sets.values() for record in one.meta.records.values()}
-    used |= {session.active} | {str(run.get("adapter", "")) for run in history}
-    present = {entry.name for entry in session.adapters.entries()} if used - {""} else set()
-    adapters = {name: session.adapters.get(name) for name in sorted(used & present)}
+    used |= {session.models.active} | {str(run.get("adapter", "")) for run in history}
+    present = {entry.name for entry in session.models.adapters.entries()} if used - {""} else set()
+    adapters = {name: session.models.adapters.get(name) for name in sorted(used & present)}
     return Snapshot(_state(session, extras, history), images, labels, adapters)
 
 
@@ -110,10 +110,10 @@ def _reference(name: str, source: ImageSource, path: Path | None, folder: Path) 
 
 def _state(session: Session, extras: Extras, history: Sequence[Plain]) -> Plain:
     """Collect model, drafts, settings and training history as plain values for the manifest."""
-    model = session.model
+    model = session.models.model
     drafts = [
         {"plane": plane_to_plain(plane), "rows": {str(obj): row_to_plain(row) for obj, row in draft.rows().items()}}
-        for plane, draft in session.drafts.items()
+        for plane, draft in session.prompts.drafts.items()
         if draft.rows()
     ]
     return {
@@ -121,13 +121,13 @@ def _state(session: Session, extras: Extras, history: Sequence[Plain]) -> Plain:
         "model": None
         if model is None
         else {"name": model.name, "hash": model.loaded.weights_hash, "input_size": model.predictor.input_size},
-        "active": session.active,
-        "target": session.target,
-        "batch": session.batch,
+        "active": session.models.active,
+        "target": session.labels.target,
+        "batch": session.prompts.batch,
         "settings": extras.settings(),
         "drafts": drafts,
         "training": list(history),
-        "held_out": sorted(session.held_out),
+        "held_out": sorted(session.training.held_out),
     }
 
 

@@ -136,7 +136,7 @@ def snapshot_planes(
     redo: bool,
     replay: bool,
 ) -> StackPlanes:
-    """Copy the labels that a propagation needs; see `Session.propagate` for the parameters."""
+    """Copy the labels that a propagation needs; see `Propagation.start` for the parameters."""
     stack = StackPlanes(plane, axis, source, {}, {}, frozenset(), {})
     indices = _labelled_planes(labels, stack)
     direction, first, last = _direction_and_bounds(config, len(stack))

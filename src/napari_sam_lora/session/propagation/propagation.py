@@ -1,46 +1,52 @@
-"""Propagation of objects through a stack, as a proposal before anything is changed."""
+"""Propagation of objects through the stacks of a session, as a proposal before anything is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
+from itertools import count
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.labels import areas_in
-from napari_sam_lora.session.content_session import ContentSession
 from napari_sam_lora.session.jobs.worker import CancelToken, Priority, emit_safely
+from napari_sam_lora.session.labels.label_sets import LabelSets
 from napari_sam_lora.session.labels.proposals import Proposal
-from napari_sam_lora.session.plane_key import PlaneKey, check_plane, labels_do_not_fit
+from napari_sam_lora.session.models import Models
+from napari_sam_lora.session.plane_key import ImageSource, PlaneKey, check_plane, labels_do_not_fit, need_image
 from napari_sam_lora.session.propagation.run import PropagationRun
 from napari_sam_lora.session.propagation.snapshot import snapshot_planes
 
 if TYPE_CHECKING:
-    from napari_sam_lora.api import Model
     from napari_sam_lora.stacks.propagation.config import PropagationConfig
 
 
-class StackSession(ContentSession):
-    """Session that propagates objects through stacks; the base of `Session`, where most events are described.
+class Propagation:
+    """Propagates objects with the active adapter, one run at a time.
 
     Events that may come from a worker thread
     -----------------------------------------
     propagated : (Proposal)
-        Changes of one plane of the running propagation; ``progressed`` has the key ("propagate", …).
+        Changes of one plane of the present run; `Models.progressed` has the key ("propagate", …).
+
+    Parameters
+    ----------
+    images : mapping of str to ImageSource
+        Present images of the session by id.
+    labels : LabelSets
+    models : Models
     """
 
     propagated = Signal(object)
 
-    def __init__(
-        self, model: Model | None = None, *, adapters_folder: Path | None = None, threads: int | None = None
-    ) -> None:
-        super().__init__(model, adapters_folder=adapters_folder, threads=threads)
-        self._propagation: PropagationRun | None = None
+    def __init__(self, images: Mapping[str, ImageSource], labels: LabelSets, models: Models) -> None:
+        self._images, self._labels, self._models = images, labels, models
+        self._run: PropagationRun | None = None
+        self._numbers = count()
 
-    def propagate(
+    def start(
         self,
         plane: PlaneKey,
         ids: Sequence[int] | None = None,
@@ -54,8 +60,8 @@ class StackSession(ContentSession):
         """Follow objects through the stack from the planes that they are in; nothing is changed yet.
 
         Every plane that already has an object is a key plane of it. Pixels of other objects are not overwritten, and
-        planes marked as complete are not changed. After ``cancel("propagate")`` the result holds what was done until
-        then: give it to `LabelSet.apply`, or continue with ``propagation.start()``.
+        planes marked as complete are not changed. After `stop` the result holds what was done until then: give it to
+        `LabelSet.apply`, or continue with ``run.start()``.
 
         Parameters
         ----------
@@ -65,7 +71,7 @@ class StackSession(ContentSession):
             Objects to follow; by default those of the plane.
         config : PropagationConfig, optional
         labels : str, optional
-            Id of the label image; by default `target`.
+            Id of the label image; by default the target.
         axis : int
             Position in ``plane.index`` of the axis to propagate along.
         redo : bool
@@ -80,7 +86,7 @@ class StackSession(ContentSession):
         InputError
             If there is no stack, axis or object to follow, or image and labels do not fit.
         """
-        source, chosen = self._need_image(plane.image), self._need_labels(labels)
+        source, chosen = need_image(self._images, plane.image), self._labels.need(labels)
         check_plane(plane, source.shape)
         if source.shape != chosen.store.shape:
             raise labels_do_not_fit(chosen.store.shape, source.shape)
@@ -97,18 +103,15 @@ class StackSession(ContentSession):
             raise InputError(
                 "There is no object in this plane: add one first, then propagate it.", code="no-object-in-plane"
             )
-        engine = self._engine()
+        engine = self._models.engine()
         planes = snapshot_planes(chosen, source, plane, axis % len(plane.index), ids, config, redo, replay)
-        number = next(self._edits)
+        key = "propagate", next(self._numbers)
 
         def submit(step: Callable[[CancelToken], bool]) -> Future[bool]:
-            step_future = self._worker.submit_with(Priority.NORMAL, ("propagate", number), step)
-            step_future.add_done_callback(self._report_failure)
-            return step_future
+            return self._models.submit(Priority.NORMAL, key, step)
 
-        run = PropagationRun(submit, engine, planes, ids, config, lambda done: emit_safely(self.propagated, done))
-        self._propagation = run
-        return run.start()
+        self._run = PropagationRun(submit, engine, planes, ids, config, lambda done: emit_safely(self.propagated, done))
+        return self._run.start()
 
     def resegment_stack(
         self, plane: PlaneKey, config: PropagationConfig | None = None, *, labels: str | None = None, axis: int = -1
@@ -120,21 +123,21 @@ class StackSession(ContentSession):
         Raises
         ------
         InputError
-            In the cases of `propagate`, and if every object is approved.
+            In the cases of `start`, and if every object is approved.
         """
-        records = self._need_labels(labels).records()
+        records = self._labels.need(labels).records()
         ids = [record.id for record in records if not record.approved]
         if records and not ids:
             raise InputError("All objects are approved: there is nothing to segment again.", code="all-approved")
-        return self.propagate(plane, ids, config, labels=labels, axis=axis, redo=True, replay=True)
+        return self.start(plane, ids, config, labels=labels, axis=axis, redo=True, replay=True)
 
     @property
-    def propagation(self) -> PropagationRun | None:
-        """Present propagation, or the last one; None before the first."""
-        return self._propagation
+    def run(self) -> PropagationRun | None:
+        """Present run, or the last one; None before the first."""
+        return self._run
 
-    def cancel(self, kind: str) -> None:
-        """Cancel the waiting or running work of a kind; a cancelled "propagate" keeps what was done."""
-        if kind == "propagate" and self._propagation is not None:
-            self._propagation.stop()
-        super().cancel(kind)
+    def stop(self) -> None:
+        """Stop the run after the present plane; it keeps what was done. Does nothing without a run."""
+        if self._run is not None:
+            self._run.stop()
+        self._models.cancel("propagate")

@@ -1,10 +1,11 @@
-"""Model of a session, its adapters, and its worker threads."""
+"""Model of a session, its adapters, and the worker thread that computes with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from psygnal import Signal
@@ -25,8 +26,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ModelSession:
-    """Session with a model, adapters and worker threads; a base of `Session`, where the events are described."""
+class Models:
+    """The model in use, the adapters, and the one that is active; a job takes an `engine` of them when it is queued.
+
+    Events that may come from a worker thread
+    -----------------------------------------
+    Connect a GUI through a queue, such as a Qt signal.
+
+    model_changed : ()
+        Another model was loaded.
+    active_changed : (str)
+        Name of the active adapter; empty for the base model.
+    busy_changed : (bool)
+        Whether the worker has jobs.
+    progressed : (key, done, total)
+        Progress of the running job; key[0] is "model", "preview", "everything", "resegment", "embed" or "propagate".
+    failed : (str)
+        A job failed; the message for the user. The Future has the exception.
+
+    Parameters
+    ----------
+    model : Model, optional
+        Model to use; by default none until `load` is called.
+    adapters_folder : Path, optional
+        Where adapters are kept; in memory by default.
+    threads : int, optional
+        Threads that torch may use for one operation.
+
+    Attributes
+    ----------
+    adapters : AdapterLibrary
+    """
 
     model_changed = Signal()
     active_changed = Signal(str)
@@ -41,14 +71,21 @@ class ModelSession:
         self._model = model
         self._active: tuple[str, Adapter] | None = None
         self._last_active = ""
+        self._lock = Lock()  # for the model and the active adapter, which must belong together
         self._predictors, self._planes = PredictorCache(), PlaneCache()
         self._worker, self._downloader = TorchThread(threads=threads), ModelDownloader()
-        self._trainer = TorchThread("napari-sam-lora training", threads)
         self._worker.busy_changed.connect(lambda busy: emit_safely(self.busy_changed, busy))
         for thread in (self._worker, self._downloader):
             thread.progressed.connect(lambda key, done, total: emit_safely(self.progressed, key, done, total))
 
-    def load_model(
+    # The model
+
+    @property
+    def model(self) -> Model | None:
+        """Model in use. The session ignores the model's own active adapter, see `active`."""
+        return self._model
+
+    def load(
         self,
         name: str | Path,
         device: str = "auto",
@@ -65,17 +102,33 @@ class ModelSession:
         self.cancel("model")
         info = MODELS.get(str(name))
         if info is None or info.asset is not None:
-            return self._submit(Priority.PROMPT, KEY, self._load, _never_cancelled, *options)
+            return self.submit(Priority.PROMPT, KEY, self._load, _never_cancelled, *options)
         loading = self._downloader.fetch(
             info, lambda check: self._worker.submit_with(Priority.PROMPT, KEY, self._load, check, *options)
         )
         loading.add_done_callback(self._report_failure)
         return loading
 
-    @property
-    def model(self) -> Model | None:
-        """Model in use. The session ignores the model's own active adapter, see `active`."""
+    def need(self) -> Model:
+        """Return the model, or raise an InputError."""
+        if self._model is None:
+            raise InputError("No model is loaded yet: choose one first.", code="no-model")
         return self._model
+
+    def engine(self) -> Engine:
+        """Bind the present model and adapter for one job, whatever is loaded or activated meanwhile.
+
+        Raises
+        ------
+        InputError
+            If no model is loaded.
+        """
+        with self._lock:
+            model, active = self.need(), self._active
+        name, adapter = active or ("", None)
+        return Engine(model, adapter, name, self._predictors, self._planes)
+
+    # The active adapter
 
     @property
     def active(self) -> str:
@@ -91,18 +144,22 @@ class ModelSession:
         AdapterError
             If there is no such adapter, or it belongs to another base model; the present one stays active.
         """
-        adapter, loaded = self.adapters.get(name), self._need_model().loaded
-        if adapter.info.base_hash != loaded.weights_hash:
-            raise AdapterError(
-                f"The adapter {name!r} was trained on {adapter.info.base_name}, with other weights than the loaded "
-                f"{loaded.name}. Load {adapter.info.base_name} to use it.",
-                code="adapter-of-another-base",
-            )
-        self._set_active((name, adapter))
+        adapter = self.adapters.get(name)
+        with self._lock:
+            loaded = self.need().loaded
+            if adapter.info.base_hash != loaded.weights_hash:
+                raise AdapterError(
+                    f"The adapter {name!r} was trained on {adapter.info.base_name}, with other weights than the loaded "
+                    f"{loaded.name}. Load {adapter.info.base_name} to use it.",
+                    code="adapter-of-another-base",
+                )
+            self._active, self._last_active = (name, adapter), name
+        emit_safely(self.active_changed, name)
 
     def deactivate(self) -> None:
         """Segment with the base model from the next preview on."""
-        self._set_active(None)
+        self._active = None
+        emit_safely(self.active_changed, "")
 
     def toggle(self) -> str:
         """Switch between the base model and the adapter that was active last; return the name of the active one."""
@@ -121,8 +178,12 @@ class ModelSession:
         self.adapters.rename(name, new_name)
         if self._last_active == name:
             self._last_active = new_name
-        if self._active is not None and self._active[0] == name:
-            self._set_active((new_name, self._active[1]))
+        with self._lock:
+            is_active = self._active is not None and self._active[0] == name
+            if self._active is not None and is_active:
+                self._active = new_name, self._active[1]
+        if is_active:
+            emit_safely(self.active_changed, new_name)
 
     def remove_adapter(self, name: str) -> None:
         """Delete an adapter; if it is active, switch to the base model."""
@@ -132,16 +193,37 @@ class ModelSession:
         if self._last_active == name:
             self._last_active = ""
 
-    def cancel(self, kind: str) -> None:
-        """Cancel the waiting or running work of a kind: "model", "everything", "resegment" or "embed"."""
-        if kind == "model":
-            self._downloader.stop()
-        self._worker.cancel_if(lambda key: isinstance(key, tuple) and key[0] == kind)
+    # Jobs
 
     @property
     def is_busy(self) -> bool:
         """Whether the worker has jobs."""
         return self._worker.is_busy
+
+    def submit(
+        self,
+        priority: Priority,
+        key: Hashable,
+        function: Callable[Concatenate[CancelToken, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]:
+        """Queue a job in the worker, and report it through `failed` if it fails; see `JobThread.submit_with`."""
+        future = self._worker.submit_with(priority, key, function, *args, **kwargs)
+        future.add_done_callback(self._report_failure)
+        return future
+
+    def cancel(self, kind: str) -> None:
+        """Cancel the waiting or running work of a kind: "model", "preview", "everything", "resegment" or "embed"."""
+        if kind == "model":
+            self._downloader.stop()
+        self._worker.cancel_if(lambda key: isinstance(key, tuple) and key[0] == kind)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Cancel all work and end the threads; return whether each has ended within the timeout (seconds)."""
+        self._downloader.stop()
+        has_ended = self._downloader.close(timeout)
+        return self._worker.close(timeout) and has_ended
 
     def _load(
         self,
@@ -159,51 +241,15 @@ class ModelSession:
         token.check()
         model = load_model(name, device, input_size=input_size, embeddings_folder=embeddings_folder)
         token.check()
-        self._model = model
-        active = self._active
-        if active is not None and active[1].info.base_hash != model.loaded.weights_hash:
-            self._set_active(None)
+        with self._lock:
+            self._model = model
+            is_foreign = self._active is not None and self._active[1].info.base_hash != model.loaded.weights_hash
+            if is_foreign:
+                self._active = None
+        if is_foreign:
+            emit_safely(self.active_changed, "")
         emit_safely(self.model_changed)
         return model
-
-    def _end_threads(self, timeout: float | None) -> bool:
-        """Cancel all work; return whether each thread has ended within the timeout."""
-        self._downloader.stop()
-        download_ended = self._downloader.close(timeout)
-        training_ended = self._trainer.close(timeout)
-        return self._worker.close(timeout) and download_ended and training_ended
-
-    def _set_active(self, active: tuple[str, Adapter] | None) -> None:
-        """Use an adapter by name, or the base model, and tell listeners."""
-        self._active = active
-        if active is not None:
-            self._last_active = active[0]
-        emit_safely(self.active_changed, self.active)
-
-    def _need_model(self) -> Model:
-        """Return the model, or raise an InputError."""
-        if self._model is None:
-            raise InputError("No model is loaded yet: choose one first.", code="no-model")
-        return self._model
-
-    def _engine(self) -> Engine:
-        """Freeze the present model and adapter for one job."""
-        model, active = self._need_model(), self._active
-        name, adapter = active or ("", None)
-        return Engine(model, adapter, name, self._predictors, self._planes)
-
-    def _submit(
-        self,
-        priority: Priority,
-        key: Hashable,
-        function: Callable[Concatenate[CancelToken, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Future[T]:
-        """Queue a job in the worker, and report it through `failed` if it fails."""
-        future = self._worker.submit_with(priority, key, function, *args, **kwargs)
-        future.add_done_callback(self._report_failure)
-        return future
 
     def _report_failure(self, future: Future[T]) -> None:
         """Emit `failed` if a job ended with an error other than its cancellation."""
