@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import (
@@ -38,7 +39,7 @@ FAST = TrainConfig(steps=2, objects=2, views=1, corrections=0)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """A model of this file's own, to activate adapters on."""
+    """Load a model of this file's own, to activate adapters on."""
     return load_model("sam_nano", device="cpu")
 
 
@@ -53,19 +54,19 @@ def _logits(model: Model, image: NDArray[Any]) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("name", ["sam_pico", "folder/model.pth"])
 def test_an_unknown_model_is_refused_with_the_names_there_are(name: str) -> None:
-    with pytest.raises(CheckpointError, match=re.escape(name) + ".*sam_nano.*vit_b"):
+    with raises(CheckpointError, "model-not-found", match=re.escape(name) + ".*sam_nano.*vit_b"):
         load_model(name)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    with pytest.raises(InputError, match="device"):
+    with raises(InputError, "device-not-available", match=repr(device)):
         load_model("sam_nano", device=device)
 
 
 @pytest.mark.parametrize("size", [0, 100, -64])
 def test_an_input_size_that_does_not_fit_is_refused(size: int) -> None:
-    with pytest.raises(InputError, match="multiple of 8"):
+    with raises(InputError, "invalid-input-size", match=f"8, not {size}"):
         load_model("sam_nano", device="cpu", input_size=size)
 
 
@@ -114,9 +115,9 @@ def test_a_block_with_an_adapter_restores_after_an_error(model: Model, adapter: 
 def test_an_adapter_of_another_base_leaves_the_active_one(model: Model, adapter: Adapter) -> None:
     foreign = Adapter(adapter.tensors, replace(adapter.info, base_name="vit_b", base_hash="0" * 32))
     with model.adapted(adapter):
-        with pytest.raises(AdapterError, match="vit_b"):
+        with raises(AdapterError, "other-base-model", match="vit_b"):
             model.activate(foreign)
-        with pytest.raises(AdapterError, match="vit_b"), model.adapted(foreign):
+        with raises(AdapterError, "other-base-model", match="vit_b"), model.adapted(foreign):
             pass
         assert model.adapter is adapter
 
@@ -128,7 +129,7 @@ def test_fine_tuning_and_evaluating_go_through(model: Model, tmp_path: Path) -> 
     assert report.base.count == report.adapted.count >= 5
     assert report.train_count + report.base.count <= 19
     assert report.verdict in ("better", "not better")
-    assert f"{report.base.count} held-out objects" in report.reason
+    assert f"{report.base.count} " in report.reason
     assert model.adapter is None
 
     again = Adapter.load(adapter.save(tmp_path / "nuclei.safetensors"))
@@ -191,7 +192,7 @@ def test_an_adapter_is_evaluated_at_its_own_input_size(model: Model, nuclei: Pai
 
 def test_a_plane_encoded_at_another_size_is_refused(model: Model, nuclei: Pair) -> None:
     small = load_model("sam_nano", device="cpu", input_size=128)
-    with pytest.raises(InputError, match="encode it again"):
+    with raises(InputError, "embedding-of-another-input-size"):
         model.segment(small.encode(nuclei[0]), BOX)
 
 
@@ -281,7 +282,7 @@ def test_everything_mode_is_measured_on_complete_planes(model: Model, adapter: A
     assert adapted.true_positives + adapted.false_negatives == 2 * (len(np.unique(truth)) - 1)
     (perfect,) = evaluate_everything(model, [(image, found)], config=config)
     assert perfect.average_precision == 1
-    with pytest.raises(InputError, match="must be the same plane"):
+    with raises(InputError, "labels-do-not-fit"):
         evaluate_everything(model, [(image[:, :100], truth[:, :100].T)], config=config)
 
 

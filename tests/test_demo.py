@@ -19,7 +19,7 @@ TEST = (8, 9)
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_images() -> Iterator[None]:
-    """The demo with four of its ten images, which is all that differs."""
+    """Run the demo with four of its ten images, which is all that differs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "TRAIN", (3, 4))
         patch.setattr(demo, "TEST", TEST)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
@@ -38,25 +39,30 @@ def test_checked_labels_are_a_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "code"),
     [
-        ([[0, -1]], "negative"),
-        (np.array([[0.0, -1.0]]), "negative"),
-        (np.array([[0.0, 0.5]]), "whole numbers"),
-        (np.array([[0.0, np.nan]]), "whole numbers"),
-        (np.array([[0.0, np.inf]]), "whole numbers"),
-        (np.array([["0", "1"]]), "whole numbers"),
-        (np.array([[0, 1j]]), "whole numbers"),
-        (np.array([[0, None]]), "whole numbers"),
-        ([[0], [1]], r"\(2, 1\).*\(1, 2\)"),
-        ([0, 1], "same plane"),
-        ([[[0, 1]]], "same plane"),
-        (3, "same plane"),
+        ([[0, -1]], "labels-negative"),
+        (np.array([[0.0, -1.0]]), "labels-negative"),
+        (np.array([[0.0, 0.5]]), "labels-not-whole-numbers"),
+        (np.array([[0.0, np.nan]]), "labels-not-whole-numbers"),
+        (np.array([[0.0, np.inf]]), "labels-not-whole-numbers"),
+        (np.array([["0", "1"]]), "labels-not-whole-numbers"),
+        (np.array([[0, 1j]]), "labels-not-whole-numbers"),
+        (np.array([[0, None]]), "labels-not-whole-numbers"),
+        ([[0], [1]], "labels-do-not-fit"),
+        ([0, 1], "labels-do-not-fit"),
+        ([[[0, 1]]], "labels-do-not-fit"),
+        (3, "labels-do-not-fit"),
     ],
 )
-def test_labels_that_cannot_be_used_are_refused(labels: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_labels_that_cannot_be_used_are_refused(labels: Any, code: str) -> None:
+    with raises(InputError, code):
         check_labels(labels, (1, 2))
+
+
+def test_labels_of_another_shape_are_refused_with_both_shapes() -> None:
+    with raises(InputError, "labels-do-not-fit", match=r"\(2, 1\).*\(1, 2\)"):
+        check_labels([[0], [1]], (1, 2))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ GUI = ("qtpy", "napari", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "Py
 
 
 def _python(*arguments: str) -> str:
-    """What a fresh interpreter prints; fails with its traceback."""
+    """Return what a fresh interpreter prints; fail with its traceback."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from napari_sam_lora.errors import InputError
@@ -158,80 +159,86 @@ DRAWN = np.ones((1, 4, 4), bool)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "code"),
     [
-        ({}, "Give boxes, points or masks"),
-        ({"points": [[]]}, "Object 0 has neither"),
-        ({"boxes": [BOX, None]}, "Object 1 has neither"),
-        ({"boxes": [BOX, None], "points": [POINT, []]}, "Object 1 has neither"),
-        ({"boxes": [BOX], "points": [POINT, POINT]}, "Rows do not agree"),
-        ({"boxes": [BOX, BOX], "masks": DRAWN}, "Rows do not agree"),
-        ({"points": [POINT, POINT], "masks": DRAWN}, "Rows do not agree"),
-        ({"point_labels": [[1]]}, "without points"),
-        ({"boxes": [BOX], "point_labels": [[1]]}, "without points"),
+        ({}, "no-prompts"),
+        ({"points": [[]]}, "object-without-prompt"),
+        ({"boxes": [BOX, None]}, "object-without-prompt"),
+        ({"boxes": [BOX, None], "points": [POINT, []]}, "object-without-prompt"),
+        ({"boxes": [BOX], "points": [POINT, POINT]}, "prompt-rows-disagree"),
+        ({"boxes": [BOX, BOX], "masks": DRAWN}, "prompt-rows-disagree"),
+        ({"points": [POINT, POINT], "masks": DRAWN}, "prompt-rows-disagree"),
+        ({"point_labels": [[1]]}, "point-labels-without-points"),
+        ({"boxes": [BOX], "point_labels": [[1]]}, "point-labels-without-points"),
     ],
 )
-def test_objects_that_do_not_add_up_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_objects_that_do_not_add_up_are_refused(given: dict[str, Any], code: str) -> None:
+    with raises(InputError, code):
         Prompts(**given)
 
 
+@pytest.mark.parametrize(("boxes", "number"), [([None], 0), ([BOX, None], 1)])
+def test_an_object_without_a_prompt_is_refused_by_its_number(boxes: list[Any], number: int) -> None:
+    with raises(InputError, "object-without-prompt", match=f"Object {number} "):
+        Prompts(boxes=boxes)
+
+
 @pytest.mark.parametrize(
-    ("box", "message"),
+    ("box", "code"),
     [
-        ((2, 0, 2, 5), "area"),
-        ((0, 5, 5, 5), "area"),
-        ((5, 0, 2, 5), "area"),
-        ((0, 5, 5, 2), "area"),
-        ((0, 0, 2, np.nan), "finite"),
-        ((np.nan,) * 4, "finite"),
-        ((-np.inf, 0, 2, 2), "finite"),
-        ((0, 0, np.inf, 2), "finite"),
-        ((0, 0, 2), "four numbers"),
-        ((0, 0, 2, 2, 2), "four numbers"),
-        (((0, 0), (2, 2)), "four numbers"),
-        (3, "four numbers"),
+        ((2, 0, 2, 5), "box-without-area"),
+        ((0, 5, 5, 5), "box-without-area"),
+        ((5, 0, 2, 5), "box-without-area"),
+        ((0, 5, 5, 2), "box-without-area"),
+        ((0, 0, 2, np.nan), "box-not-finite"),
+        ((np.nan,) * 4, "box-not-finite"),
+        ((-np.inf, 0, 2, 2), "box-not-finite"),
+        ((0, 0, np.inf, 2), "box-not-finite"),
+        ((0, 0, 2), "box-not-four-numbers"),
+        ((0, 0, 2, 2, 2), "box-not-four-numbers"),
+        (((0, 0), (2, 2)), "box-not-four-numbers"),
+        (3, "box-not-four-numbers"),
     ],
 )
-def test_a_box_that_is_none_is_refused(box: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_a_box_that_is_none_is_refused(box: Any, code: str) -> None:
+    with raises(InputError, code):
         Prompts(boxes=[BOX, box])
 
 
 @pytest.mark.parametrize(
-    ("points", "message"),
+    ("points", "code"),
     [
-        ([(1, 2), (3, 4)], "one list an object"),
-        ([[(1, 2, 3)]], "one list an object"),
-        ([[[(1, 2)]]], "one list an object"),
-        ([5], "one list an object"),
-        ([[(1, np.nan)]], "finite"),
-        ([[(np.inf, 1)]], "finite"),
+        ([(1, 2), (3, 4)], "points-wrong-shape"),
+        ([[(1, 2, 3)]], "points-wrong-shape"),
+        ([[[(1, 2)]]], "points-wrong-shape"),
+        ([5], "points-wrong-shape"),
+        ([[(1, np.nan)]], "points-not-finite"),
+        ([[(np.inf, 1)]], "points-not-finite"),
     ],
 )
-def test_points_that_are_none_are_refused(points: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_points_that_are_none_are_refused(points: Any, code: str) -> None:
+    with raises(InputError, code):
         Prompts(points=points)
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "code"),
     [
-        ([[1]], "one label"),
-        ([[1, 1, 0]], "one label"),
-        ([[1, 0], [1]], "one label"),
-        ([], "one label"),
-        ([[1, 2]], "1 .*or 0"),
-        ([[1, -1]], "1 .*or 0"),
-        ([[1, 0.5]], "1 .*or 0"),
-        ([np.array([1, 256])], "1 .*or 0"),
-        ([[1, 300]], "1 .*or 0"),
-        ([[1, np.nan]], "1 .*or 0"),
+        ([[1]], "point-labels-do-not-fit"),
+        ([[1, 1, 0]], "point-labels-do-not-fit"),
+        ([[1, 0], [1]], "point-labels-do-not-fit"),
+        ([], "point-labels-do-not-fit"),
+        ([[1, 2]], "point-label-not-0-or-1"),
+        ([[1, -1]], "point-label-not-0-or-1"),
+        ([[1, 0.5]], "point-label-not-0-or-1"),
+        ([np.array([1, 256])], "point-label-not-0-or-1"),
+        ([[1, 300]], "point-label-not-0-or-1"),
+        ([[1, np.nan]], "point-label-not-0-or-1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_point_labels_that_do_not_fit_are_refused(labels: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_point_labels_that_do_not_fit_are_refused(labels: Any, code: str) -> None:
+    with raises(InputError, code):
         Prompts(points=[[(1, 2), (3, 4)]], point_labels=labels)
 
 
@@ -243,16 +250,16 @@ def test_point_labels_may_be_of_any_type_that_holds_0_and_1(dtype: type) -> None
 
 
 @pytest.mark.parametrize(
-    ("masks", "message"),
+    ("masks", "code"),
     [
-        (np.ones((4, 4), bool), r"\(n, y, x\)"),
-        (np.ones((1, 1, 4, 4), np.float32), r"\(n, y, x\)"),
-        (np.ones((1, 4, 4), int), "bool .*or float"),
-        (np.ones((1, 4, 4), np.uint8), "bool .*or float"),
-        (np.stack([np.ones((4, 4), bool), np.zeros((4, 4), bool)]), "empty"),
-        (np.full((1, 4, 4), np.nan, np.float32), "finite"),
+        (np.ones((4, 4), bool), "masks-wrong-shape"),
+        (np.ones((1, 1, 4, 4), np.float32), "masks-wrong-shape"),
+        (np.ones((1, 4, 4), int), "masks-wrong-type"),
+        (np.ones((1, 4, 4), np.uint8), "masks-wrong-type"),
+        (np.stack([np.ones((4, 4), bool), np.zeros((4, 4), bool)]), "mask-empty"),
+        (np.full((1, 4, 4), np.nan, np.float32), "mask-logits-not-finite"),
     ],
 )
-def test_masks_that_are_none_are_refused(masks: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_masks_that_are_none_are_refused(masks: Any, code: str) -> None:
+    with raises(InputError, code):
         Prompts(masks=masks)

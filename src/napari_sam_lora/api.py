@@ -1,4 +1,4 @@
-"""What users of the package call: models, fine-tuning and evaluation."""
+"""Functions and classes for users of the package: models, fine-tuning and evaluation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Pairs = Iterable[Labelled]
 
 
 class Model:
-    """A SAM, and the adapter that is active on it.
+    """A SAM model and the adapter that is active on it.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Model:
     preprocessing : Preprocessing, optional
         Intensity window while no adapter is active; an adapter brings its own.
     cache : EmbeddingCache, optional
-        Where its embeddings are kept.
+        Keeps its embeddings.
     """
 
     def __init__(
@@ -68,48 +68,23 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Registered name, or file name of the checkpoint."""
+        """Registered name of the model, or the file name of its checkpoint."""
         return self.loaded.name
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.loaded.sam.device
 
     @property
-    def predictor(self) -> Predictor:
-        """The base model's predictor, or the active adapter's."""
-        return self._base if self._active is None else self._active[1]
-
-    @property
     def adapter(self) -> Adapter | None:
-        """The active adapter."""
+        """Active adapter, or None."""
         return None if self._active is None else self._active[0]
 
-    def encode(self, image: ArrayLike) -> Embedding:
-        """Encode a plane.
-
-        Parameters
-        ----------
-        image : array_like
-            (y, x) or (y, x, c) with 1, 3 or 4 channels, any dtype.
-
-        Returns
-        -------
-        Embedding
-            ``tensor`` is SAM's image embedding, float32 (1, c, h, w).
-        """
-        return self.predictor.encode(image)
-
-    def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
-        """Masks of the prompted objects, one a row; see `Predictor.segment`."""
-        return self.predictor.segment(embedding, prompts, multimask)
-
-    def segment_everything_records(
-        self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
-    ) -> list[dict[str, Any]]:
-        """`segment_everything` as segment-anything's scored records; masks may overlap. See `everything`."""
-        return everything(self.predictor, image, config, progress)
+    @property
+    def predictor(self) -> Predictor:
+        """Predictor of the base model, or of the active adapter."""
+        return self._base if self._active is None else self._active[1]
 
     def activate(self, adapter: Adapter) -> None:
         """Segment with this adapter from now on.
@@ -127,7 +102,7 @@ class Model:
 
     @contextmanager
     def adapted(self, adapter: Adapter | None) -> Iterator[Model]:
-        """Segment with an adapter (or, given None, with the base model) within the block only."""
+        """Segment with an adapter, or with the base model if it is None, within the block only."""
         before = self._active
         if adapter is None:
             self.deactivate()
@@ -138,16 +113,24 @@ class Model:
         finally:
             self._active = before
 
-    def propagate(
-        self,
-        stack: Stack,
-        seeds: Seed | Mapping[int, Seed],
-        plane: int | None = None,
-        config: PropagationConfig | None = None,
-        **options: Any,
-    ) -> Iterator[PropagatedPlane]:
-        """Follow objects from one or several planes through a stack, plane by plane; see `propagate`."""
-        return propagate(self, stack, seeds, plane, config, **options)
+    def encode(self, image: ArrayLike) -> Embedding:
+        """Encode a plane.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c) with 1, 3 or 4 channels, any dtype.
+
+        Returns
+        -------
+        Embedding
+            ``tensor`` is SAM's image embedding, float32 (1, c, h, w).
+        """
+        return self.predictor.encode(image)
+
+    def segment(self, embedding: Embedding, prompts: Prompts, multimask: Multimask = "auto") -> Result:
+        """Segment the prompted objects, one per row; see `Predictor.segment`."""
+        return self.predictor.segment(embedding, prompts, multimask)
 
     def segment_large(
         self,
@@ -156,9 +139,9 @@ class Model:
         multimask: Multimask = "auto",
         tiling: TilingConfig | None = None,
     ) -> list[TileMask]:
-        """Masks of prompted objects in a plane of any size, one a row.
+        """Segment prompted objects in a plane of any size, one per row.
 
-        A large plane is not encoded as a whole, but only the tiles that show the objects.
+        Of a large plane only the tiles that show the objects are encoded.
 
         Parameters
         ----------
@@ -173,10 +156,10 @@ class Model:
         Returns
         -------
         list of TileMask
-            ``region()`` is the mask, cut to its box.
+            ``region()`` is the mask, cropped to its bounding box.
         """
         decoder = PlaneDecoder(self.predictor, image, tiling)
-        return sorted(decoder.decode(ObjectPrompts.rows(prompts), multimask), key=lambda placed: placed.row)
+        return sorted(decoder.decode(ObjectPrompts.from_prompts(prompts), multimask), key=lambda mask: mask.row)
 
     def segment_everything(
         self,
@@ -197,9 +180,9 @@ class Model:
         smallest : int
             Objects with fewer pixels are left out.
         progress : callable, optional
-            Called with the batches of clicks done and all of them.
+            Called with the number of batches of clicks done and their total.
         tiling : TilingConfig, optional
-            How a large plane is cut into tiles; objects that lie across several are one object.
+            How a large plane is cut into tiles; objects across several tiles are joined.
 
         Returns
         -------
@@ -208,10 +191,30 @@ class Model:
         """
         return segment_everything(self.predictor, image, config, progress, tiling, smallest)
 
+    def segment_everything_records(
+        self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
+    ) -> list[dict[str, Any]]:
+        """Segment all objects of a plane into segment-anything's scored records.
+
+        Masks may overlap, unlike those of `segment_everything`. See `napari_sam_lora.model.automatic.everything`.
+        """
+        return everything(self.predictor, image, config, progress)
+
+    def propagate(
+        self,
+        stack: Stack,
+        seeds: Seed | Mapping[int, Seed],
+        plane: int | None = None,
+        config: PropagationConfig | None = None,
+        **options: Any,
+    ) -> Iterator[PropagatedPlane]:
+        """Follow objects from one or several planes through a stack, plane by plane; see `propagate`."""
+        return propagate(self, stack, seeds, plane, config, **options)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one adapter, or of the base model.
+    """Evaluation of one adapter, or of the base model.
 
     Attributes
     ----------
@@ -247,7 +250,7 @@ def load_model(
         Side of the square model input in pixels, by default the one that the model was trained at: 1024, and 256 for
         sam_nano. Half of it costs less than a quarter of the time and shows less detail.
     embeddings_folder : str or Path, optional
-        Where embeddings are kept for later sessions, up to 4 GiB; by default they are in memory only.
+        Folder that keeps embeddings for later sessions, up to 4 GiB; by default they are in memory only.
 
     Raises
     ------
@@ -279,23 +282,23 @@ def iter_fine_tune(
     Parameters
     ----------
     model : Model
-        Not changed, and free to be used meanwhile.
+        Not changed, and free to be used during the run.
     pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
-        Image (y, x) or (y, x, c); labels (y, x), whole numbers, one an object (or what ``config.labels`` says), 0
-        for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those that the user gave for
-        these objects; they are replayed beside simulated ones. The `StackPosition` of a plane of a stack keeps
+        Image (y, x) or (y, x, c); labels (y, x), whole numbers, one per object (or as ``config.labels`` says), 0
+        for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those of the user for
+        these objects; they are replayed besides simulated ones. The `StackPosition` of a plane of a stack keeps
         neighbours of held-out planes out of training. Arrays are copied. Images without a label are left out
         with a warning.
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
     start : Adapter, optional
-        Go on from this adapter and its layers. The default, training from the base model, avoids forgetting.
+        Continue from this adapter with its layers. The default, training from the base model, avoids forgetting.
 
     Returns
     -------
     FineTuneRun
-        An iterator of one report a step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
+        An iterator with one report per step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
     """
     return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start)
 
@@ -308,12 +311,14 @@ def fine_tune(
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
 ) -> tuple[Adapter, FineTuneReport]:
-    """Fine-tune to the end; see `iter_fine_tune`.
+    """Fine-tune until the end; see `iter_fine_tune`.
 
     Returns
     -------
-    Adapter, in every case, also if it is not better than the base model
-    FineTuneReport, whose ``verdict`` is "better", "not better" or "too few"
+    adapter : Adapter
+        Returned in every case, even if it is not better than the base model.
+    report : FineTuneReport
+        Its ``verdict`` is "better", "not better" or "too few".
     """
     run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start)
     for _ in run:
@@ -330,7 +335,7 @@ def evaluate(
     ----------
     model : Model
     pairs : iterable of (image, labels)
-        Every object counts (of large planes those in crops, as in training); use others than were trained on.
+        Every object counts (of large planes those in crops, as in training); use images that were not trained on.
     adapters : sequence of Adapter or None
         None stands for the base model.
     labels : str
@@ -359,7 +364,7 @@ def evaluate_everything(
 ) -> list[Matches]:
     """Measure what everything mode finds in planes that are labelled completely.
 
-    Parameters are those of `evaluate`, which other than this does not count objects that are not labelled as mistakes.
+    The parameters are those of `evaluate`. Unlike there, a found object that is not labelled counts as a mistake.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The main job on real sample images: prompt, fine-tune, check, re-segment, export."""
+"""Demonstrate the main job on real sample images: prompt, fine-tune, check, re-segment, export."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured.
+    """Figures of the demo, and where its files are.
 
     Attributes
     ----------
     metrics : dict
-        As in ``metrics.json``.
+        The content of ``metrics.json``.
     folder : Path
     """
 
@@ -54,14 +54,14 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print, ba
     Parameters
     ----------
     folder : Path
-        Gets ``labels_NN.tif``, ``adapter.safetensors``, ``metrics.json`` and ``before_after.png``.
+        ``labels_NN.tif``, ``adapter.safetensors``, ``metrics.json`` and ``before_after.png`` are written there.
     steps : int
         Optimisation steps.
     seed : int
     say : callable
-        Gets lines for the user.
+        Called with each line for the user.
     bars : bool
-        Whether a progress bar is shown.
+        Show a progress bar.
     """
     begun = time.monotonic()
     model = load_model("sam_nano")
@@ -124,13 +124,13 @@ def _to_labels(result: Result) -> NDArray[np.int64]:
 
 
 def _agreement(pairs: Sequence[Pair], results: Sequence[Result]) -> float:
-    """Mean IoU of each nucleus with its own region in the written label image."""
+    """Return the mean IoU of each nucleus with its own region in the written label image."""
     values = []
     for (_, labels), result in zip(pairs, results, strict=True):
         written = _to_labels(result)
         for row, item in enumerate(find_objects(labels), start=1):
-            wanted, got = labels == item.label, written == row
-            values.append(np.count_nonzero(wanted & got) / np.count_nonzero(wanted | got))
+            truth, found = labels == item.label, written == row
+            values.append(np.count_nonzero(truth & found) / np.count_nonzero(truth | found))
     return float(np.mean(values))
 
 
@@ -153,7 +153,7 @@ def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> d
 
 
 def draw_before_after(path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]) -> None:
-    """Draw images, the masks of one click a nucleus before and after fine-tuning, and the given labels."""
+    """Draw images, the masks from one click on each nucleus before and after fine-tuning, and the given labels."""
     titles = ("image", "base: one click each", "adapted: one click each", "given labels")
     rows: list[list[Panel]] = []
     for (image, labels), old, new in zip(pairs, before, after, strict=True):

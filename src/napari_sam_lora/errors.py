@@ -1,10 +1,10 @@
-"""The exceptions that the core raises; each message says what to do next."""
+"""Exceptions of the core; each message says what to do next."""
 
 from __future__ import annotations
 
 
 class SamLoraError(Exception):
-    """Base of every error that a user can cause and correct.
+    """Base class of all errors that a user can cause and correct.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class InputError(SamLoraError, ValueError):
 
 
 class ChannelError(InputError):
-    """An image has channels that are no colours, and none of them is chosen."""
+    """An image has channels that are not colours, and none of them is chosen."""
 
 
 class CheckpointError(SamLoraError):
@@ -37,4 +37,4 @@ class AdapterError(SamLoraError):
 
 
 class TrainingError(SamLoraError):
-    """Fine-tuning cannot start or go on."""
+    """Fine-tuning cannot start or continue."""

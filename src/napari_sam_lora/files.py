@@ -1,4 +1,4 @@
-"""Atomic writing: a reader sees the old file or the new one, never a part."""
+"""Write files atomically: a reader sees the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there when the block ends without an error.
+    """Yield a temporary path beside ``path`` and move it there when the block ends without an error.
 
     Parameters
     ----------
     path : path-like
-        The final path. Missing parent folders are made; a file that is there is replaced.
+        The final path. Missing parent folders are created; an existing file is replaced.
 
     Yields
     ------
@@ -26,13 +26,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If nothing can be written there; its ``filename`` is ``path`` or a folder of it.
+        If nothing can be written there; its ``filename`` is ``path`` or one of its parent folders.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    except OSError as error:  # which names the temporary file, unknown to anybody
+    except OSError as error:  # it names the temporary file, which no user knows
         raise type(error)(error.errno, error.strerror, str(target)) from error
     os.close(handle)
     temporary = Path(name)
@@ -41,7 +41,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # such as a full disk
+        if error.errno is not None and error.filename is None:  # for example when the disk is full
             error.filename = str(target)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""From a plane of any kind to the pixels that SAM sees: one path for training and for inference."""
+"""Turn a plane of any kind into the pixels that SAM sees, in the same way for training and inference."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "spine": (-75.0, 175.0),
     "stroke": (20.0, 60.0),
 }
-# A window that is fixed for the parts of a plane is found from about so many of its pixels.
-_MOST_LOOKED_AT = 2**22
+# The intensity window of a large plane is measured on about this many of its pixels.
+_MAX_SAMPLED_PIXELS = 2**22
 
 
 @dataclass(frozen=True)
 class StackPosition:
-    """Where a plane, or a crop of one, lies in its stack.
+    """Position of a plane, or of a crop of one, in its stack.
 
     Attributes
     ----------
     stack : str
-        Any name of the stack that stays the same; planes of one name are planes of one stack.
+        Any stable name of the stack; planes with the same name belong to the same stack.
     index : tuple of int
         Position along each axis that the plane does not have, in order.
     axes : tuple of int, optional
@@ -55,7 +55,10 @@ class StackPosition:
         axes = self.plane_axes
         object.__setattr__(self, "axes", axes)
         if len(set(axes)) != 2 or not all(0 <= axis < len(self.index) + 2 for axis in axes):
-            raise InputError(f"{self} is no plane of a stack: give two axes, and its position along each other one.")
+            raise InputError(
+                f"{self} is not a plane of a stack: give its two axes, and its position along each other axis.",
+                code="invalid-stack-position",
+            )
 
     @property
     def plane_axes(self) -> tuple[int, int]:
@@ -63,7 +66,7 @@ class StackPosition:
         return self.axes or (len(self.index), len(self.index) + 1)
 
     def extent(self, box: tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
-        """Half-open range along each axis of the stack of a box (y0, x0, y1, x1) in the plane or crop."""
+        """Return the half-open range of a box (y0, x0, y1, x1) of the plane or crop along each axis of the stack."""
         (y, x), rest = self.corner, iter(self.index)
         sides = dict(zip(self.plane_axes, ((box[0] + y, box[2] + y), (box[1] + x, box[3] + x)), strict=True))
         return tuple(
@@ -73,7 +76,7 @@ class StackPosition:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How intensities become the 0 to 255 that SAM expects.
+    """Mapping of intensities to the range of 0 to 255 that SAM expects.
 
     Attributes
     ----------
@@ -93,24 +96,31 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for name, pair in (("window", self.window), ("percentiles", self.percentiles)):
             if pair is not None and not (len(pair) == 2 and np.isfinite(pair).all() and pair[0] < pair[1]):
-                raise InputError(f"The {name} must be two numbers, the lower one first, not {pair}.")
+                raise InputError(
+                    f"The {name} must be two numbers, the lower one first, not {pair}.", code=f"invalid-{name}"
+                )
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise InputError(f"Percentiles lie between 0 and 100, not at {self.percentiles}.")
+            raise InputError(
+                f"The percentiles must lie between 0 and 100, not at {self.percentiles}.",
+                code="percentiles-out-of-range",
+            )
 
     @classmethod
     def ct(cls, name: str) -> Preprocessing:
-        """The fixed window of that name in `CT_WINDOWS`, for planes in Hounsfield units."""
+        """Use the fixed window of that name in `CT_WINDOWS`, for planes in Hounsfield units."""
         if name not in CT_WINDOWS:
-            raise InputError(f"There is no CT window {name!r}; there are {', '.join(CT_WINDOWS)}.")
+            raise InputError(
+                f"There is no CT window {name!r}; there are {', '.join(CT_WINDOWS)}.", code="unknown-ct-window"
+            )
         return cls(window=CT_WINDOWS[name])
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for an adapter's metadata."""
+        """Return plain values for an adapter's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """Inverse of `as_dict`."""
+        """Make one from the values of `as_dict`."""
         window = values.get("window")
         return cls(tuple(window) if window else None, tuple(values["percentiles"]), values.get("channel"))
 
@@ -180,13 +190,13 @@ def prepare(image: ArrayLike, input_size: int, preprocessing: Preprocessing | No
 
 
 def resized_shape(shape: tuple[int, int], input_size: int) -> tuple[int, int]:
-    """(y, x) after scaling the longest side to ``input_size``, rounded as segment-anything does, at least 1."""
+    """Scale (y, x) so that the longest side is ``input_size``; rounded as in segment-anything, at least 1."""
     scale = input_size / max(shape)
     return max(1, int(shape[0] * scale + 0.5)), max(1, int(shape[1] * scale + 0.5))
 
 
 def to_rgb8(image: ArrayLike, preprocessing: Preprocessing | None = None) -> NDArray[np.uint8]:
-    """Apply the intensity window; returns uint8 (y, x, 3). See `prepare` for the arguments."""
+    """Apply the intensity window and return uint8 (y, x, 3). See `prepare` for the arguments."""
     preprocessing = preprocessing or Preprocessing()
     plane = _as_plane(image, preprocessing.channel)
     if plane.shape[-1] == 3 and plane.dtype == np.uint8 and preprocessing.window is None:
@@ -199,20 +209,25 @@ def _as_plane(image: ArrayLike, channel: int | None) -> NDArray[Any]:
     """Check the array, pick the channel, and return it as (y, x, 1) or (y, x, 3)."""
     plane = np.asarray(image)
     if plane.dtype.kind not in "biuf":
-        raise InputError(f"An image must hold numbers, not {plane.dtype}.")
+        raise InputError(f"An image must hold numbers, not {plane.dtype}.", code="image-not-numeric")
     if plane.ndim == 2:
         plane = plane[..., None]
     if channel is not None and plane.ndim == 3:
         if not -plane.shape[-1] <= channel < plane.shape[-1]:
-            raise InputError(f"There is no channel {channel}: the image has {plane.shape[-1]}.")
+            raise InputError(
+                f"There is no channel {channel}: the image has {plane.shape[-1]}.", code="channel-not-found"
+            )
         plane = plane[..., channel, None]
     if plane.ndim != 3 or plane.shape[-1] not in (1, 3, 4):
-        raise (ChannelError if plane.ndim == 3 else InputError)(
+        message = (
             f"An image must be (y, x), or (y, x, channel) with 1, 3 or 4 channels, not {np.shape(image)}. "
             "Pass one plane of a stack, or pick a channel."
         )
+        if plane.ndim == 3:
+            raise ChannelError(message, code="channels-not-colours")
+        raise InputError(message, code="image-not-a-plane")
     if 0 in plane.shape:
-        raise InputError(f"The image is empty: its shape is {np.shape(image)}.")
+        raise InputError(f"The image is empty: its shape is {np.shape(image)}.", code="image-empty")
     return plane[..., :3]
 
 
@@ -230,28 +245,28 @@ def _window(plane: NDArray[Any], preprocessing: Preprocessing) -> NDArray[np.uin
 
 
 def _limits(finite: NDArray[Any], dtype: np.dtype[Any], preprocessing: Preprocessing) -> tuple[float, float]:
-    """Intensities shown as black and white, from the finite values of a plane."""
+    """Return the intensities shown as black and as white, from the finite values of a plane."""
     if preprocessing.window is not None:
         return preprocessing.window
     if dtype.kind == "b":
         return 0.0, 1.0
     low, high = np.percentile(finite, preprocessing.percentiles)
-    if high <= low:  # the object fills less than the percentiles leave out
+    if high <= low:  # the object is smaller than the share that the percentiles cut off
         low, high = finite.min(), finite.max()
     return float(low), float(high)
 
 
 def fixed_window(image: ArrayLike, preprocessing: Preprocessing | None = None) -> Preprocessing:
-    """The preprocessing with the intensity window of this plane, for parts of it to be shown as in the whole.
+    """Fix the intensity window to that of this plane, so that crops look as in the whole plane.
 
-    Of a large plane every so many pixels are looked at.
+    The window of a large plane is measured on a regular grid of its pixels.
     """
     preprocessing = preprocessing or Preprocessing()
     plane = _as_plane(image, preprocessing.channel)
-    as_it_is = plane.shape[-1] == 3 and plane.dtype == np.uint8
-    if preprocessing.window is not None or as_it_is:
+    passes_unchanged = plane.shape[-1] == 3 and plane.dtype == np.uint8
+    if preprocessing.window is not None or passes_unchanged:
         return preprocessing
-    step = int(np.ceil(np.sqrt(plane[..., 0].size / _MOST_LOOKED_AT)))
+    step = int(np.ceil(np.sqrt(plane[..., 0].size / _MAX_SAMPLED_PIXELS)))
     values = plane[::step, ::step]
     finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:

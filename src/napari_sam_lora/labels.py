@@ -1,4 +1,4 @@
-"""Label images: checking them, finding their objects, and writing masks into them."""
+"""Check label images, find their objects, and write masks into them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_sam_lora.errors import InputError
 
 LabelMeaning = Literal["instances", "classes", "mask"]
 LABEL_MEANINGS: tuple[LabelMeaning, ...] = get_args(LabelMeaning)
-# Up to this id, objects are counted in a list by id, which is quicker than sorting pixels.
+# Up to this id, pixels are counted with a list indexed by id, which is faster than sorting them.
 LARGEST_COUNTED = 2**20
 
 
@@ -30,7 +30,7 @@ class LabelledObject:
     box : tuple of int
         Half-open y0, x0, y1, x1.
     area : int
-        Pixels.
+        Number of pixels.
     """
 
     label: int
@@ -39,7 +39,7 @@ class LabelledObject:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Middle (y, x) of the box."""
+        """Centre (y, x) of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
@@ -49,32 +49,37 @@ def check_labels(labels: ArrayLike, shape: tuple[int, int]) -> NDArray[np.int64]
     Raises
     ------
     InputError
-        If it is not a plane of the given shape, or not of whole, non-negative numbers.
+        If it does not have this shape, or holds other than whole, non-negative numbers.
     """
     array = np.asarray(labels)
     if array.shape != shape:
-        raise InputError(f"The labels are {array.shape}, the image is {shape}; they must be the same plane.")
+        raise InputError(
+            f"The labels have the shape {array.shape}, the image {shape}; they must be the same plane.",
+            code="labels-do-not-fit",
+        )
     if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
         array = array.astype(np.int64)
     if array.dtype.kind not in "biu":
-        raise InputError(f"Labels are whole numbers, one an object, not {array.dtype}.")
+        raise InputError(
+            f"Labels must be whole numbers, one for each object, not {array.dtype}.", code="labels-not-whole-numbers"
+        )
     if array.size and array.min() < 0:
-        raise InputError("Labels must not be negative; 0 is background.")
+        raise InputError("Labels must not be negative; 0 is background.", code="labels-negative")
     return array.astype(np.int64)
 
 
 def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[LabelledObject]:
-    """Objects of a label image (y, x) with at least ``smallest`` pixels, in the order of their ids."""
+    """Find the objects of a label image (y, x) with at least ``smallest`` pixels, in the order of their ids."""
     areas = areas_in(labels)
     if min(areas, default=0) >= 0 and max(areas, default=0) <= LARGEST_COUNTED:
-        every = ndi.find_objects(labels.astype(np.int64, copy=False), max(areas)) if areas else []
-        places = [every[number - 1] for number in areas]
+        by_id = ndi.find_objects(labels.astype(np.int64, copy=False), max(areas)) if areas else []
+        slices = [by_id[number - 1] for number in areas]
     else:
         ids, compact = np.unique(labels, return_inverse=True)
-        every = ndi.find_objects(compact.reshape(labels.shape) + 1)
-        places = [place for number, place in zip(ids, every, strict=True) if number]
+        by_rank = ndi.find_objects(compact.reshape(labels.shape) + 1)
+        slices = [box for number, box in zip(ids, by_rank, strict=True) if number]
     found = []
-    for (number, area), (rows, columns) in zip(areas.items(), places, strict=True):
+    for (number, area), (rows, columns) in zip(areas.items(), slices, strict=True):
         if area >= smallest:
             box = (rows.start, columns.start, rows.stop, columns.stop)
             found.append(LabelledObject(number, box, area))
@@ -82,9 +87,9 @@ def find_objects(labels: NDArray[np.integer[Any]], smallest: int = 1) -> list[La
 
 
 def areas_in(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Pixels of each object of a label image, in the order of the ids."""
+    """Count the pixels of each object of a label image, in the order of the ids."""
     lowest, largest = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if lowest == largest == 0:  # as most planes of a stack that is being labelled
+    if lowest == largest == 0:  # the usual case in a stack that is only partly labelled
         return {}
     if lowest >= 0 and largest <= LARGEST_COUNTED:
         counts = np.bincount(labels.ravel().astype(np.int64, copy=False))
@@ -98,14 +103,14 @@ def areas_in(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
 def separate_objects(
     labels: NDArray[np.int64], meaning: LabelMeaning = "instances"
 ) -> tuple[NDArray[np.int64], dict[int, int]]:
-    """Turn labels of any meaning into one id an object.
+    """Turn labels of any meaning into one id per object.
 
     Parameters
     ----------
     labels : int64 (y, x)
         0 is background, or not labelled.
     meaning : str
-        "instances": an id is an object; "classes": an id is a class, and each of its connected parts (diagonal
+        "instances": an id is an object; "classes": an id is a class, and each of its connected regions (diagonal
         neighbours included) is an object; "mask": all pixels that are not 0 are one object.
 
     Returns
@@ -126,7 +131,7 @@ def separate_objects(
 
 
 def click_at_centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel (y, x) of a mask that is farthest from its outline; the first of equals."""
+    """Return the pixel (y, x) of a mask that is farthest from its outline; the first one if several are."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = int(rows[0]), int(columns[0])
     part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
@@ -136,7 +141,7 @@ def click_at_centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def next_free_label(labels: NDArray[np.integer[Any]]) -> int:
-    """The smallest id above all in use."""
+    """Return the smallest id above all ids in use."""
     return int(labels.max(initial=0)) + 1
 
 
@@ -167,6 +172,6 @@ def add_masks(
 
 
 def iter_masks(labels: NDArray[np.integer[Any]], smallest: int = 1) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Each object's id and mask (y, x)."""
+    """Yield the id and the mask, bool (y, x), of each object with at least ``smallest`` pixels."""
     for found in find_objects(labels, smallest):
         yield found.label, labels == found.label

@@ -1,4 +1,4 @@
-"""Loading native libraries beside a viewer's graphics driver."""
+"""Load native libraries beside a viewer's graphics driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def import_triton_with_own_symbols() -> None:
-    """Import triton so that its LLVM does not take symbols of the LLVM that the graphics driver has loaded.
+    """Import triton so that its LLVM uses its own symbols, not those of the LLVM of the graphics driver.
 
     Mesa's drivers for software and AMD rendering bring an LLVM of their own. torchvision makes torch import triton, and
     if that happens after a window was drawn the process crashes, unless triton is told to prefer its own symbols.
@@ -20,7 +20,7 @@ def import_triton_with_own_symbols() -> None:
     sys.setdlopenflags(before | os.RTLD_DEEPBIND)
     try:
         importlib.import_module("triton")
-    except Exception:  # torch does without it as well
+    except Exception:  # torch works without triton
         return
     finally:
         sys.setdlopenflags(before)

@@ -1,4 +1,4 @@
-"""Prompts in image coordinates, and the one place that turns them into SAM's (x, y) order."""
+"""Prompts in image coordinates (y, x), and their conversion to SAM's (x, y) order, done only here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Boxes = ArrayLike | Sequence[Sequence[float] | None]
 
 @dataclass(frozen=True, init=False, eq=False)
 class Prompts:
-    """What was asked of each object; the kinds combine row by row, one object a row.
+    """Prompts of one or several objects: boxes, points and masks, combined row by row, one object per row.
 
     Parameters
     ----------
@@ -50,26 +50,31 @@ class Prompts:
         masks: ArrayLike | None = None,
     ) -> None:
         if points is None and point_labels is not None:
-            raise InputError("Point labels were given without points.")
-        clicked = None if points is None else tuple(_points(row) for row in points)
+            raise InputError("Point labels need points.", code="point-labels-without-points")
+        rows = None if points is None else tuple(_points(row) for row in points)
         object.__setattr__(self, "boxes", None if boxes is None else _boxes(boxes))
-        object.__setattr__(self, "points", clicked)
-        object.__setattr__(self, "point_labels", None if clicked is None else _labels(clicked, point_labels))
+        object.__setattr__(self, "points", rows)
+        object.__setattr__(self, "point_labels", None if rows is None else _labels(rows, point_labels))
         object.__setattr__(self, "masks", None if masks is None else _masks(masks))
         lengths = {len(kind) for kind in (self.boxes, self.points, self.masks) if kind is not None}
-        if len(lengths) != 1:
+        if not lengths:
+            raise InputError("Give boxes, points or masks.", code="no-prompts")
+        if len(lengths) > 1:
             raise InputError(
-                "Give boxes, points or masks." if not lengths else f"Rows do not agree: {sorted(lengths)} objects."
+                f"Boxes, points and masks must have one row for each object, not {sorted(lengths)} rows.",
+                code="prompt-rows-disagree",
             )
         for row in range(len(self)):
             if self.masks is None and not self.has_box(row) and not self.point_count(row):
-                raise InputError(f"Object {row} has neither a box nor a point nor a mask.")
+                raise InputError(
+                    f"Object {row} has neither a box nor a point nor a mask.", code="object-without-prompt"
+                )
 
     def __len__(self) -> int:
         return next(len(kind) for kind in (self.boxes, self.points, self.masks) if kind is not None)
 
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.integer]) -> Prompts:
-        """The prompts of some objects, in the order given."""
+        """Return the prompts of some objects, in the order of ``rows``."""
         chosen = np.arange(len(self))[rows]
         return Prompts(
             None if self.boxes is None else [self.boxes[i] if self.has_box(i) else None for i in chosen],
@@ -79,19 +84,19 @@ class Prompts:
         )
 
     def has_box(self, row: int) -> bool:
-        """Whether this object has a box."""
+        """Return whether this object has a box."""
         return self.boxes is not None and bool(np.isfinite(self.boxes[row, 0]))
 
     def point_count(self, row: int) -> int:
-        """Number of points of this object."""
+        """Return the number of points of this object."""
         return 0 if self.points is None else len(self.points[row])
 
     def is_lone_point(self, row: int) -> bool:
-        """Whether this object has one point and nothing else, which is ambiguous."""
+        """Return whether this object has one point and nothing else, which is ambiguous."""
         return self.point_count(row) == 1 and not self.has_box(row) and self.masks is None
 
     def like_shaped(self) -> list[NDArray[np.intp]]:
-        """Groups of rows with the same kinds of prompts, which can be encoded together without padding."""
+        """Group rows with the same kinds of prompts, which can be encoded together without padding."""
         groups: dict[tuple[bool, int], list[int]] = {}
         for row in range(len(self)):
             groups.setdefault((self.has_box(row), self.point_count(row)), []).append(row)
@@ -100,7 +105,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class SamPrompts:
-    """Prompts of like-shaped objects as SAM's prompt encoder takes them, in pixels of the model input.
+    """Input of SAM's prompt encoder for objects with the same kinds of prompts, in pixels of the model input.
 
     Attributes
     ----------
@@ -115,7 +120,7 @@ class SamPrompts:
 
 
 def to_sam(prompts: Prompts, shape: tuple[int, int], resized_shape: tuple[int, int]) -> SamPrompts:
-    """Scale like-shaped prompts to the model input and turn (y, x) into (x, y).
+    """Scale prompts of the same kinds to the model input and turn (y, x) into (x, y).
 
     Parameters
     ----------
@@ -142,13 +147,15 @@ def to_sam(prompts: Prompts, shape: tuple[int, int], resized_shape: tuple[int, i
 def _boxes(values: Boxes) -> NDArray[np.float32]:
     rows = [np.full(4, np.nan) if row is None else np.asarray(row, np.float64) for row in values]  # type: ignore[union-attr]
     if any(row.shape != (4,) for row in rows):
-        raise InputError("A box is four numbers: y0, x0, y1, x1.")
+        raise InputError("A box must be four numbers: y0, x0, y1, x1.", code="box-not-four-numbers")
     boxes = np.array(rows, np.float32).reshape(-1, 4)
-    given = np.array([row is not None for row in values], np.bool_)  # type: ignore[union-attr]
-    if not np.isfinite(boxes[given]).all():
-        raise InputError("The corners of a box must be finite numbers.")
-    if (boxes[given, :2] >= boxes[given, 2:]).any():
-        raise InputError("A box must have an area: y0 < y1 and x0 < x1, as y0, x0, y1, x1.")
+    has_box = np.array([row is not None for row in values], np.bool_)  # type: ignore[union-attr]
+    if not np.isfinite(boxes[has_box]).all():
+        raise InputError("The corners of a box must be finite numbers.", code="box-not-finite")
+    if (boxes[has_box, :2] >= boxes[has_box, 2:]).any():
+        raise InputError(
+            "A box must have an area: y0 < y1 and x0 < x1, in the order y0, x0, y1, x1.", code="box-without-area"
+        )
     return boxes
 
 
@@ -157,9 +164,12 @@ def _points(row: ArrayLike) -> NDArray[np.float32]:
     if points.size == 0:
         return np.empty((0, 2), np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise InputError(f"The points of an object are (k, 2) as y, x, not {points.shape}; give one list an object.")
+        raise InputError(
+            f"The points of an object must be (k, 2) as y, x, not {points.shape}; give one list for each object.",
+            code="points-wrong-shape",
+        )
     if not np.isfinite(points).all():
-        raise InputError("Points must be finite numbers.")
+        raise InputError("Points must be finite numbers.", code="points-not-finite")
     return points
 
 
@@ -170,20 +180,20 @@ def _labels(
         return tuple(np.ones(len(row), np.int8) for row in points)
     rows = tuple(np.asarray(row).reshape(-1) for row in values)
     if [len(row) for row in rows] != [len(row) for row in points]:
-        raise InputError("Each point needs one label.")
+        raise InputError("Each point needs one label.", code="point-labels-do-not-fit")
     if any(not np.isin(row, (0, 1)).all() for row in rows):
-        raise InputError("A point label is 1 (inside the object) or 0 (outside).")
+        raise InputError("A point label is 1 (inside the object) or 0 (outside).", code="point-label-not-0-or-1")
     return tuple(row.astype(np.int8) for row in rows)
 
 
 def _masks(values: ArrayLike) -> NDArray[Any]:
     masks = np.asarray(values)
     if masks.ndim != 3:
-        raise InputError(f"Masks are (n, y, x), not {masks.shape}.")
+        raise InputError(f"Masks must be (n, y, x), not {masks.shape}.", code="masks-wrong-shape")
     if masks.dtype != bool and masks.dtype.kind != "f":
-        raise InputError("Masks are bool (drawn) or float (logits of an earlier result).")
+        raise InputError("Masks must be bool (drawn) or float (logits of an earlier result).", code="masks-wrong-type")
     if masks.dtype != bool and not np.isfinite(masks).all():
-        raise InputError("The logits of a mask must be finite numbers.")
+        raise InputError("The logits of a mask must be finite numbers.", code="mask-logits-not-finite")
     if masks.dtype == bool and not masks.any(axis=(1, 2)).all():
-        raise InputError("A drawn mask is empty.")
+        raise InputError("A drawn mask is empty.", code="mask-empty")
     return masks

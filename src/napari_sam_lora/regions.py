@@ -1,4 +1,4 @@
-"""Masks cut to their bounding box, so that many of them can be kept."""
+"""Masks cropped to their bounding box, so that many of them fit in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The pixels of a mask.
+    """A mask, cropped to its bounding box.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Region:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> Region:
-        """Cut a mask (y, x), whose first pixel lies at a corner, to its bounding box; an empty one to an empty crop."""
+        """Crop a mask (y, x), whose first pixel lies at ``corner``; an empty mask gives an empty crop."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return cls(corner, np.zeros((0, 0), np.bool_))
@@ -34,21 +34,21 @@ class Region:
 
     @property
     def area(self) -> int:
-        """Pixels."""
+        """Number of pixels."""
         return int(np.count_nonzero(self.crop))
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Half-open y0, x0, y1, x1."""
+        """Bounding box in the plane: half-open y0, x0, y1, x1."""
         (top, left), (height, width) = self.origin, self.crop.shape
         return top, left, top + height, left + width
 
     def to_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """The mask (y, x) again; what lies outside the shape is cut off."""
+        """Return the full mask, bool (y, x) of this shape; what lies outside it is cut off."""
         return self.within((0, 0, *shape))
 
     def within(self, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-        """The part of the mask in a box (y0, x0, y1, x1) of the plane, bool in its shape."""
+        """Return the part of the mask in a box (y0, x0, y1, x1) of the plane, bool in the shape of the box."""
         (y0, x0, y1, x1), (v0, u0, v1, u1) = box, self.box
         part = np.zeros((y1 - y0, x1 - x0), np.bool_)
         top, left, bottom, right = max(y0, v0), max(x0, u0), min(y1, v1), min(x1, u1)
@@ -59,6 +59,6 @@ class Region:
         return part
 
     def write(self, plane: NDArray[Any], value: int) -> None:
-        """Set the pixels of a plane (y, x), in place."""
+        """Set the mask's pixels in a plane (y, x) to a value, in place."""
         y0, x0, y1, x1 = self.box
         plane[y0:y1, x0:x1][self.crop] = value

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: a bar chart of figures, and masks drawn over the image."""
+"""Draw pictures of an evaluation: a bar chart of figures, and outlines of masks over the image."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def draw_bars(
     errors: Mapping[str, Sequence[float]] | None = None,
     label: str = "",
 ) -> None:
-    """Draw a bar chart, atomically: a group of bars a figure, a colour a model.
+    """Draw a bar chart with one group of bars per figure and one colour per model; written atomically.
 
     Parameters
     ----------
     path : Path
-        Its ending is the format, such as .png.
+        Its ending chooses the format, such as .png.
     titles : sequence of str
         Names of the figures.
     values : mapping of str to sequence of float
@@ -39,7 +39,7 @@ def draw_bars(
     errors : mapping of str to sequence of float, optional
         Half the length of the error bars.
     label : str
-        Of the value axis.
+        Label of the value axis.
     """
     places, width = np.arange(len(titles)), 0.8 / len(values)
     with mpl.rc_context(_STYLE):
@@ -66,7 +66,7 @@ def draw_bars(
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One image of a picture.
+    """One image of a figure.
 
     Attributes
     ----------
@@ -82,12 +82,12 @@ class Panel:
 
 
 def draw_panels(path: Path, rows: Sequence[Sequence[Panel]]) -> None:
-    """Draw rows of images with outlines, atomically.
+    """Draw rows of images with outlines; written atomically.
 
     Parameters
     ----------
     path : Path
-        Its ending is the format, such as .png.
+        Its ending chooses the format, such as .png.
     rows : sequence of sequence of Panel
         Rows of the same length.
     """
@@ -104,7 +104,7 @@ def draw_panels(path: Path, rows: Sequence[Sequence[Panel]]) -> None:
 
 
 def outlined(image: NDArray[Any], labels: NDArray[Any] | None) -> NDArray[np.float64]:
-    """Image with coloured outlines, one colour an object.
+    """Return the image with coloured outlines, one colour per object.
 
     Parameters
     ----------
