@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts
@@ -88,5 +89,5 @@ def test_an_adapter_brings_its_own_preprocessing(nano: Model) -> None:
 def test_an_adapter_of_another_base_gets_no_predictor(nano: Model) -> None:
     adapter = _adapter(nano, ())
     foreign = Adapter(adapter.tensors, AdapterInfo("vit_b", "0" * 32, adapter.info.lora, "decoder", 256))
-    with pytest.raises(AdapterError, match="vit_b"):
+    with raises(AdapterError, "other-base-model", match="vit_b"):
         predictor_for(nano.loaded, foreign)

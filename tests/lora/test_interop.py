@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_codes import raises
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -100,36 +101,47 @@ def _broken(change: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code"),
     [
-        ("another layout", "layout"),
-        ("odd", "pairs"),
-        ("no partner", "pairs"),
-        ("shape", "damaged"),
-        ("rank", "damaged"),
-        ("width", "ViT-B"),
-        ("blocks", "name them"),
-        ("NaN", "damaged"),
+        ("another layout", "unknown-layout"),
+        ("odd", "incomplete-pairs"),
+        ("no partner", "incomplete-pairs"),
+        ("shape", "adapter-shapes-do-not-fit"),
+        ("rank", "adapter-shapes-do-not-fit"),
+        ("width", "other-encoder-width"),
+        ("blocks", "unknown-blocks"),
+        ("NaN", "adapter-not-finite"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(nano: Model, tmp_path: Path, change: str, message: str) -> None:
+def test_a_file_that_does_not_fit_is_refused(nano: Model, tmp_path: Path, change: str, code: str) -> None:
     save_file(_broken(change), tmp_path / "lora.safetensors")
-    with pytest.raises(AdapterError, match=message):
+    with raises(AdapterError, code):
         import_adapter(tmp_path / "lora.safetensors", nano.loaded)
 
 
-@pytest.mark.parametrize("blocks", [(0,), (4, 1), (1, 6), (-1, 2), (3, 3)])
-def test_blocks_that_do_not_fit_the_file_are_refused(nano: Model, tmp_path: Path, blocks: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("blocks", "code"),
+    [
+        ((0,), "blocks-do-not-fit"),
+        ((4, 1), "blocks-do-not-fit"),
+        ((1, 6), "blocks-out-of-range"),
+        ((-1, 2), "blocks-out-of-range"),
+        ((3, 3), "blocks-do-not-fit"),
+    ],
+)
+def test_blocks_that_do_not_fit_the_file_are_refused(
+    nano: Model, tmp_path: Path, blocks: tuple[int, ...], code: str
+) -> None:
     save_file(_tensors(2), tmp_path / "lora.safetensors")
-    with pytest.raises(AdapterError, match="block"):
+    with raises(AdapterError, code):
         import_adapter(tmp_path / "lora.safetensors", nano.loaded, blocks)
 
 
 def test_a_missing_or_truncated_file_is_refused(nano: Model, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    with pytest.raises(AdapterError, match="no file"):
+    with raises(AdapterError, "adapter-not-found", match=r"lora\.safetensors"):
         import_adapter(path, nano.loaded)
     save_file(_tensors(BLOCKS), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(AdapterError, match="damaged"):
+    with raises(AdapterError, "adapter-file-damaged"):
         import_adapter(path, nano.loaded)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from segment_anything import SamPredictor, sam_model_registry
@@ -132,7 +133,7 @@ def test_a_merged_checkpoint_loads_as_a_model_and_gives_the_same_masks(
 
 @pytest.mark.parametrize("name", ["merged.onnx", "merged"])
 def test_other_endings_are_refused(nano: Model, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"\.pth"):
+    with raises(InputError, "wrong-file-ending", match=r"\.pth"):
         save_merged(tmp_path / name, attach(nano.loaded.sam, CONFIGS["late"]))
     assert not list(tmp_path.iterdir())
 

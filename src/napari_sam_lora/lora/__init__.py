@@ -1,0 +1,1 @@
+"""Low-rank adapters: their layers, their place in a model, and their files."""

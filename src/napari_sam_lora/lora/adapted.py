@@ -1,4 +1,4 @@
-"""Predictors of a loaded model, with or without an adapter."""
+"""Make predictors of a loaded model, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def predictor_for(
     cache: EmbeddingCache | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Predictor:
-    """A predictor of the base model, or of the base model with an adapter.
+    """Make a predictor of the base model, with an adapter if one is passed.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def predictor_for(
     cache : EmbeddingCache, optional
         Shared with other predictors.
     preprocessing : Preprocessing, optional
-        For the base model; an adapter brings the one that it was trained with.
+        For the base model; an adapter has its own, the one that it was trained with.
 
     Raises
     ------

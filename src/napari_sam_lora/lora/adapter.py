@@ -1,4 +1,4 @@
-"""An adapter: its tensors and what they belong to, in one small .safetensors file."""
+"""An adapter, its description, and its small .safetensors file."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def _program() -> str:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """What an adapter file says about itself.
+    """Description of an adapter, stored in its file.
 
     Attributes
     ----------
     base_name, base_hash : str
-        The model that it was trained on.
+        Name and weights hash of the model that it was trained on.
     lora : LoRAConfig
     mode : str
         "decoder", "late" or "full".
     input_size : int
-        Pixels.
+        Side of the model input in pixels.
     preprocessing : Preprocessing
     training : dict
         Settings, and a summary of the training set.
@@ -58,7 +58,7 @@ class AdapterInfo:
     created : str
         ISO 8601 time.
     program : str
-        What wrote it, with its version.
+        Name and version of the program that wrote it.
     """
 
     base_name: str
@@ -73,29 +73,30 @@ class AdapterInfo:
     program: str = field(default_factory=_program)
 
     def to_json(self) -> str:
-        """As one JSON object."""
+        """Return the description as one JSON object."""
         return json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> AdapterInfo:
-        """Inverse of `to_json`.
+        """Read the description from the text of `to_json`.
 
         Raises
         ------
         AdapterError
-            If it was written by a newer version, or is not an adapter's.
+            If it was written by a newer version, or is not the description of an adapter.
         """
         try:
             values = json.loads(text)
             kind, file_version = values.pop("format"), values.pop("version")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise AdapterError("This file is not an adapter of napari-sam-lora.") from error
+            raise AdapterError("This file is not an adapter of napari-sam-lora.", code="not-an-adapter") from error
         if kind != FORMAT:
-            raise AdapterError("This file is not an adapter of napari-sam-lora.")
+            raise AdapterError("This file is not an adapter of napari-sam-lora.", code="not-an-adapter")
         if file_version != FORMAT_VERSION:
             raise AdapterError(
                 f"This adapter has format version {file_version}; this program reads {FORMAT_VERSION}. "
-                "Update napari-sam-lora."
+                "Update napari-sam-lora.",
+                code="unknown-adapter-version",
             )
         try:
             lora, preprocessing = values.pop("lora"), values.pop("preprocessing")
@@ -105,7 +106,9 @@ class AdapterInfo:
                 **values,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AdapterError(f"The description in this adapter file is damaged: {error}") from error
+            raise AdapterError(
+                f"The description in this adapter file is damaged: {error}", code="adapter-description-damaged"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,21 +128,23 @@ class Adapter:
     def __post_init__(self) -> None:
         for name, value in self.tensors.items():
             if not torch.isfinite(value).all():
-                raise AdapterError(f"The adapter is damaged: {name} holds values that are not finite.")
+                raise AdapterError(
+                    f"The adapter is damaged: {name} holds values that are not finite.", code="adapter-not-finite"
+                )
 
     @property
     def key(self) -> str:
-        """Content key of all tensors."""
+        """Content key (hash) of all tensors."""
         return _hash(self.tensors, self.info.lora)
 
     @property
     def encoder_key(self) -> str:
-        """Content key of the tensors in the image encoder; empty if the encoder is the base's."""
+        """Content key (hash) of the tensors in the image encoder; empty if it is that of the base model."""
         tensors = {name: value for name, value in self.tensors.items() if name.startswith("image_encoder.")}
         return _hash(tensors, self.info.lora) if tensors else ""
 
     def save(self, path: str | Path) -> Path:
-        """Write one .safetensors file, atomically.
+        """Write the adapter to one .safetensors file, atomically.
 
         Parameters
         ----------
@@ -152,7 +157,9 @@ class Adapter:
         """
         target = Path(path)
         if target.suffix != ".safetensors":
-            raise AdapterError(f"An adapter file ends in .safetensors, unlike {target.name}.")
+            raise AdapterError(
+                f"The name of an adapter file must end in .safetensors, unlike {target.name}.", code="wrong-file-ending"
+            )
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
         with atomic_path(target) as temporary:
             temporary.write_bytes(save(tensors, metadata={"adapter": self.info.to_json()}))
@@ -172,22 +179,24 @@ class Adapter:
             with safe_open(source, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if "adapter" not in metadata:
-                    raise AdapterError(f"{source.name} is not an adapter of napari-sam-lora.")
+                    raise AdapterError(f"{source.name} is not an adapter of napari-sam-lora.", code="not-an-adapter")
                 info = AdapterInfo.from_json(metadata["adapter"])
                 return cls({name: file.get_tensor(name) for name in file.keys()}, info)  # noqa: SIM118
         except FileNotFoundError as error:
-            raise AdapterError(f"There is no adapter file {source}.") from error
+            raise AdapterError(f"There is no adapter file {source}.", code="adapter-not-found") from error
         except (SafetensorError, OSError) as error:
-            raise AdapterError(f"{source.name} is damaged or not an adapter file: {error}") from error
+            raise AdapterError(
+                f"{source.name} is damaged or not an adapter file: {error}", code="adapter-file-damaged"
+            ) from error
 
     def with_metrics(self, metrics: dict[str, Any]) -> Adapter:
-        """The same adapter with these held-out figures."""
+        """Return the same adapter with these held-out figures."""
         return Adapter(self.tensors, replace(self.info, metrics=metrics))
 
     def apply(self, sam: Sam, base_name: str, base_hash: str) -> Sam:
-        """A second module tree of the base model with this adapter, at the input size that it was trained at.
+        """Make a second module tree of the base model with this adapter, at the input size that it was trained at.
 
-        The base is not changed.
+        The base model is not changed.
 
         Raises
         ------
@@ -197,13 +206,16 @@ class Adapter:
         if base_hash != self.info.base_hash:
             raise AdapterError(
                 f"This adapter was trained on {self.info.base_name}, with other weights than the loaded {base_name}. "
-                f"Load {self.info.base_name} to use it."
+                f"Load {self.info.base_name} to use it.",
+                code="other-base-model",
             )
         tree = attach(at_input_size(sam, self.info.input_size), self.info.lora)
         try:
             set_adapter(tree, self.tensors)
         except ValueError as error:
-            raise AdapterError(f"This adapter does not fit {base_name}: {error}") from error
+            raise AdapterError(
+                f"This adapter does not fit {base_name}: {error}", code="adapter-does-not-fit"
+            ) from error
         return tree.requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Where the low-rank layers sit, and a second module tree over the same frozen tensors to hold them."""
+"""Choose the layers of an adapter, and attach them to a second module tree over the same frozen tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.lora.layers import QKV_PARTS, LoRAConv2d, LoRALinear, LoRAQKV
+from napari_sam_lora.lora.layers import QKV, LoRAConv2d, LoRALinear, LoRAQKV
 from napari_sam_lora.model.encoder import block_count
 from napari_sam_lora.model.families.mobile import WindowAttention
 from napari_sam_lora.model.families.nano_refine import RefiningMaskDecoder
@@ -21,12 +21,12 @@ from napari_sam_lora.model.sharing import share
 Mode = Literal["decoder", "late", "full"]
 TuneDecoder = Literal["lora", "all", "none"]
 MODES: tuple[Mode, ...] = ("decoder", "late", "full")
-TARGETS = (*QKV_PARTS, "proj", "mlp")
+TARGETS = (*QKV, "proj", "mlp")
 
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """Which layers an adapter changes, and how.
+    """Layers that an adapter changes, and how.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class LoRAConfig:
     Raises
     ------
     InputError
-        If a value makes no sense, or nothing would be changed at all.
+        If a value is out of range or unknown, or no layer would be changed.
     """
 
     blocks: tuple[int, ...]
@@ -61,19 +61,28 @@ class LoRAConfig:
         if set(self.targets) <= set(TARGETS):
             object.__setattr__(self, "targets", tuple(name for name in TARGETS if name in self.targets))
         if any(block < 0 for block in self.blocks):
-            raise InputError(f"Encoder blocks are counted from 0, not {self.blocks[0]}.")
-        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise InputError("The rank must be at least 1, alpha more than 0, and dropout from 0 to less than 1.")
+            raise InputError(f"Encoder blocks are counted from 0, not {self.blocks[0]}.", code="blocks-out-of-range")
+        for name, is_valid, rule in (
+            ("rank", self.rank >= 1, "at least 1"),
+            ("alpha", self.alpha > 0, "more than 0"),
+            ("dropout", 0 <= self.dropout < 1, "at least 0 and less than 1"),
+        ):
+            if not is_valid:
+                raise InputError(f"{name} must be {rule}, not {getattr(self, name)}.", code=f"{name}-out-of-range")
         if not set(self.targets) <= set(TARGETS) or not self.targets:
-            raise InputError(f"Targets are some of {', '.join(TARGETS)}, not {self.targets}.")
+            raise InputError(f"Targets are some of {', '.join(TARGETS)}, not {self.targets}.", code="unknown-target")
         if self.tune_decoder not in ("lora", "all", "none"):
-            raise InputError(f'tune_decoder is "lora", "all" or "none", not {self.tune_decoder!r}.')
+            raise InputError(
+                f'tune_decoder is "lora", "all" or "none", not {self.tune_decoder!r}.', code="unknown-tune-decoder"
+            )
         if self.tune_decoder == "none" and not self.blocks:
-            raise InputError("Nothing would be changed: choose encoder blocks, or tune the decoder.")
+            raise InputError(
+                "Nothing would be changed: choose encoder blocks, or tune the decoder.", code="nothing-to-change"
+            )
 
 
 def tuned_blocks(sam: Sam, mode: Mode, late_blocks: int | None = None) -> tuple[int, ...]:
-    """The encoder blocks that a mode changes.
+    """Return the encoder blocks that a mode changes.
 
     Parameters
     ----------
@@ -89,17 +98,19 @@ def tuned_blocks(sam: Sam, mode: Mode, late_blocks: int | None = None) -> tuple[
         return tuple(range(count))
     last = max(1, count // 3) if late_blocks is None else late_blocks
     if not 1 <= last <= count:
-        raise InputError(f"This model has {count} encoder blocks; late_blocks cannot be {last}.")
+        raise InputError(
+            f"This model has {count} encoder blocks; late_blocks cannot be {last}.", code="late_blocks-out-of-range"
+        )
     return tuple(range(count - last, count))
 
 
 def encoder_split(sam: Sam, config: LoRAConfig) -> int:
-    """Where the frozen prefix ends, see `napari_sam_lora.model.encoder.prefix`; the neck is frozen too."""
+    """Return where the frozen prefix ends, see `napari_sam_lora.model.encoder.prefix`; the neck is frozen too."""
     return config.blocks[0] if config.blocks else block_count(sam.image_encoder) + 1
 
 
 def attach(sam: Sam, config: LoRAConfig) -> Sam:
-    """A second module tree with the layers of an adapter, over the same tensors.
+    """Make a second module tree with the layers of an adapter, over the same tensors.
 
     Parameters
     ----------
@@ -114,7 +125,9 @@ def attach(sam: Sam, config: LoRAConfig) -> Sam:
     """
     count = block_count(sam.image_encoder)
     if config.blocks and config.blocks[-1] >= count:
-        raise InputError(f"This model has {count} encoder blocks; there is no block {config.blocks[-1]}.")
+        raise InputError(
+            f"This model has {count} encoder blocks; there is no block {config.blocks[-1]}.", code="blocks-out-of-range"
+        )
     tree = share(sam)
     tree.requires_grad_(False)
     for index in config.blocks:
@@ -131,14 +144,14 @@ def attach(sam: Sam, config: LoRAConfig) -> Sam:
 
 
 def _wrap_block(block: nn.Module, config: LoRAConfig) -> None:
-    """Give an encoder block its low-rank layers, in place."""
+    """Add the low-rank layers to an encoder block, in place."""
     settings = (config.rank, config.alpha)
     attention: Any = block.attn
     mlp: Any = block.mlp
-    parts = [name for name in config.targets if name in QKV_PARTS]
-    if parts:
+    projections = [name for name in config.targets if name in QKV]
+    if projections:
         groups = attention.num_heads if isinstance(attention, WindowAttention) else 1
-        attention.qkv = LoRAQKV(attention.qkv, *settings, parts, config.dropout, groups)
+        attention.qkv = LoRAQKV(attention.qkv, *settings, projections, config.dropout, groups)
     if "proj" in config.targets:
         attention.proj = LoRALinear(attention.proj, *settings, config.dropout)
     if "mlp" in config.targets:
@@ -147,7 +160,7 @@ def _wrap_block(block: nn.Module, config: LoRAConfig) -> None:
 
 
 def adapter_parameters(tree: Sam) -> dict[str, nn.Parameter]:
-    """The tensors of the adapter in a tree made by `attach`, by name: those that require gradients."""
+    """Return the adapter's tensors in a tree made by `attach`, by name: those that require gradients."""
     return {name: value for name, value in tree.named_parameters() if value.requires_grad}
 
 
@@ -162,8 +175,8 @@ def set_adapter(tree: Sam, tensors: dict[str, Tensor]) -> None:
     """
     parameters = adapter_parameters(tree)
     if parameters.keys() != tensors.keys():
-        odd = sorted(parameters.keys() ^ tensors.keys())
-        raise ValueError(f"{len(odd)} tensors do not fit, the first is {odd[0]}.")
+        differing = sorted(parameters.keys() ^ tensors.keys())
+        raise ValueError(f"{len(differing)} tensors do not fit, the first is {differing[0]}.")
     for name, value in tensors.items():
         if parameters[name].shape != value.shape:
             raise ValueError(f"{name} is {tuple(value.shape)}, not {tuple(parameters[name].shape)}.")
@@ -171,7 +184,7 @@ def set_adapter(tree: Sam, tensors: dict[str, Tensor]) -> None:
 
 
 def _decoder_layers(decoder: MaskDecoder) -> Iterator[tuple[nn.Module, str, Any]]:
-    """Linear layers of the decoder's attention, its mask heads and its IoU head, and all layers of a refiner."""
+    """Yield the linear layers of the decoder's attention, mask heads and IoU head, and all layers of a refiner."""
     parents = [module for module in decoder.transformer.modules() if isinstance(module, Attention)]
     parents += [head.layers for head in (*decoder.output_hypernetworks_mlps, decoder.iou_prediction_head)]
     if isinstance(decoder, RefiningMaskDecoder):

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-QKV_PARTS = ("q", "k", "v")
+QKV = ("q", "k", "v")
 
 
 class LowRank(nn.Module):
-    """The addition alone: (alpha / r) B A x.
+    """Low-rank addition alone: (alpha / r) B A x.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class LowRank(nn.Module):
         return (self.dropout(x) @ self.a.T) @ self.b.T * self.scale
 
     def delta(self) -> Tensor:
-        """The addition to the weight, (outputs, inputs)."""
+        """Return the addition to the weight, (outputs, inputs)."""
         return self.scale * (self.b @ self.a)
 
 
@@ -75,19 +75,19 @@ class LoRALinear(nn.Module):
         return self.base_layer(x) + self.lora(x)
 
     def merged_weight(self) -> Tensor:
-        """The weight of one linear layer that computes the same."""
+        """Return the weight of one linear layer that computes the same."""
         return self.base_layer.weight + self.lora.delta()
 
 
 class LoRAConv2d(nn.Module):
-    """A convolution with a low-rank addition: r filters, and a mixture of their answers for each channel.
+    """A convolution with a low-rank addition: r filters, and a mixture of their responses for each channel.
 
     Parameters
     ----------
     base_layer : nn.Conv2d
         Without groups; kept as it is.
     rank, alpha, dropout : int, float, float
-        See `LowRank`, of which each input is the neighbourhood that a filter covers.
+        See `LowRank`; each of its inputs is the neighbourhood that a filter covers.
     """
 
     def __init__(self, base_layer: nn.Conv2d, rank: int, alpha: float, dropout: float = 0.0) -> None:
@@ -97,14 +97,14 @@ class LoRAConv2d(nn.Module):
         self.lora = LowRank(covered, base_layer.out_channels, rank, alpha, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, c, h, w) to what the convolution makes of it."""
+        """Map (b, c, h, w) to the output of the convolution."""
         base, low = self.base_layer, self.lora
         filters = low.a.view(-1, *base.weight.shape[1:])
-        answers = functional.conv2d(low.dropout(x), filters, None, base.stride, base.padding, base.dilation)
-        return base(x) + functional.conv2d(answers, low.b[..., None, None] * low.scale)
+        responses = functional.conv2d(low.dropout(x), filters, None, base.stride, base.padding, base.dilation)
+        return base(x) + functional.conv2d(responses, low.b[..., None, None] * low.scale)
 
     def merged_weight(self) -> Tensor:
-        """The weight of one convolution that computes the same."""
+        """Return the weight of one convolution that computes the same."""
         return self.base_layer.weight + self.lora.delta().view_as(self.base_layer.weight)
 
 
@@ -134,31 +134,31 @@ class LoRAQKV(nn.Module):
     ) -> None:
         super().__init__()
         self.groups = groups
-        if not targets or not set(targets) <= set(QKV_PARTS):
-            raise ValueError(f"Targets are some of {QKV_PARTS}, not {tuple(targets)}.")
+        if not targets or not set(targets) <= set(QKV):
+            raise ValueError(f"Targets are some of {QKV}, not {tuple(targets)}.")
         self.base_layer = base_layer
         width = base_layer.in_features
         self.lora = nn.ModuleDict(
-            {part: LowRank(width, width, rank, alpha, dropout) for part in QKV_PARTS if part in targets}
+            {name: LowRank(width, width, rank, alpha, dropout) for name in QKV if name in targets}
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., 3 d)."""
         grouped = self.base_layer(x).unflatten(-1, (self.groups, 3, -1))
-        parts = list(grouped.unbind(-2))
-        for index, part in enumerate(QKV_PARTS):
-            if part in self.lora:
-                parts[index] = parts[index] + self.lora[part](x).unflatten(-1, (self.groups, -1))
-        return torch.stack(parts, dim=-2).flatten(-3)
+        projections = list(grouped.unbind(-2))
+        for index, name in enumerate(QKV):
+            if name in self.lora:
+                projections[index] = projections[index] + self.lora[name](x).unflatten(-1, (self.groups, -1))
+        return torch.stack(projections, dim=-2).flatten(-3)
 
     def merged_weight(self) -> Tensor:
-        """The weight (3 d, d) of one linear layer that computes the same."""
-        parts = list(self.base_layer.weight.unflatten(0, (self.groups, 3, -1)).unbind(1))
-        for index, part in enumerate(QKV_PARTS):
-            if part in self.lora:
-                low_rank: LowRank = self.lora[part]  # type: ignore[assignment]
-                parts[index] = parts[index] + low_rank.delta().unflatten(0, (self.groups, -1))
-        return torch.stack(parts, dim=1).flatten(0, 2)
+        """Return the weight (3 d, d) of one linear layer that computes the same."""
+        weights = list(self.base_layer.weight.unflatten(0, (self.groups, 3, -1)).unbind(1))
+        for index, name in enumerate(QKV):
+            if name in self.lora:
+                low_rank: LowRank = self.lora[name]  # type: ignore[assignment]
+                weights[index] = weights[index] + low_rank.delta().unflatten(0, (self.groups, -1))
+        return torch.stack(weights, dim=1).flatten(0, 2)
 
 
 Adapted: TypeAlias = LoRALinear | LoRAQKV | LoRAConv2d

@@ -1,4 +1,4 @@
-"""Fold an adapter into full weights: for export, in SAM's own keys."""
+"""Merge an adapter into full weights, for export under SAM's own keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDINGS = (".pth", ".pt", ".safetensors")
 
 
 class MergedLayer(nn.Module):
-    """One plain layer in the place of a low-rank one, which is kept for `unmerge`.
+    """A plain layer in place of a low-rank one, which is kept for `unmerge`.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class MergedLayer(nn.Module):
         super().__init__()
         self.register_buffer("weight", adapted.merged_weight().detach())
         self.base_layer = adapted.base_layer
-        self._adapted = (adapted,)  # in a tuple: not a submodule, its tensors are not part of the state
+        self._adapted = (adapted,)  # in a tuple, so that it is no submodule and its tensors are not in the state dict
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the input of the layer to its output."""
@@ -45,20 +45,20 @@ class MergedLayer(nn.Module):
 
     @property
     def adapted(self) -> Adapted:
-        """The layer that it stands for."""
+        """Low-rank layer that it replaces."""
         return self._adapted[0]
 
 
 @torch.no_grad()
 def merge(tree: Sam) -> None:
-    """Fold the low-rank layers of an adapted tree into plain ones, in place; the base's tensors are not touched."""
+    """Merge the low-rank layers of an adapted tree into plain ones, in place; the base's tensors are not changed."""
     for name, module in list(tree.named_modules()):
         if isinstance(module, Adapted):
             _replace(tree, name, MergedLayer(module))
 
 
 def unmerge(tree: Sam) -> None:
-    """Undo `merge`, to the bit: the layers that were there come back."""
+    """Undo `merge` exactly: put back the low-rank layers."""
     for name, module in list(tree.named_modules()):
         if isinstance(module, MergedLayer):
             _replace(tree, name, module.adapted)
@@ -66,18 +66,18 @@ def unmerge(tree: Sam) -> None:
 
 @torch.no_grad()
 def merged_state(tree: Sam) -> dict[str, Tensor]:
-    """The state dict of a plain SAM that computes what an adapted tree computes.
+    """Return the state dict of a plain SAM that computes what an adapted tree computes.
 
     Parameters
     ----------
     tree : Sam
-        From `Adapter.apply`; it is not changed, and neither is the base that it shares tensors with.
+        From `Adapter.apply`; neither it nor the base model that it shares tensors with is changed.
 
     Returns
     -------
     dict of str to Tensor
-        float32 on the CPU, with exactly the keys of the base model, and at its native input size whatever size the
-        adapter was trained at.
+        float32 on the CPU, with exactly the keys of the base model, at the model's native input size, whatever size
+        the adapter was trained at.
     """
     state = {
         name.replace(".base_layer.", "."): value.detach().cpu()
@@ -106,7 +106,10 @@ def save_merged(path: str | Path, tree: Sam) -> Path:
     """
     target = Path(path)
     if target.suffix not in _ENDINGS:
-        raise InputError(f"A checkpoint ends in {', '.join(_ENDINGS)}, unlike {target.name}.")
+        raise InputError(
+            f"The name of a checkpoint must end in {', '.join(_ENDINGS)}, unlike {target.name}.",
+            code="wrong-file-ending",
+        )
     state = merged_state(tree)
     with atomic_path(target) as temporary:
         try:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from error_codes import raises
 from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_sam_lora import Model
 from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.lora.foreign_layouts import UnknownAlphaError
 from napari_sam_lora.lora.interop import UnknownBlocksError, import_adapter
 from napari_sam_lora.model.encoder import block_count
 
@@ -88,7 +90,7 @@ def _micro_sam(model: Model, prefix: str = "") -> tuple[State, Deltas]:
 
 
 def _assert_adds(model: Model, adapter: Any, deltas: Deltas) -> None:
-    """The weights of the fused projections are those of the base and what the file adds."""
+    """Check that the weights of the fused projections are those of the base and what the file adds."""
     tree = adapter.apply(model.loaded.sam, model.name, model.loaded.weights_hash)
     for number, (base, block) in enumerate(
         zip(model.loaded.sam.image_encoder.blocks, tree.image_encoder.blocks, strict=True)
@@ -128,9 +130,9 @@ def test_a_layout_adds_what_its_project_adds(
 def test_lora_vit_needs_alpha_and_divides_it_as_whole_numbers(nano: Model, tmp_path: Path) -> None:
     state, deltas = _numbered(6)
     save_file(state | {"fc_001": torch.ones(2, 2)}, tmp_path / "a.safetensors")
-    with pytest.raises(AdapterError, match="alpha"):
+    with raises(UnknownAlphaError, "unknown-alpha"):
         import_adapter(tmp_path / "a.safetensors", nano.loaded)
-    with pytest.raises(AdapterError, match="adds nothing"):
+    with raises(AdapterError, "alpha-adds-nothing", match="alpha 2 and rank 3"):
         import_adapter(tmp_path / "a.safetensors", nano.loaded, alpha=2)
     adapter = import_adapter(tmp_path / "a.safetensors", nano.loaded, alpha=8)  # 8 // 3 = 2
     assert adapter.info.training["layout"] == "LoRA-ViT"
@@ -140,7 +142,7 @@ def test_lora_vit_needs_alpha_and_divides_it_as_whole_numbers(nano: Model, tmp_p
 def test_which_blocks_is_asked_where_the_file_cannot_say(nano: Model, tmp_path: Path) -> None:
     state, deltas = _numbered(2)
     save_file(state, tmp_path / "a.safetensors")
-    with pytest.raises(UnknownBlocksError, match="name them") as asked:
+    with raises(UnknownBlocksError, "unknown-blocks") as asked:
         import_adapter(tmp_path / "a.safetensors", nano.loaded)
     assert (asked.value.adapted, asked.value.count) == (2, 6)
     adapter = import_adapter(tmp_path / "a.safetensors", nano.loaded, blocks=(2, 5))
@@ -149,7 +151,7 @@ def test_which_blocks_is_asked_where_the_file_cannot_say(nano: Model, tmp_path: 
 
 def test_blocks_that_the_file_says_itself_cannot_be_changed(nano: Model, tmp_path: Path) -> None:
     torch.save(_micro_sam(nano)[0], tmp_path / "a.pt")
-    with pytest.raises(AdapterError, match=r"\[3, 5\]"):
+    with raises(AdapterError, "blocks-known", match=r"\[3, 5\]"):
         import_adapter(tmp_path / "a.pt", nano.loaded, blocks=(0, 1))
 
 
@@ -198,12 +200,21 @@ def test_a_complete_file_of_another_base_model_is_refused(nano: Model, tmp_path:
     state, _ = _micro_sam(nano)
     state["image_encoder.neck.0.weight"] += 0.1
     torch.save(state, tmp_path / "a.pt")
-    with pytest.raises(AdapterError, match="other weights"):
+    with raises(AdapterError, "other-base-model", match="sam_nano"):
         import_adapter(tmp_path / "a.pt", nano.loaded)
 
 
-@pytest.mark.parametrize("change", ["half", "bottleneck", "merged shape", "plain checkpoint", "list"])
-def test_what_cannot_be_imported_is_refused(nano: Model, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("half", "incomplete-pairs"),
+        ("bottleneck", "bottleneck-adapters"),
+        ("merged shape", "adapter-shapes-do-not-fit"),
+        ("plain checkpoint", "unknown-layout"),
+        ("list", "no-named-tensors"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(nano: Model, tmp_path: Path, change: str, code: str) -> None:
     content: Any = _medical(nano)[0]
     if change == "half":
         content = _micro_sam(nano)[0]
@@ -217,5 +228,5 @@ def test_what_cannot_be_imported_is_refused(nano: Model, tmp_path: Path, change:
     else:
         content = [torch.ones(2)]
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(AdapterError):
+    with raises(AdapterError, code):
         import_adapter(tmp_path / "a.pth", nano.loaded)
