@@ -11,13 +11,13 @@ from .runs import Pair
 
 @pytest.fixture(scope="module")
 def small() -> Model:
-    """The bundled model at an input size that is fast."""
+    """Load the bundled model at an input size that is fast."""
     return load_model("sam_nano", device="cpu", input_size=128)
 
 
 @pytest.fixture
 def quarters(nuclei: Pair) -> list[Pair]:
-    """Four parts of the image of nuclei, each with its own objects."""
+    """Cut the image of nuclei into four, each with its own objects."""
     image, labels = nuclei
     corners = [(y, x) for y in (0, 128) for x in (0, 128)]
     return [(image[y : y + 128, x : x + 128], labels[y : y + 128, x : x + 128]) for y, x in corners]

@@ -1,4 +1,4 @@
-"""What the tests of whole runs share."""
+"""Helpers for tests of whole runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FAST = TrainConfig(mode="decoder", steps=3, objects=2, views=2, corrections=0)
 
 
 def only(pair: Pair, count: int) -> Pair:
-    """The pair with its largest objects alone."""
+    """Keep only the largest objects of a pair."""
     image, labels = pair
     ids, areas = np.unique(labels[labels > 0], return_counts=True)
     return image, np.where(np.isin(labels, ids[np.argsort(-areas)[:count]]), labels, 0)
 
 
 def finish(run: FineTuneRun) -> tuple[list[StepReport], Adapter, FineTuneReport]:
-    """Go on to the end."""
+    """Run until the end."""
     reports = list(run)
     return reports, *run.result()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig, evaluate
 from napari_sam_lora.errors import InputError, TrainingError
@@ -108,18 +109,18 @@ def test_a_stopped_run_has_its_result_at_once(small: Model, quarters: list[Pair]
 def test_a_run_that_goes_on_has_no_result(small: Model, quarters: list[Pair]) -> None:
     run = FineTuneRun(small.loaded, quarters[:2], FAST)
     next(run)
-    with pytest.raises(TrainingError, match="not ended"):
+    with raises(TrainingError, "run-not-ended"):
         run.result()
     next(run)  # asking did no harm
 
 
 def test_a_run_without_a_step_has_no_result(small: Model, quarters: list[Pair]) -> None:
     run = FineTuneRun(small.loaded, quarters[:2], FAST)
-    with pytest.raises(TrainingError, match="not ended"):
+    with raises(TrainingError, "run-not-ended"):
         run.result()
     run.stop()
     assert list(run) == []
-    with pytest.raises(TrainingError, match="before it had learned"):
+    with raises(TrainingError, "run-without-step"):
         run.result()
 
 
@@ -240,11 +241,15 @@ def test_a_decoder_run_encodes_a_view_once(small: Model, quarters: list[Pair], e
 def test_settings_that_do_not_fit_the_model_are_refused_before_the_first_step(
     small: Model, quarters: list[Pair]
 ) -> None:
-    for config in (replace(FAST, mode="late", late_blocks=7), replace(FAST, blocks=(6,)), replace(FAST, dropout=1.5)):
-        with pytest.raises(InputError):
+    for config, code in (
+        (replace(FAST, mode="late", late_blocks=7), "late_blocks-out-of-range"),
+        (replace(FAST, blocks=(6,)), "blocks-out-of-range"),
+        (replace(FAST, dropout=1.5), "dropout-out-of-range"),
+    ):
+        with raises(InputError, code):
             next(FineTuneRun(small.loaded, quarters, config))
 
 
 def test_a_run_without_objects_is_refused(small: Model, quarters: list[Pair]) -> None:
-    with pytest.raises(TrainingError, match="nothing to learn from"):
+    with raises(TrainingError, "no-objects"):
         FineTuneRun(small.loaded, [(quarters[0][0], np.zeros((128, 128), int))], FAST)

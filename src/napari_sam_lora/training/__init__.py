@@ -1,0 +1,1 @@
+"""Fine-tuning: training data, optimisation, and the verdict on the adapter."""

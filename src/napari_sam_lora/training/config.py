@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning run: one validated dataclass."""
+"""Settings of a fine-tuning run, as one validated dataclass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.labels import LABEL_MEANINGS, LabelMeaning
 from napari_sam_lora.lora.inject import MODES, Mode, TuneDecoder
 
-# A run keeps its views' prefixes in memory up to this many bytes, and then in a temporary folder.
+# Prefixes of views are kept in memory up to this many bytes, and then in a temporary folder.
 DEFAULT_CACHE = 1 << 30
 DEFAULT_DISK_CACHE = 4 << 30
 
@@ -22,7 +22,7 @@ class TrainConfig:
     Attributes
     ----------
     mode : str
-        "decoder": the mask decoder; "late": that and the last encoder blocks; "full": that and all blocks.
+        "decoder": the mask decoder; "late": also the last encoder blocks; "full": also all blocks.
     rank : int
         Rank of the low-rank layers.
     alpha : float, optional
@@ -34,51 +34,50 @@ class TrainConfig:
     targets : tuple of str
         Layers of those blocks: "q", "k" and "v" of the attention, its output projection "proj", and "mlp".
     tune_decoder : str
-        "lora": low-rank layers in the decoder's attention and heads, and in what refines its masks in sam_nano; "all":
-        every decoder weight; "none": the decoder stays as it is.
+        "lora": low-rank layers in the decoder's attention and heads, and in the mask refiner of sam_nano; "all":
+        every decoder weight; "none": the decoder is not changed.
     dropout : float
         Probability with which an input of a low-rank layer is dropped in training.
     labels : str
-        What label images mean. "instances": one id an object; "classes": one id a class, and each of its connected
-        parts is an object; "mask": everything that is not 0 is the one object of its image.
+        What label images mean. "instances": one id per object; "classes": one id per class, and each of its connected
+        regions is an object; "mask": all pixels that are not 0 are one object.
     steps : int
         Optimisation steps.
     learning_rate : float
         Peak rate of AdamW, after a linear warm-up and before a cosine decay.
     weight_decay : float
     warmup : float
-        Share of the steps.
+        Share of the steps with a rising learning rate.
     objects : int
-        Objects a step, all of one image.
+        Objects per step, all of one image.
     chunk : int
         Objects decoded at once; fewer need less memory.
     box_share : float
         Probability that an object is first prompted by a box; otherwise by a click or a mask.
     mask_share : float
-        Probability that an object that is not prompted by a box is prompted by a roughly drawn mask, not by a click.
+        Probability that an object without a box is first prompted by a roughly drawn mask; otherwise by a click.
     corrections : int
         Corrective clicks that may follow the first prompt of a step.
     views : int
         Flips, rotations and intensity variants drawn of each image; 1 trains on the image as it is.
     validation_share : float
-        Share of the objects that is held out.
+        Share of the objects that are held out.
     check_every : int
-        Steps between two looks at some held-out objects. Where enough are held out to judge the adapter by others,
-        the best state seen is the one that is kept. 0 never looks.
+        Steps between two checks of some held-out objects. Where enough others are held out for the verdict, the best
+        state of all checks is kept. 0 never checks.
     patience : int
-        Looks without a gain after which the run ends early; 0 always runs all the steps.
+        Checks without a gain after which the run ends early; 0 always runs all steps.
     seed : int
         The same seed gives the same adapter on the same machine.
     cache_bytes : int
         Memory for the encoded prefixes of the views.
     cache_disk_bytes : int
-        Room in a temporary folder for those that do not fit in memory; what exceeds it too is encoded again when
-        needed.
+        Space in a temporary folder for prefixes that do not fit in memory; others are encoded again when needed.
     half_cache : bool
         Keep prefixes in half precision.
     recompute : bool
-        Compute the activations of tuned encoder blocks twice instead of keeping them: less memory, more time. A run
-        that runs out of memory does so by itself.
+        Compute the activations of tuned encoder blocks twice instead of keeping them: less memory, more time. If
+        memory runs out, a run switches this on by itself.
     """
 
     mode: Mode = "late"
@@ -116,7 +115,7 @@ class TrainConfig:
         self._check_ranges()
         if self.patience and not self.check_every:
             raise InputError(
-                "patience counts looks at held-out objects: set check_every too.", code="patience-without-checks"
+                "patience counts checks of held-out objects: set check_every too.", code="patience-without-checks"
             )
 
     def _check_choices(self) -> None:
@@ -145,23 +144,23 @@ class TrainConfig:
                 raise InputError(f"{name} {rule}, not {getattr(self, name)}.", code=f"{name}-out-of-range")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a file."""
+        """Return plain values for a file."""
         values = asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Inverse of `as_dict`.
+        """Make settings from the values of `as_dict`.
 
         Raises
         ------
         InputError
-            If a name is not a setting.
+            If a name is not a setting, or a value is of the wrong type.
         """
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
-            raise InputError(f"Not a training setting: {', '.join(sorted(unknown))}.")
+            raise InputError(f"Not a training setting: {', '.join(sorted(unknown))}.", code="unknown-setting")
         try:
             return cls(**values)
         except TypeError as error:
-            raise InputError(f"A training setting is of the wrong kind: {error}") from error
+            raise InputError(f"A training setting is of the wrong type: {error}", code="setting-wrong-type") from error

@@ -1,4 +1,4 @@
-"""The optimisation: adapter parameters of one module tree, over cached prefixes."""
+"""Optimise the adapter parameters of one module tree, over cached encoder prefixes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.text import Caution
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
@@ -29,7 +30,7 @@ from napari_sam_lora.training.losses import MaskLoss, mask_targets
 from napari_sam_lora.training.memory import MemoryFallback, free_memory, is_out_of_memory
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
-# How often a run may go back to its last good state, each time with a rate lower by this factor.
+# A run may go back to its last good state this often, each time with the learning rate times this factor.
 MOST_SETBACKS = 3
 SETBACK_FACTOR = 0.3
 
@@ -54,14 +55,14 @@ class StepResult:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The adapter after a step."""
+    """Tensors of the adapter after a step."""
 
     step: int
     tensors: dict[str, Tensor]
 
 
 def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
-    """The layers that a run changes."""
+    """Return the layers that a run changes."""
     return LoRAConfig(
         blocks=tuned_blocks(sam, config.mode, config.late_blocks) if config.blocks is None else config.blocks,
         rank=config.rank,
@@ -73,13 +74,13 @@ def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
 
 
 def prefix_cache(sam: Sam, config: TrainConfig) -> PrefixCache:
-    """An empty cache for the frozen part of a run."""
+    """Make an empty cache for the frozen part of the encoder in a run."""
     split = encoder_split(sam, lora_config(sam, config))
     return PrefixCache(sam, split, config.cache_bytes, config.half_cache, config.cache_disk_bytes)
 
 
 class Trainer:
-    """Train an adapter on some objects, one step at a time; the base model is never changed.
+    """Training of an adapter on objects, one step at a time; the base model is never changed.
 
     Parameters
     ----------
@@ -87,17 +88,17 @@ class Trainer:
         The base model; its frozen tensors are shared.
     planes : sequence of Plane
     objects : sequence of ObjectRef
-        What to learn from.
+        Training objects.
     config : TrainConfig
     cache : PrefixCache, optional
-        Of the same base model and settings; shared by runs over the same planes.
-    thrift : MemoryFallback, optional
-        How much memory may be used; shared by runs over the same planes.
+        For the same base model and settings; shared by runs over the same planes.
+    fallback : MemoryFallback, optional
+        Settings that decide the use of memory; shared by runs over the same planes.
 
     Attributes
     ----------
-    warnings : list of str
-        What a user should know of what happened so far.
+    warnings : list of Caution
+        Memory that ran out, and a loss that was not finite.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Trainer:
         self.split = encoder_split(sam, lora)
         self.cache = prefix_cache(sam, config) if cache is None else cache  # an empty one is false
         self.fallback = fallback or MemoryFallback(config)
-        self.warnings: list[str] = []
+        self.warnings: list[Caution] = []
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
         self.loss = MaskLoss()
@@ -131,15 +132,15 @@ class Trainer:
         self._setbacks = 0
         self._labels: dict[int, NDArray[np.int64]] = {}
         for ref in objects:
-            known = self._labels.get(ref.plane, np.empty(0, np.int64))
-            self._labels[ref.plane] = np.append(known, ref.label)
+            labels = self._labels.get(ref.plane, np.empty(0, np.int64))
+            self._labels[ref.plane] = np.append(labels, ref.label)
         self._views = [view for plane in self._labels for view in choose_views(plane, config.views, self.rng)]
 
     def step(self) -> StepResult:
-        """One step on some objects of one view.
+        """Do one step on some objects of one view.
 
-        If the loss is no longer a number, the run goes back to the parameters of the last good loss, and on with a
-        lower rate; if memory runs out, it goes on with less. `warnings` says so.
+        If the loss is not finite, the run goes back to the parameters of the last good loss and continues with a
+        lower learning rate; if memory runs out, it continues with less. `warnings` then says so.
 
         Raises
         ------
@@ -157,9 +158,10 @@ class Trainer:
                 if spared is None:
                     raise TrainingError(
                         "There is not enough memory for a single object. Train at a smaller input size, with fewer "
-                        "late_blocks, or in decoder mode."
+                        "late_blocks, or in decoder mode.",
+                        code="not-enough-memory",
                     ) from error
-                self.warnings.append(f"Memory ran out; training goes on {spared}.")
+                self.warnings.append(Caution(f"Memory ran out; training goes on {spared}.", spared.code))
                 self.rng.bit_generator.state = drawn  # the same view and objects again
                 result = None
             if result is not None:
@@ -168,7 +170,7 @@ class Trainer:
             free_memory()
 
     def _try_step(self) -> StepResult | None:
-        """A step, or None if its loss was not a number."""
+        """Do a step, and return None if its loss was not finite."""
         rate = self._rate() * SETBACK_FACTOR**self._setbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -188,22 +190,24 @@ class Trainer:
         return StepResult(loss, rate, len(labels))
 
     def _set_back(self) -> None:
-        """Return to the last good parameters, with a lower rate."""
+        """Return to the last good parameters, with a lower learning rate."""
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(self._good[name])
         self.optimizer = self._new_optimizer()
         if self._setbacks == MOST_SETBACKS:
             raise TrainingError(
-                f"The loss was not a number {MOST_SETBACKS + 1} times, also with lower rates. Train again with a much "
-                f"lower learning rate than {self.config.learning_rate:g}, and look at the images: are they damaged?"
+                f"The loss was not a number {MOST_SETBACKS + 1} times, even with lower learning rates. Train again "
+                f"with a much lower learning rate than {self.config.learning_rate:g}, and check the images for damage.",
+                code="loss-not-finite",
             )
         self._setbacks += 1
         factor = SETBACK_FACTOR**self._setbacks
-        self.warnings.append(
+        message = (
             f"The loss was not a number after step {self.done}; training goes on from the last good state with "
             f"{factor:.2g} of the learning rate."
         )
+        self.warnings.append(Caution(message, "loss-not-finite"))
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
@@ -214,17 +218,17 @@ class Trainer:
         return {name: value.detach().clone() for name, value in self.parameters.items()}
 
     def begin_at(self, tensors: dict[str, Tensor]) -> None:
-        """Take the tensors of an adapter with the same layers, before the first step."""
+        """Start from the tensors of an adapter with the same layers; call it before the first step."""
         set_adapter(self.tree, tensors)
         self._good = self._copies()
 
     def backward(
         self, view: View, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()
     ) -> float:
-        """Compute the gradients of one view; returns the mean loss of its objects.
+        """Compute the gradients of one view, and return the mean loss of its objects.
 
-        Objects are decoded in chunks that back-propagate into a detached embedding; one pass through the encoder's
-        suffix follows.
+        Objects are decoded in chunks that back-propagate into a detached embedding; one backward pass through the
+        encoder's suffix follows.
         """
         self.optimizer.zero_grad(set_to_none=True)
         held = self.cache.get(view, prepared)
@@ -242,7 +246,7 @@ class Trainer:
         return total
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of the adapter's tensors as they are now, or as they were last good if they no longer are numbers."""
+        """Copy the adapter's tensors, or the last good ones if they are not finite any more."""
         broken = any(not torch.isfinite(value).all() for value in self.parameters.values())
         values = self._good if broken else self.parameters
         return {name: value.detach().cpu().clone() for name, value in values.items()}
@@ -250,7 +254,7 @@ class Trainer:
     def _chunk_loss(
         self, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()
     ) -> tuple[Tensor, int]:
-        """Summed loss of all prompting rounds of some objects, and the number of rounds."""
+        """Return the summed loss of all prompting rounds of some objects, and the number of rounds."""
         groups = first_prompts(masks, self.config.box_share, self.rng, self.config.mask_share, given)
         corrections = int(self.rng.integers(self.config.corrections + 1))
         total = embedding.new_zeros(())
@@ -270,7 +274,7 @@ class Trainer:
             if number < corrections:
                 best = 1 + scores[:, 1:].argmax(1) if ambiguous else torch.zeros_like(scores[:, 0], dtype=torch.long)
                 shown = logits.detach()[torch.arange(len(best), device=best.device), best]
-                if not torch.isfinite(shown).all():  # there is nothing to correct; the step will be undone
+                if not torch.isfinite(shown).all():  # no mask to correct; the step will be undone
                     return total * math.nan
                 found = self.tree.postprocess_masks(shown[:, None], prepared.resized_shape, prepared.shape)
                 clicks = corrective_clicks((found[:, 0] > 0).cpu().numpy(), masks, self.rng)
@@ -279,7 +283,7 @@ class Trainer:
 
     @contextmanager
     def _seeded_dropout(self) -> Iterator[None]:
-        """The same dropout in every run with the same seed; torch's own generator is left as it was."""
+        """Use the same dropout in every run with the same seed, without changing torch's own generator."""
         if self.config.dropout == 0:
             yield
             return
@@ -289,8 +293,8 @@ class Trainer:
             yield
 
     def _draw_labels(self, plane: int) -> NDArray[np.int64]:
-        known = self._labels[plane]
-        return self.rng.choice(known, min(self.fallback.objects, len(known)), replace=False)
+        labels = self._labels[plane]
+        return self.rng.choice(labels, min(self.fallback.objects, len(labels)), replace=False)
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup * self.config.steps))

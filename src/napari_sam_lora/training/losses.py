@@ -1,4 +1,4 @@
-"""Losses of prompted masks."""
+"""Losses of prompted masks and of their predicted IoU."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from monai.losses import DiceLoss
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Weights of (single mask, best candidate): the candidates matter for a lone click, the single mask otherwise.
+# Weights of (single mask, best candidate): candidates matter for a single click, the single mask otherwise.
 _WEIGHTS = {True: (0.3, 1.0), False: (1.0, 0.3)}
 
 
 class MaskLoss:
-    """Dice + binary cross-entropy of the masks, and the squared error of the predicted IoU.
+    """Dice and binary cross-entropy of the masks, plus the squared error of the predicted IoU.
 
-    Of SAM's three candidates only the best is corrected (arXiv 2304.02643, section 3), so that they keep
-    different readings of a click.
+    Only the best of SAM's three candidates gets a gradient (arXiv 2304.02643, section 3), so that the candidates stay
+    different interpretations of a click.
     """
 
     def __init__(self) -> None:
         self._dice = DiceLoss(sigmoid=True, reduction="none")
 
     def __call__(self, logits: Tensor, predicted_iou: Tensor, target: Tensor, ambiguous: bool) -> Tensor:
-        """Sum of the losses of n objects.
+        """Sum the losses of n objects.
 
         Parameters
         ----------
@@ -35,7 +35,7 @@ class MaskLoss:
         target : Tensor
             float (n, 1, h, w) of 0 and 1.
         ambiguous : bool
-            Whether the prompts were lone points.
+            The prompts are single points.
         """
         count, masks = logits.shape[:2]
         expanded = target.expand_as(logits).flatten(0, 1)[:, None]
@@ -50,20 +50,20 @@ class MaskLoss:
 
 @torch.no_grad()
 def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of the thresholded masks (n, m, h, w) with the target (n, 1, h, w), as (n, m)."""
+    """Return the IoU (n, m) of the thresholded masks (n, m, h, w) with the target (n, 1, h, w)."""
     found, wanted = logits > 0, target > 0.5
     return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
 
 
 def mask_targets(masks: NDArray[np.bool_], size: int, stride: int) -> Tensor:
-    """Masks (n, h, w) at the resolution of the decoder's output, float (n, 1, m, m) of 0 and 1.
+    """Reduce masks (n, h, w) to the resolution of the decoder's output, float (n, 1, m, m) of 0 and 1.
 
     Parameters
     ----------
     size : int
         Side of the square model input.
     stride : int
-        Input pixels to one pixel of the output.
+        Input pixels per pixel of the output.
     """
     drawn = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
     padded = functional.pad(drawn, (0, size - masks.shape[2], 0, size - masks.shape[1]))

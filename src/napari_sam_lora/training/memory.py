@@ -1,4 +1,4 @@
-"""What a run does when memory runs out: it goes on with less, step by step."""
+"""Recover when memory runs out: go on with smaller chunks and fewer caches, step by step."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from typing import TypeVar
 
 import torch
 
+from napari_sam_lora.text import Caution, pluralize
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
-MOST_AT_ONCE = 16
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+Output = TypeVar("Output")
+MAX_CHUNK = 16
+_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or a CPU."""
+    """Return whether an exception says that memory ran out, on a GPU or a CPU."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
 
 
 class MemoryFallback:
-    """How much memory a run allows itself; it is only ever lowered.
+    """Settings of a run that decide its use of memory; they are only ever lowered.
 
     Parameters
     ----------
     config : TrainConfig
-        Where it begins.
+        Settings at the start.
 
     Attributes
     ----------
     chunk : int
         Objects decoded at once.
     objects : int
-        Objects a step.
+        Objects per step.
     recompute : bool
-        Whether activations of encoder blocks are computed twice instead of being kept.
+        Activations of encoder blocks are computed twice instead of being kept.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -47,82 +48,84 @@ class MemoryFallback:
         self.chunk = min(config.chunk, config.objects)
         self.recompute = config.recompute
 
-    def lower(self, cache: PrefixCache) -> str | None:
-        """Spare more memory; returns in words what is done now, or None if there is nothing left to spare.
+    def lower(self, cache: PrefixCache) -> Caution | None:
+        """Use less memory, and say how; returns None if nothing is left to lower.
 
-        First what changes no result: fewer objects at once, a smaller cache, recomputation. Last fewer objects a step.
+        First come measures that change no result: fewer objects at once, no cache, recomputation. The last one is
+        fewer objects per step.
         """
         if self.chunk > 1:
             self.chunk = max(1, self.chunk // 4)
-            return f"decoding {self.chunk} object{'s' * (self.chunk > 1)} at once"
+            return Caution(f"decoding {pluralize(self.chunk, 'object')} at once", "smaller-chunks")
         if cache.shrink():
-            return "keeping no encoded views in memory"
+            return Caution("keeping no encoded views in memory", "cache-dropped")
         if not self.recompute:
             self.recompute = True
-            return "computing activations of the encoder twice instead of keeping them"
+            return Caution("computing activations of the encoder twice instead of keeping them", "recomputing")
         if self.objects > 1:
             self.objects = max(1, self.objects // 4)
-            return f"showing {self.objects} object{'s' * (self.objects > 1)} a step"
+            return Caution(f"training on {pluralize(self.objects, 'object')} per step", "fewer-objects-per-step")
         return None
 
 
-class ChunkSizes:
-    """How many objects are looked at or judged at once; it is only ever lowered.
+class AdaptiveChunks:
+    """Chunks of held-out objects that are segmented at once; their size is only ever lowered.
 
     Parameters
     ----------
     caches : sequence of callable
-        Each gives up a cache and returns whether anything was in it.
+        Each empties a cache and returns whether anything was in it.
 
     Attributes
     ----------
-    at_once : int
+    size : int
         Objects decoded at once.
-    warnings : list of str
-        What was spared, in words.
+    warnings : list of Caution
+        Each time that memory ran out, and what was done.
     """
 
     def __init__(self, caches: Sequence[Callable[[], bool]] = ()) -> None:
-        self.at_once = MOST_AT_ONCE
-        self.warnings: list[str] = []
+        self.size = MAX_CHUNK
+        self.warnings: list[Caution] = []
         self._caches = list(caches)
 
-    def collect(self, items: Sequence[Item], work: Callable[[Sequence[Item]], list[Found]]) -> list[Found]:
-        """What some work finds for all items, a portion at a time, going on with less where memory runs out.
+    def map(self, function: Callable[[Sequence[Item]], list[Output]], items: Sequence[Item]) -> list[Output]:
+        """Apply a function to all items, one chunk at a time; if memory runs out, go on with smaller chunks.
 
         Raises
         ------
         RuntimeError, MemoryError
-            If memory runs out though nothing is left to spare; see `is_out_of_memory`.
+            If memory runs out and nothing is left to lower; see `is_out_of_memory`.
         """
-        found: list[Found] = []
+        outputs: list[Output] = []
         start = 0
         while start < len(items):
-            part = items[start : start + self.at_once]
+            chunk = items[start : start + self.size]
             try:
-                found += work(part)
+                outputs += function(chunk)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self._lower():
                     raise
             else:
-                start += len(part)
+                start += len(chunk)
                 continue
-            free_memory()  # after the error is gone, which holds what the work held
-        return found
+            free_memory()  # outside of the except clause, because the error keeps the function's tensors alive
+        return outputs
 
     def _lower(self) -> bool:
-        if self.at_once > 1:
-            self.at_once = max(1, self.at_once // 4)
-            spared = f"{self.at_once} object{'s' * (self.at_once > 1)} at once"
-        elif self._give_up_a_cache():
-            spared = "fewer encoded planes in memory"
+        if self.size > 1:
+            self.size = max(1, self.size // 4)
+            change = Caution(pluralize(self.size, "object") + " at once", "smaller-chunks")
+        elif self._empty_a_cache():
+            change = Caution("fewer encoded planes in memory", "cache-dropped")
         else:
             return False
-        self.warnings.append(f"Memory ran out while held-out objects were looked at; it goes on with {spared}.")
+        message = f"Memory ran out while held-out objects were segmented; the run continues with {change}."
+        self.warnings.append(Caution(message, change.code))
         return True
 
-    def _give_up_a_cache(self) -> bool:
-        """Each is asked only once, so that this has an end."""
+    def _empty_a_cache(self) -> bool:
+        """Empty the next cache that holds anything; each is tried only once, so that this ends."""
         while self._caches:
             if self._caches.pop(0)():
                 return True
@@ -130,7 +133,7 @@ class ChunkSizes:
 
 
 def free_memory() -> None:
-    """Give back what a failed step held."""
+    """Release the memory of a failed step."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,34 +1,35 @@
-"""What a caller sees of a run: after each step, and at its end."""
+"""Reports of a run: after each step, and at its end."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from napari_sam_lora.text import Caution
 from napari_sam_lora.training.evaluation.acceptance import Verdict
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a caller sees of a run after each step.
+    """Progress of a run after a step.
 
     Attributes
     ----------
     step, steps : int
-        Steps done and planned, cross-validation included.
+        Steps done and planned, including cross-validation.
     loss : float
     learning_rate : float
     objects_seen : int
-        Objects seen so far, repetitions counted.
+        Objects seen so far, repetitions included.
     seconds, seconds_left : float
-        Time since the run began, and an estimate of the rest; judging is not included.
+        Time since the start of the run, and an estimate of the rest without the final comparison.
     phase : str
         "train"; then, where there are too few objects to hold out, "check 1 of 3" and so on.
     held_out_iou : float, optional
-        Mean IoU of some held-out objects, where they were looked at after this step.
+        Mean IoU of some held-out objects, if they were checked after this step.
     base_iou : float, optional
-        The same of the base model; with every step once it is known.
+        The same for the base model, in all reports from the first check on.
     """
 
     step: int
@@ -45,34 +46,34 @@ class StepReport:
 
 @dataclass(frozen=True)
 class FineTuneReport:
-    """How a run ended.
+    """Result of a run.
 
     Attributes
     ----------
     verdict : str
         "better", "not better" or "too few".
     reason : str
-        The verdict in plain words.
+        The reason of the verdict in plain words.
     base, adapted : Figures
-        Held-out figures of both models.
+        Mean scores of both models on held-out objects.
     base_objects, adapted_objects : tuple of ObjectScore
-        The same object by object, in the same order.
+        Scores of each object, in the same order.
     train_count : int
         Objects trained on.
     cross_validated : bool
-        Whether the figures are those of adapters trained on parts of the objects, because there were too few to
-        hold out; the returned adapter then learned from all of them.
+        The scores are those of other adapters, each trained without some of the objects, because there were too few
+        to hold out; the returned adapter was trained on all objects.
     held_out : tuple of str
         Pass it to the next run so that held-out objects stay held out.
     losses : tuple of float
-        Of the steps of the run whose adapter is returned.
+        Loss of each step in training the returned adapter.
     seconds : float
     curve : tuple of (int, float)
-        Steps and held-out IoU of the looks at some held-out objects; step 0 is the base model.
+        Step and held-out IoU of each check of some held-out objects; step 0 is the base model.
     best_step : int
-        The step after which the returned adapter was as it is.
-    warnings : tuple of str
-        What else a user should know, in plain words: labels that were left out, memory that ran out.
+        The step whose state is the returned adapter.
+    warnings : tuple of Caution
+        What else a user should know: labels that were left out, memory that ran out. A `Caution` is a string.
     """
 
     verdict: Verdict
@@ -88,10 +89,10 @@ class FineTuneReport:
     seconds: float
     curve: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
     def metrics(self) -> dict[str, Any]:
-        """Figures for an adapter's metadata; those of no objects are left out."""
+        """Return the figures for an adapter's metadata; those of no objects are left out."""
         both = (("base", self.base), ("adapted", self.adapted))
         return {
             "verdict": self.verdict,

@@ -1,4 +1,4 @@
-"""Where a run begins: at the base model, or at an adapter that has learned already."""
+"""Resolve settings and held-out units when training resumes from an adapter."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from napari_sam_lora.training.config import TrainConfig
 def resume_settings(
     start: Adapter | None, loaded: LoadedModel, config: TrainConfig, held_out: Sequence[str]
 ) -> tuple[TrainConfig, tuple[str, ...]]:
-    """Settings with the layers of an adapter to go on from, and what is held out with what it was not trained on.
+    """Take the layers of the adapter that training resumes from, and hold out again what it was not trained on.
 
-    What the adapter was judged by stays held out, or it would be judged by what it knows.
+    Without a start, settings and held-out units stay as they are. Units that the adapter was tested on stay held out,
+    or later tests would be on objects that it has seen.
+
+    Returns
+    -------
+    config : TrainConfig
+    held_out : tuple of str
 
     Raises
     ------
@@ -30,7 +36,8 @@ def resume_settings(
     if info.base_hash != loaded.weights_hash:
         raise AdapterError(
             f"This adapter was trained on {info.base_name}, with other weights than the loaded {loaded.name}. "
-            f"Load {info.base_name} to train it further."
+            f"Load {info.base_name} to train it further.",
+            code="other-base-model",
         )
     layers = replace(
         config,

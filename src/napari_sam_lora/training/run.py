@@ -1,4 +1,4 @@
-"""A fine-tuning run from labelled planes to a judged adapter, one step at a time."""
+"""A fine-tuning run, from labelled planes to an adapter with a verdict, one step at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.text import Caution
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, ObjectRef, remarks, snapshot
+from napari_sam_lora.training.data.samples import Labelled, ObjectRef, snapshot, unused_labels
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
 from napari_sam_lora.training.evaluation.acceptance import Judge
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
-from napari_sam_lora.training.evaluation.validation import Validator, divide
+from napari_sam_lora.training.evaluation.validation import Validator, split_held_out
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
-from napari_sam_lora.training.memory import ChunkSizes, MemoryFallback, is_out_of_memory
+from napari_sam_lora.training.memory import AdaptiveChunks, MemoryFallback, is_out_of_memory
 from napari_sam_lora.training.report import FineTuneReport, StepReport
 from napari_sam_lora.training.resume import resume_settings
 
@@ -32,10 +33,10 @@ __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
 
 
 class FineTuneRun(Iterator[StepReport]):
-    """A run that advances by one optimisation step each time it is asked for the next report.
+    """A run that does one optimisation step for each report that is requested from it.
 
-    Pausing is not asking; `stop` ends it early and keeps what was learned; `discard` ends it and keeps nothing. The
-    base model is not changed at any time. `stop` and `discard` may be called from any thread.
+    To pause it, request no report; `stop` ends it early and keeps the adapter; `discard` ends it and keeps nothing. The
+    base model is never changed. `stop` and `discard` may be called from any thread.
 
     Parameters
     ----------
@@ -45,14 +46,16 @@ class FineTuneRun(Iterator[StepReport]):
     config : TrainConfig
     preprocessing : Preprocessing
     held_out : sequence of str
-        From an earlier report.
+        `FineTuneReport.held_out` of an earlier run.
     start : Adapter, optional
-        Go on from it, with its layers.
+        Continue from this adapter, with its layers.
 
     Raises
     ------
     InputError, TrainingError
         If there is nothing to learn from.
+    AdapterError
+        If ``start`` belongs to another base model.
     """
 
     def __init__(
@@ -74,13 +77,13 @@ class FineTuneRun(Iterator[StepReport]):
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
         self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
-        watched, self._judged, self._choosing = divide(() if self._folds else self._split.test, self._planes)
+        watched, self._judged, self._choosing = split_held_out(() if self._folds else self._split.test, self._planes)
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
-        self._chunk_sizes = ChunkSizes((self._prefixes.shrink, self._embeddings.give_up))
-        self._judge = Judge(loaded, self._planes, self._preprocessing, self._chunk_sizes, self._embeddings)
+        self._chunks = AdaptiveChunks((self._prefixes.shrink, self._embeddings.shrink))
+        self._judge = Judge(loaded, self._planes, self._preprocessing, self._chunks, self._embeddings)
         watching = bool(watched) and config.check_every > 0
-        self._validator = Validator(self._planes, watched, self._prefixes, self._chunk_sizes) if watching else None
+        self._validator = Validator(self._planes, watched, self._prefixes, self._chunks) if watching else None
         if not watching:
             self._judged, self._choosing = self._split.test, False
         self._fallback = MemoryFallback(config)
@@ -88,9 +91,10 @@ class FineTuneRun(Iterator[StepReport]):
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
-        self._warnings = [*remarks(self._planes), *self._split.remarks]
+        self._warnings = [*unused_labels(self._planes), *self._split.cautions]
         if config.patience and not self._choosing:
-            self._warnings.append("Too few objects are held out to stop early by them: all steps are run.")
+            message = "Too few objects are held out to decide when to stop early: all steps are run."
+            self._warnings.append(Caution(message, "no-early-stop"))
         self._trainer: Trainer | None = None
         self._checker: Trainer | None = None
         self._best: State | None = None
@@ -102,43 +106,43 @@ class FineTuneRun(Iterator[StepReport]):
     def __next__(self) -> StepReport:
         try:
             return next(self._reports)
-        except BaseException:  # at its end; but after an error too there is a result, as good as it was before
+        except BaseException:  # at the end; and after an error, when the result so far is still there
             self._ended = True
             raise
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know so far: labels that are left out, memory that ran out, a loss that was no number."""
+    def warnings(self) -> tuple[Caution, ...]:
+        """Cautions so far: labels that are left out, memory that ran out, a loss that was not finite."""
         trainers = [trainer for trainer in (self._trainer, self._checker) if trainer is not None]
         found = self._warnings + [warning for trainer in trainers for warning in trainer.warnings]
-        found += self._chunk_sizes.warnings
+        found += self._chunks.warnings
         return tuple(dict.fromkeys(found))
 
     def stop(self) -> None:
-        """End after the present step; `result` gives the best adapter so far."""
+        """End after the current step; `result` returns the best adapter so far."""
         self._stopped = True
 
     def discard(self) -> None:
-        """End after the present step and forget what was learned; there is no result."""
+        """End after the current step and keep nothing; there is no result."""
         self._stopped = self._discarded = True
-        with suppress(ValueError):  # a step is going on in another thread: it cleans up at its end
+        with suppress(ValueError):  # a step is running in another thread, which cleans up at its end
             self._reports.close()  # type: ignore[attr-defined]
             self._forget()
 
     def result(self) -> tuple[Adapter, FineTuneReport]:
-        """The adapter and how it was judged, once the run has ended or was stopped.
+        """Return the adapter and its report, once the run has ended or was stopped.
 
         Raises
         ------
         TrainingError
-            If the run is still going on, was stopped before its first step, or was discarded.
+            If the run has not ended, was stopped before its first step, or was discarded.
         """
         if self._discarded:
-            raise TrainingError("The run was discarded: there is nothing left of it.")
+            raise TrainingError("The run was discarded: it has no result.", code="run-discarded")
         if not (self._ended or self._stopped):
-            raise TrainingError("The run has not ended yet: go on, or stop it first.")
+            raise TrainingError("The run has not ended yet: wait for its end, or stop it first.", code="run-not-ended")
         if self._trainer is None or not self._losses:
-            raise TrainingError("The run was stopped before it had learned anything.")
+            raise TrainingError("The run was stopped before its first step: it has no result.", code="run-without-step")
         state = self._final_state(self._trainer)
         self._prefixes.close()
         base, adapted = self._checked if self._folds else self._compare(state.tensors, self._judged)
@@ -176,11 +180,11 @@ class FineTuneRun(Iterator[StepReport]):
         finally:
             if self._discarded:
                 self._forget()
-            elif not self._stopped:  # a stopped run may have a last look at held-out objects
+            elif not self._stopped:  # a stopped run may check held-out objects once more
                 self._prefixes.close()
 
     def _learn(self) -> Iterator[StepReport]:
-        """Train the adapter that is returned, looking at held-out objects now and then."""
+        """Train the adapter that is returned, and check held-out objects at intervals."""
         trainer = self._trainer = self._new_trainer(self._train_objects)
         if self._start is not None:
             trainer.begin_at(self._start.tensors)
@@ -200,7 +204,7 @@ class FineTuneRun(Iterator[StepReport]):
                 return
 
     def _check(self, fold: Split, number: int) -> Iterator[StepReport]:
-        """Train an adapter without a part of the objects, which only checks the settings, and judge it by those."""
+        """Train an adapter without a fold of the objects, only for cross-validation, and test it on that fold."""
         trainer = self._checker = self._new_trainer(fold.train)
         for step in range(1, self._config.steps + 1):
             if self._stopped:
@@ -208,15 +212,15 @@ class FineTuneRun(Iterator[StepReport]):
             result = trainer.step()
             yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
         if not self._stopped:
-            for known, more in zip(self._checked, self._compare(trainer.tensors(), fold.test), strict=True):
-                known.extend(more)
+            for scores, more in zip(self._checked, self._compare(trainer.tensors(), fold.test), strict=True):
+                scores.extend(more)
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
         return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback)
 
     def _look(self, trainer: Trainer) -> float | None:
-        """Measure watched objects, and keep the adapter if it has not been better before."""
+        """Measure validation objects, and keep the adapter if it is the best one so far."""
         iou = self._measure(trainer.tree)
         if iou is None:
             return None
@@ -227,7 +231,7 @@ class FineTuneRun(Iterator[StepReport]):
         return iou
 
     def _measure(self, tree: Sam) -> float | None:
-        """A look at watched objects, or None if there is none; where memory is too small there are no more."""
+        """Measure validation objects; return None if there are none, or if memory is not enough, then or earlier."""
         if self._validator is None:
             return None
         try:
@@ -236,18 +240,19 @@ class FineTuneRun(Iterator[StepReport]):
             if not is_out_of_memory(error):
                 raise
         self._validator = None
-        self._warnings.append("Memory is too small to look at held-out objects: the run goes on without.")
+        message = "There is not enough memory to check held-out objects: the run goes on without checks."
+        self._warnings.append(Caution(message, "no-checks"))
         return None
 
     def _lost_patience(self) -> bool:
-        """Whether the last looks have brought nothing."""
+        """Return whether the last checks have shown no gain."""
         if self._best is None or not self._config.patience:
             return False
         since = sum(step > self._best.step for step, _ in self._curve)
         return since >= self._config.patience
 
     def _final_state(self, trainer: Trainer) -> State:
-        """The best state seen, having a look at the present one first, or the present one if none may be chosen."""
+        """Return the best state of all checks, including the last state, or the last state if none may be chosen."""
         if self._choosing and self._curve and trainer.done > self._curve[-1][0]:
             self._look(trainer)
         return self._best or State(trainer.done, trainer.tensors())
@@ -271,7 +276,7 @@ class FineTuneRun(Iterator[StepReport]):
     def _compare(
         self, tensors: dict[str, Tensor], held_out: Sequence[ObjectRef]
     ) -> tuple[list[ObjectScore], list[ObjectScore]]:
-        """Held-out scores of the base model and of an adapter with these tensors."""
+        """Score the base model and an adapter with these tensors on held-out objects."""
         return self._judge.compare(Adapter(tensors, self._describe(len(self._losses))), held_out)
 
     def _describe(self, best_step: int) -> AdapterInfo:

@@ -29,7 +29,7 @@ def _plane(labels: NDArray[Any], pixels: NDArray[np.uint8]) -> Plane:
 
 @pytest.fixture(scope="module")
 def asymmetric() -> Plane:
-    """A plane (48, 64) whose red pixels are its labels."""
+    """Make a plane (48, 64) whose red pixels are its labels."""
     labels = np.zeros((48, 64), np.uint8)
     labels[2:12, 5:30] = 60
     labels[20:40, 40:62] = 128

@@ -98,7 +98,7 @@ def test_fine_tuning_on_a_large_plane_sees_its_small_objects(nano: Model) -> Non
     assert report.base is not None
     assert report.held_out
     assert {score.plane for score in report.base_objects} == {0}, "the number of the pair"
-    assert not any("too small" in warning for warning in report.warnings)
+    assert "objects-too-small" not in {warning.code for warning in report.warnings}
 
 
 def test_what_is_held_out_of_a_large_plane_stays_so_when_labels_are_added() -> None:

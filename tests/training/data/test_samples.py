@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_codes import raises
 
 from napari_sam_lora import Preprocessing, Prompts
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.training.data.samples import remarks, snapshot
+from napari_sam_lora.training.data.samples import snapshot, unused_labels
 from napari_sam_lora.training.data.split import list_objects
 
 from ..squares import GRID, make_pair, make_planes
@@ -67,18 +68,18 @@ def test_large_ids_stay_apart() -> None:
 
 
 def test_no_image_is_refused() -> None:
-    with pytest.raises(TrainingError, match="no image"):
+    with raises(TrainingError, "no-images"):
         make_planes()
 
 
 def test_labels_without_a_large_object_are_refused() -> None:
-    with pytest.raises(TrainingError, match="no object that is large enough"):
+    with raises(TrainingError, "no-objects"):
         make_planes(make_pair(0, []), make_pair(1, [(5, 5)], side=2))
 
 
 def test_labels_of_another_shape_are_refused_with_the_number_of_the_image() -> None:
     image, labels = make_pair(0, GRID)
-    with pytest.raises(InputError, match=r"Image 1: .*\(128, 127\)"):
+    with raises(InputError, "labels-do-not-fit", match=r"Image 1: .*\(128, 127\)"):
         make_planes((image, labels), (image, labels[:, :-1]))
 
 
@@ -112,10 +113,11 @@ def test_what_is_left_out_is_said() -> None:
     image, labels = make_pair(2, GRID[:2])
     labels[100, 100] = 9
     planes = make_planes(make_pair(0, GRID), make_pair(1, []), (image, labels))
-    empty, small = remarks(planes)
+    empty, small = unused_labels(planes)
+    assert (empty.code, small.code) == ("image-without-objects", "objects-too-small")
     assert "Image 1" in empty
-    assert small.startswith("1 object is too small")
-    assert remarks(make_planes(make_pair(0, GRID))) == ()
+    assert small.startswith("1 object ")
+    assert unused_labels(make_planes(make_pair(0, GRID))) == ()
 
 
 BOX = Prompts(boxes=[[4, 4, 12, 12]])
@@ -138,29 +140,29 @@ def test_prompts_of_the_user_are_kept_without_logits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "code", "named"),
     [
-        ({1: Prompts(boxes=[[4, 4, 12, 12]] * 2)}, "Image 0: .*object 1 must be one row, not 2"),
-        ({2: Prompts(masks=np.ones((1, 5, 5), bool))}, r"Image 0: .*object 2 is \(5, 5\)"),
+        ({1: Prompts(boxes=[[4, 4, 12, 12]] * 2)}, "prompts-not-one-row", "Image 0: .*object 1 .* 2"),
+        ({2: Prompts(masks=np.ones((1, 5, 5), bool))}, "mask-prompt-does-not-fit", r"Image 0: .*object 2 .*\(5, 5\)"),
     ],
 )
-def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], code: str, named: str) -> None:
+    with raises(InputError, code, match=named):
         snapshot([(*make_pair(0, GRID), given)], 128, 2, Preprocessing())
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("more", "code"),
     [
-        (({}, "stack"), "StackPosition, not 'stack'"),
-        (([1, 2],), "may hold a dict of prompts"),
-        (({}, None, 3), "A training pair is"),
+        (({}, "stack"), "not-a-stack-position"),
+        (([1, 2],), "not-a-training-pair"),
+        (({}, None, 3), "not-a-training-pair"),
     ],
 )
-def test_what_is_no_pair_is_refused(more: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_what_is_no_pair_is_refused(more: Any, code: str) -> None:
+    with raises(InputError, code, match="Image 0: "):
         snapshot([(*make_pair(0, GRID), *more)], 128, 2, Preprocessing())
-    with pytest.raises(InputError, match="Image 0: A training pair is"):
+    with raises(InputError, "not-a-training-pair", match="Image 0: "):
         snapshot([(make_pair(0, GRID)[0],)], 128, 2, Preprocessing())  # type: ignore[list-item]
 
 
@@ -171,5 +173,5 @@ def test_prompts_and_position_may_be_none() -> None:
 
 
 def test_prompts_by_object_need_instances() -> None:
-    with pytest.raises(InputError, match="instances"):
+    with raises(InputError, "prompts-need-instances"):
         snapshot([(*make_pair(0, GRID), {1: BOX})], 128, 2, Preprocessing(), "classes")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from error_codes import raises
 
 from napari_sam_lora import Preprocessing
 from napari_sam_lora.errors import InputError
@@ -211,7 +212,7 @@ def test_planes_of_a_stack_are_on_one_side_of_the_split() -> None:
     held = {planes[ref.plane].position.stack for ref in split.test}  # type: ignore[union-attr]
     assert len(held) == 1
     assert not held & {planes[ref.plane].position.stack for ref in split.train}  # type: ignore[union-attr]
-    assert split.beside == 0
+    assert split.leaking == 0
     assert len(split.train) + len(split.test) == 11 * 16
 
 
@@ -243,9 +244,9 @@ def test_an_object_that_reaches_out_of_a_held_out_region_on_another_plane_is_not
     split = _split(planes)
     assert (0, label) in names(split.test)
     assert (1, 77) not in names(split.train) | names(split.test)
-    assert split.remarks == (
-        "1 object is not trained on, because held-out ones are beside on other planes of the stack.",
-    )
+    (caution,) = split.cautions
+    assert caution.code == "leaking-objects"
+    assert caution.startswith("1 object ")
 
 
 LARGE = [(20, 20)]
@@ -260,7 +261,7 @@ def test_layers_of_a_lone_stack_are_held_out_where_objects_are_large_and_planes_
     assert len(held) == 2 * DEPTH
     assert len({depth // DEPTH for depth in held}) == 2
     assert min(abs(a - b) for a in held for b in trained) > GAP
-    assert split.beside == 6 * DEPTH - len(held) - len(trained) > 0
+    assert split.leaking == 6 * DEPTH - len(held) - len(trained) > 0
 
 
 @pytest.mark.parametrize("side", [8, 60])
@@ -338,7 +339,7 @@ def test_crops_of_a_plane_are_split_in_the_parts_of_the_whole_plane() -> None:
 
 @pytest.mark.parametrize("axes", [(0, 0), (1, 3), (-1, 0)])
 def test_a_position_that_is_no_plane_is_refused(axes: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="give two axes"):
+    with raises(InputError, "invalid-stack-position"):
         StackPosition("a", (3,), axes)
 
 

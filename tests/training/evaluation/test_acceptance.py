@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from napari_sam_lora.training.evaluation.acceptance import decide
+from napari_sam_lora.training.data.samples import ObjectRef
+from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED, decide, spread_objects
 from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
 
@@ -20,12 +21,12 @@ def _scores(boxes: Sequence[float], clicks: Sequence[float]) -> list[ObjectScore
 BASE = _scores([0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7])
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 labelled objects"), (1, "1 labelled object "), (2, "2 labelled")])
-def test_fewer_than_three_objects_are_too_few(count: int, words: str) -> None:
+@pytest.mark.parametrize(("count", "figure"), [(0, " 0 "), (1, " 1 labelled object "), (2, " 2 labelled objects ")])
+def test_fewer_than_three_objects_are_too_few(count: int, figure: str) -> None:
     decision = decide(BASE[:count], _scores([1.0] * count, [1.0] * count))
-    assert decision.verdict == "too few"
-    assert words in decision.reason
-    assert "at least 3" in decision.reason
+    assert (decision.verdict, decision.code) == ("too few", "too-few-objects")
+    assert figure in decision.reason
+    assert " 3," in decision.reason
 
 
 def test_three_objects_are_enough() -> None:
@@ -34,8 +35,8 @@ def test_three_objects_are_enough() -> None:
 
 def test_a_gain_with_boxes_and_clicks_is_better() -> None:
     decision = decide(BASE, _scores([0.6, 0.7, 0.8, 0.9], [0.6, 0.7, 0.8, 0.9]))
-    assert decision.verdict == "better"
-    assert "4 held-out objects" in decision.reason
+    assert (decision.verdict, decision.code) == ("better", "gain")
+    assert " 4 " in decision.reason
     assert "+0.100 IoU with boxes" in decision.reason
     assert "+0.200 IoU with first clicks" in decision.reason
 
@@ -49,41 +50,51 @@ def test_a_loss_within_its_standard_error_is_forgiven() -> None:
 def test_a_loss_beyond_its_standard_error_is_not_better_whatever_is_gained_elsewhere() -> None:
     # box differences of -0.02 each: standard error 0
     decision = decide(BASE, _scores([0.48, 0.58, 0.68, 0.78], [0.9, 0.9, 0.9, 0.9]))
-    assert decision.verdict == "not better"
-    assert "boxes got worse" in decision.reason
+    assert (decision.verdict, decision.code) == ("not better", "boxes-worse")
     assert "-0.020 IoU with boxes" in decision.reason
     assert "+0.350 IoU with first clicks" in decision.reason
 
 
 def test_clicks_must_not_get_worse_either() -> None:
     decision = decide(BASE, _scores([0.9] * 4, [0.35, 0.46, 0.55, 0.66]))
-    assert decision.verdict == "not better"
-    assert "first clicks got worse" in decision.reason
+    assert (decision.verdict, decision.code) == ("not better", "clicks-worse")
 
 
 def test_no_gain_at_all_is_not_better() -> None:
     decision = decide(BASE, BASE)
-    assert decision.verdict == "not better"
-    assert "nothing was gained" in decision.reason
+    assert (decision.verdict, decision.code) == ("not better", "no-gain")
     assert "+0.000 IoU with boxes" in decision.reason
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.001, "not better"), (0.003, "better")])
-def test_a_gain_that_nobody_would_see_is_not_better(gain: float, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("gain", "verdict", "code"), [(0.001, "not better", "gain-too-small"), (0.003, "better", "gain")]
+)
+def test_a_gain_that_nobody_would_see_is_not_better(gain: float, verdict: str, code: str) -> None:
     better = _scores([score.box_iou + gain for score in BASE], [score.click_iou + gain for score in BASE])
     decision = decide(BASE, better)
-    assert decision.verdict == verdict
-    assert ("too small to matter" in decision.reason) == (verdict == "not better")
+    assert (decision.verdict, decision.code) == (verdict, code)
 
 
 def test_gains_and_losses_that_cancel_are_not_better() -> None:
     # both differ by noise around a mean below zero, within the standard error
     adapted = _scores([0.3, 0.8, 0.5, 0.92], [0.2, 0.7, 0.4, 0.82])
     decision = decide(BASE, adapted)
-    assert decision.verdict == "not better"
-    assert "nothing was gained" in decision.reason
+    assert (decision.verdict, decision.code) == ("not better", "no-gain")
 
 
 def test_lists_of_different_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         decide(BASE, BASE[:3])
+
+
+@pytest.mark.parametrize(("planes", "each"), [(1, 10), (1, 500), (40, 1), (40, 30), (200, 1)])
+def test_objects_that_are_judged_are_spread_over_planes_and_within_them(planes: int, each: int) -> None:
+    objects = [ObjectRef(plane, label, "unit") for plane in range(planes) for label in range(1, each + 1)]
+    chosen = spread_objects(objects)
+    assert len(chosen) == len(set(chosen))
+    assert min(MOST_JUDGED / 2, len(objects)) <= len(chosen) <= MOST_JUDGED
+    assert set(chosen) <= set(objects)
+    labels, used = {ref.label for ref in chosen}, sorted({ref.plane for ref in chosen})
+    assert {1, each} <= labels or planes == 200
+    assert used[0] == 0
+    assert used[-1] >= planes // 2

@@ -1,0 +1,1 @@
+"""Training data: samples, splits, crops, augmentation, and simulated prompts."""

@@ -1,4 +1,4 @@
-"""A finite set of augmented views, and the prompts that a user gave as they appear in them."""
+"""Make a finite set of augmented views of planes, with the user's prompts transformed alike."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class View:
     plane : int
         Index of the plane.
     turn : int
-        0 to 7: quarter turns, from 4 on after a mirroring.
+        0 to 3: quarter turns; 4 to 7: the same after mirroring.
     gamma : float
         Exponent of the intensities.
     """
@@ -38,14 +38,14 @@ class View:
 
 
 def choose_views(plane: int, count: int, rng: np.random.Generator) -> tuple[View, ...]:
-    """The plane as it is and ``count - 1`` other views, drawn without repetition."""
+    """Choose the plane as it is and ``count - 1`` other views, drawn without repetition."""
     others = [View(plane, turn, gamma) for turn in range(TURNS) for gamma in GAMMAS][1:]
     drawn = rng.choice(len(others), min(count - 1, len(others)), replace=False)
     return (View(plane), *(others[index] for index in drawn))
 
 
 def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int64]]:
-    """Pixels and labels (h, w) of a view; its plane coordinates are those of the resized pixels."""
+    """Return the pixels and the labels (h, w) of a view; its plane coordinates are those of the resized pixels."""
     plane = planes[view.plane]
     pixels = _turn(plane.prepared.pixels, view.turn)
     if view.gamma != 1.0:
@@ -56,29 +56,29 @@ def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int6
 
 
 def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | None:
-    """The prompts that the user gave for an object, in pixels of a view; None if there are none."""
+    """Return the user's prompts for an object in pixels of a view; None if there are none."""
     plane = planes[view.plane]
-    given = plane.prompts.get(label)
-    if given is None:
+    prompts = plane.prompts.get(label)
+    if prompts is None:
         return None
     shape = plane.prepared.resized_shape
     scale = np.array(shape) / plane.prepared.shape
     boxes = points = masks = None
-    if given.boxes is not None:
-        corners = _turn_points(given.boxes.reshape(2, 2) * scale, view.turn, shape)
+    if prompts.boxes is not None:
+        corners = _turn_points(prompts.boxes.reshape(2, 2) * scale, view.turn, shape)
         boxes = [np.concatenate([corners.min(0), corners.max(0)])]
-    if given.points is not None:
-        points = [_turn_points(given.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
-    if given.masks is not None:
-        drawn = _turn(nearest(given.masks[0], shape), view.turn)[None]
+    if prompts.points is not None:
+        points = [_turn_points(prompts.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
+    if prompts.masks is not None:
+        drawn = _turn(nearest(prompts.masks[0], shape), view.turn)[None]
         masks = drawn if drawn.any() else None
-    if masks is None and boxes is None and given.point_count(0) == 0:
+    if masks is None and boxes is None and prompts.point_count(0) == 0:
         return None
-    return Prompts(boxes, points, given.point_labels, masks)
+    return Prompts(boxes, points, prompts.point_labels, masks)
 
 
 def _turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> NDArray[np.float64]:
-    """Points (k, 2) in a plane that reaches from 0 to ``extent``, turned as `_turn` turns its pixels."""
+    """Turn points (k, 2) of a plane that reaches from 0 to ``extent``, as `_turn` turns its pixels."""
     y, x = np.asarray(points, np.float64).T
     height, width = extent
     if turn >= 4:

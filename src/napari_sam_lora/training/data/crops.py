@@ -1,4 +1,4 @@
-"""Large planes as crops around their objects, at the scale at which they are segmented later."""
+"""Cut large planes into crops around their objects, at the scale at which they are segmented later."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, in_tile
 from napari_sam_lora.stacks.tiles import Box, Level, Tile, level_for, pyramid
-from napari_sam_lora.training.data.samples import Labelled, image_key, known
+from napari_sam_lora.training.data.samples import Labelled, image_key, prompts_and_position
 
-# Of one plane; each is encoded several times.
-MOST_CROPS = 24
+# Crops of one plane; each is encoded several times.
+MAX_CROPS = 24
 
 
 def cut_large(
     pair: Labelled, input_size: int, preprocessing: Preprocessing, meaning: LabelMeaning = "instances"
 ) -> Iterator[tuple[Labelled, Preprocessing]]:
-    """A pair as it is, or instead of a large one crops that hold most of its objects; each with its preprocessing.
+    """Yield a pair as it is, or crops of a large one that hold most of its objects; each with its preprocessing.
 
-    Crops of a plane do not overlap, and know where they lie in it, so that what is held out is not trained on, and
-    stays held out when other crops are chosen later. Objects that lie in none as a whole are left out. Crops are shown
-    in the intensity window of the plane, as tiles are when objects are segmented.
+    Crops of a plane do not overlap, and hold their position in it, so that held-out objects are not trained on and
+    stay held out when other crops are chosen later. Objects that no crop holds completely are left out. Crops have the
+    intensity window of the whole plane, like the tiles of segmentation.
 
     Parameters
     ----------
     pair : (image, labels) and more
         See `snapshot`.
     input_size : int
-        Of the model.
+        Side of the model input in pixels.
     preprocessing : Preprocessing
     meaning : str
-        Of the labels; only planes of instances are cut.
+        Meaning of the labels; only planes with instances are cut.
     """
-    prompts, position = known(pair)
+    prompts, position = prompts_and_position(pair)
     image, labels = np.asarray(pair[0]), np.asarray(pair[1])
     levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
     fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -50,28 +50,28 @@ def cut_large(
     place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
     window = fixed_window(image, preprocessing)
     for tile, objects in choose_crops(find_objects(labels), levels):
-        part, moved = _cut_labels(labels, prompts, tile, objects)
-        yield (image[tile.slices], part, moved, replace(place, corner=(tile.y0, tile.x0))), window
+        crop, prompts_in_crop = _cut_labels(labels, prompts, tile, objects)
+        yield (image[tile.slices], crop, prompts_in_crop, replace(place, corner=(tile.y0, tile.x0))), window
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:
-    """Tiles that do not overlap and hold many objects, each with its own; those with most first."""
-    wanted: dict[Tile, int] = {}
-    place_of = {found.label: level_for(levels, _box(found)) for found in objects}
+    """Choose tiles that do not overlap, those with most objects first; each is returned with its objects."""
+    counts: dict[Tile, int] = {}
+    level_of = {found.label: level_for(levels, _box(found)) for found in objects}
     for found in objects:
-        tile = levels[place_of[found.label]].around(_box(found))
-        wanted[tile] = wanted.get(tile, 0) + 1
+        tile = levels[level_of[found.label]].around(_box(found))
+        counts[tile] = counts.get(tile, 0) + 1
     chosen: list[Tile] = []
-    for tile in sorted(wanted, key=lambda one: (-wanted[one], one)):
-        if len(chosen) < MOST_CROPS and not any(_overlap(tile, other) for other in chosen):
+    for tile in sorted(counts, key=lambda one: (-counts[one], one)):
+        if len(chosen) < MAX_CROPS and not any(_overlap(tile, other) for other in chosen):
             chosen.append(tile)
     crops = []
     for tile in chosen:
-        # Objects that would be seen in larger tiles are not learned from a small one.
+        # An object that is segmented in larger tiles is not trained on in a small one.
         own = [
             found
             for found in objects
-            if _is_inside(found, tile) and levels[place_of[found.label]].side <= max(tile.shape)
+            if _is_inside(found, tile) and levels[level_of[found.label]].side <= max(tile.shape)
         ]
         crops.append((tile, own))
     return crops
@@ -80,15 +80,15 @@ def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tup
 def _cut_labels(
     labels: NDArray[Any], prompts: Mapping[int, Prompts], tile: Tile, objects: list[LabelledObject]
 ) -> tuple[NDArray[Any], dict[int, Prompts]]:
-    """Labels and prompts of some objects in a tile."""
+    """Return the labels and the prompts of some objects in a tile."""
     ids = [found.label for found in objects]
-    part = labels[tile.slices]
-    moved = {}
+    crop = labels[tile.slices]
+    prompts_in_crop = {}
     for label in ids:
-        given = prompts.get(label)
-        if given is not None and (given.masks is None or given.masks.dtype == bool):
-            moved[label] = in_tile(ObjectPrompts.rows(given), tile)
-    return np.where(np.isin(part, ids), part, 0), moved
+        own = prompts.get(label)
+        if own is not None and (own.masks is None or own.masks.dtype == bool):
+            prompts_in_crop[label] = in_tile(ObjectPrompts.from_prompts(own), tile)
+    return np.where(np.isin(crop, ids), crop, 0), prompts_in_crop
 
 
 def _box(found: LabelledObject) -> Box:

@@ -1,4 +1,7 @@
-"""Planes of one stack look alike: what lies beside an object on another plane of its stack is known with it."""
+"""Keep training objects from leaking the masks of held-out objects on other planes of the same stack.
+
+Neighbouring planes of a stack look alike, so an object's mask on one plane nearly gives its mask on the next.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from numpy.typing import NDArray
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 
-# A training object is beside a held-out one if so much of it lies on pixels where one is on another plane ...
+# A training object leaks if more than this share of its pixels is covered by held-out objects of other planes ...
 COVERED = 0.1
-# ... or, where whole planes are held out, on a plane so near to one of those.
+# ... or, where whole planes are held out, if its plane is at most this many planes away from one of them.
 GAP = 2
 
 
 @dataclass(frozen=True, eq=False)
 class _StackObject:
-    """An object and where it lies in its stack."""
+    """An object and its position in its stack."""
 
     ref: ObjectRef
     plane: Plane
@@ -27,17 +30,18 @@ class _StackObject:
     box: tuple[int, int, int, int]
 
     @property
-    def view(self) -> tuple[int, int]:
+    def orientation(self) -> tuple[int, int]:
+        """Axes of the stack that its plane has."""
         return self.position.plane_axes
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Within its box."""
+        """Its pixels within its box."""
         y0, x0, y1, x1 = self.box
         return self.plane.labels[y0:y1, x0:x1] == self.ref.label
 
     def pixels_in(self, whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Its box in an array of the whole plane; not a copy."""
+        """Return its box of an array of the whole plane, as a view."""
         (y, x), (y0, x0, y1, x1) = self.position.corner, self.box
         return whole[y + y0 : y + y1, x + x0 : x + x1]
 
@@ -45,31 +49,34 @@ class _StackObject:
 def drop_leaking_objects(
     train: Sequence[ObjectRef], test: Sequence[ObjectRef], planes: Sequence[Plane]
 ) -> tuple[ObjectRef, ...]:
-    """The training objects that lie beside no held-out object of the same stack.
-
-    An object goes through several planes, so its pixels on one plane tell its mask on the next.
+    """Drop training objects that overlap held-out ones on other planes of the same stack (leakage).
 
     Parameters
     ----------
     train, test : sequence of ObjectRef
     planes : sequence of Plane
-        Of both; empty if none is a plane of a stack.
+        Planes of both; empty if none is a plane of a stack.
+
+    Returns
+    -------
+    tuple of ObjectRef
+        Training objects that do not leak.
     """
-    held = _by_stack(test, planes)
-    beside: set[ObjectRef] = set()
-    for stack, own in _by_stack(train, planes).items() if held else ():
-        others = held.get(stack, [])
-        beside |= _near_layers(own, others) | _on_pixels(own, others) | _in_other_views(own, others)
-    return tuple(ref for ref in train if ref not in beside)
+    held_out = _by_stack(test, planes)
+    leaking: set[ObjectRef] = set()
+    for stack, own in _by_stack(train, planes).items() if held_out else ():
+        others = held_out.get(stack, [])
+        leaking |= _near_layers(own, others) | _on_same_pixels(own, others) | _in_other_orientations(own, others)
+    return tuple(ref for ref in train if ref not in leaking)
 
 
 def is_layer(unit: str) -> bool:
-    """Whether a unit is a layer of planes, not a region of all of them."""
+    """Return whether a unit is a layer of planes, not a region of all planes."""
     return unit.partition(":")[2].startswith("z")
 
 
 def whole_shape(plane: Plane) -> tuple[int, int]:
-    """(y, x) of a plane; of a crop, those of the plane that it is from."""
+    """Return (y, x) of a plane; for a crop, (y, x) of the whole plane."""
     return (plane.position and plane.position.plane_shape) or plane.prepared.shape
 
 
@@ -79,38 +86,42 @@ def _by_stack(refs: Sequence[ObjectRef], planes: Sequence[Plane]) -> dict[str, l
     for ref in refs if planes else ():
         plane = planes[ref.plane]
         if plane.position is not None and plane.position.index:
-            known = boxes.setdefault(ref.plane, {found.label: found.box for found in plane.objects})
-            placed = _StackObject(ref, plane, plane.position, known[ref.label])
-            stacks.setdefault(plane.position.stack, []).append(placed)
+            box_of = boxes.setdefault(ref.plane, {found.label: found.box for found in plane.objects})
+            stack_object = _StackObject(ref, plane, plane.position, box_of[ref.label])
+            stacks.setdefault(plane.position.stack, []).append(stack_object)
     return stacks
 
 
 def _near_layers(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
-    held = {(one.view, one.position.index[-1]) for one in others if is_layer(one.ref.unit)}
+    """Find objects on planes near a held-out layer of planes."""
+    held_out = {(one.orientation, one.position.index[-1]) for one in others if is_layer(one.ref.unit)}
     near = range(-GAP, GAP + 1)
-    return {one.ref for one in own if any((one.view, one.position.index[-1] + step) in held for step in near)}
+    return {one.ref for one in own if any((one.orientation, one.position.index[-1] + d) in held_out for d in near)}
 
 
-def _on_pixels(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
+def _on_same_pixels(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
+    """Find objects on pixels that a held-out object covers on another plane."""
     covered: dict[tuple[int, int], NDArray[np.bool_]] = {}
     for one in others:
         if not is_layer(one.ref.unit):
-            whole = covered.setdefault(one.view, np.zeros(whole_shape(one.plane), np.bool_))
+            whole = covered.setdefault(one.orientation, np.zeros(whole_shape(one.plane), np.bool_))
             one.pixels_in(whole)[one.mask] = True
-    return {
-        one.ref for one in own if one.view in covered and one.pixels_in(covered[one.view])[one.mask].mean() > COVERED
-    }
-
-
-def _in_other_views(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
-    """Objects whose box crosses that of a held-out one on a plane of another orientation."""
-    if len({one.view for one in (*own, *others)}) < 2:
-        return set()
-    held = [(one.view, one.position.extent(one.box)) for one in others]
     return {
         one.ref
         for one in own
-        for view, extent in held
-        if view != one.view
+        if one.orientation in covered and one.pixels_in(covered[one.orientation])[one.mask].mean() > COVERED
+    }
+
+
+def _in_other_orientations(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
+    """Find objects whose box crosses that of a held-out one on a plane of another orientation."""
+    if len({one.orientation for one in (*own, *others)}) < 2:
+        return set()
+    held_out = [(one.orientation, one.position.extent(one.box)) for one in others]
+    return {
+        one.ref
+        for one in own
+        for orientation, extent in held_out
+        if orientation != one.orientation
         and all(a < d and c < b for (a, b), (c, d) in zip(one.position.extent(one.box), extent, strict=True))
     }

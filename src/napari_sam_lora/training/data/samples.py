@@ -1,4 +1,4 @@
-"""Frozen snapshots of labelled planes and their objects."""
+"""Copy labelled planes and their objects into frozen snapshots."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, check_labels, find_objects, separate_objects
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.text import Caution
 
-# An image, its labels, if known the prompts that the user gave, by object id, and where it lies in a stack.
+# An image, its labels, optionally the user's prompts by object id, and optionally its position in a stack.
 Labelled = (
     tuple[ArrayLike, ArrayLike]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
@@ -35,19 +36,19 @@ class Plane:
     resized_labels : int64 (h, w)
         In the frame of ``prepared.pixels``; nearest neighbour.
     objects : tuple of LabelledObject
-        Those that are large enough to be seen by the model.
+        Objects that are large enough for the model.
     too_small : int
-        Number of those that are not.
+        Number of objects that are too small.
     key : str
-        Content key of the image as it was given, whatever its preprocessing.
+        Content key of the original image, independent of preprocessing.
     classes : dict of int to int
         Class of each object, where labels are classes.
     prompts : dict of int to Prompts
-        What the user gave for an object, in pixels of the plane; one row each.
+        Prompts of the user for an object, in pixels of the plane; one row each.
     position : StackPosition, optional
-        Where it lies, if it is a plane of a stack or a crop of a plane.
+        Its position, if it is a plane of a stack or a crop of a plane.
     image : int
-        Number of the pair that it is from; crops of one plane share it.
+        Number of its training pair; crops of one plane share it.
     """
 
     prepared: Prepared
@@ -71,9 +72,9 @@ class ObjectRef:
     plane : int
         Index of its plane.
     label : int
-        Its id there.
+        Its id in that plane.
     unit : str
-        The image or stack, or the part of one, that is trained on or held out as a whole.
+        Key of the image or stack, or of the region of one, that is trained on or held out as a whole.
     """
 
     plane: int
@@ -95,7 +96,7 @@ def snapshot(
     ----------
     pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
         Image (y, x) or (y, x, c), labels (y, x) with 0 for background; what is not labelled is not used. Prompts
-        are those that the user gave: of each id one row, in pixels of the image. The position is the `StackPosition`
+        are those of the user: one row for each id, in pixels of the image. The position is the `StackPosition`
         of a plane of a stack.
     input_size : int
         Side of the model input in pixels.
@@ -105,64 +106,66 @@ def snapshot(
     meaning : str
         What labels mean, see `separate_objects`.
     cut : callable, optional
-        What is taken instead of a pair, such as crops, each with the preprocessing that it is shown in.
+        Replaces a pair by several, such as crops, each with its own preprocessing.
 
     Raises
     ------
     InputError
         If an image and its labels do not fit together.
     TrainingError
-        If no object is left.
+        If there is no object to train on.
     """
     planes = []
     for number, whole in enumerate(pairs):
         try:
             for pair, shown in cut(whole) if cut else ((whole, preprocessing),):
-                planes.append(_take(pair, number, input_size, mask_stride, shown, meaning))
+                planes.append(_snapshot_pair(pair, number, input_size, mask_stride, shown, meaning))
         except InputError as error:
-            raise InputError(f"Image {number}: {error}") from error
+            raise InputError(f"Image {number}: {error}", code=error.code) from error
     if not planes:
-        raise TrainingError("There is nothing to learn from: no image was given.")
+        raise TrainingError("There is nothing to learn from: add at least one image with labels.", code="no-images")
     if not any(plane.objects for plane in planes):
         raise TrainingError(
-            "There is nothing to learn from: the label images hold no object that is large enough. "
-            "Paint or segment a few objects first."
+            "There is nothing to learn from: no labelled object is large enough for the model. "
+            "Paint or segment a few objects first.",
+            code="no-objects",
         )
     return tuple(planes)
 
 
-def _take(
+def _snapshot_pair(
     pair: Labelled, number: int, input_size: int, mask_stride: int, preprocessing: Preprocessing, meaning: LabelMeaning
 ) -> Plane:
-    prompts, position = known(pair)
+    prompts, position = prompts_and_position(pair)
     image, labels = pair[0], pair[1]
     prepared = prepare(image, input_size, preprocessing)
     objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
-    given = _check_prompts(prompts, prepared.shape, meaning)
+    replayed = _replayable_prompts(prompts, prepared.shape, meaning)
     resized = nearest(objects, prepared.resized_shape)
     visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
-    everyone = find_objects(objects)
-    kept = tuple(found for found in everyone if found.label in visible)
-    small = len(everyone) - len(kept)
-    return Plane(prepared, objects, resized, kept, small, image_key(image), classes, given, position, number)
+    found = find_objects(objects)
+    large = tuple(one for one in found if one.label in visible)
+    too_small = len(found) - len(large)
+    return Plane(prepared, objects, resized, large, too_small, image_key(image), classes, replayed, position, number)
 
 
-def remarks(planes: Sequence[Plane]) -> tuple[str, ...]:
-    """What a user should know of labels that are not used."""
+def unused_labels(planes: Sequence[Plane]) -> tuple[Caution, ...]:
+    """Say which images and how many objects are not used for training, and why."""
     used = {plane.image for plane in planes if plane.objects}
-    found = [
-        f"Image {number} has no labelled object that is large enough to be seen; it is left out."
+    cautions = [
+        Caution(f"Image {number} is left out: it has no labelled object that is large enough.", "image-without-objects")
         for number in dict.fromkeys(plane.image for plane in planes)
         if number not in used
     ]
     small = sum(plane.too_small for plane in planes)
     if small:
-        found.append(f"{small} object{'s are' if small > 1 else ' is'} too small to be seen by the model and left out.")
-    return tuple(found)
+        are = "objects are" if small > 1 else "object is"
+        cautions.append(Caution(f"{small} {are} left out, being too small for the model.", "objects-too-small"))
+    return tuple(cautions)
 
 
 def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Resize (y, x) with the nearest neighbour, exact for any whole numbers."""
+    """Resize (y, x) by nearest neighbour, which is exact for labels of any size."""
     if array.shape == shape:
         return array
     rows, columns = (
@@ -171,44 +174,56 @@ def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     return np.ascontiguousarray(array[np.ix_(rows, columns)])
 
 
-def known(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
-    """Prompts and position of a pair, where they are given.
+def prompts_and_position(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
+    """Return the prompts and the position of a pair; no prompts and None where it has none.
 
     Raises
     ------
     InputError
-        If it holds something else.
+        If the pair holds something else.
     """
-    image_and_labels, more = pair[:2], (*pair[2:], None, None)
-    prompts, position = more[0] or {}, more[1]
+    image_and_labels, rest = pair[:2], (*pair[2:], None, None)
+    prompts, position = rest[0] or {}, rest[1]
     if len(image_and_labels) < 2 or len(pair) > 4 or not isinstance(prompts, Mapping):
-        raise InputError("A training pair is (image, labels), and may hold a dict of prompts and a StackPosition.")
+        raise InputError(
+            "A training pair is (image, labels), optionally with a dict of prompts and a StackPosition.",
+            code="not-a-training-pair",
+        )
     if position is not None and not isinstance(position, StackPosition):
-        raise InputError(f"The position of a plane is a StackPosition, not {position!r}.")
+        raise InputError(
+            f"The position of a plane must be a StackPosition, not {position!r}.", code="not-a-stack-position"
+        )
     return prompts, position
 
 
 def image_key(image: ArrayLike) -> str:
-    """Key of the content of an image as it was given."""
+    """Return a hash of an array's content, type and shape."""
     array = np.ascontiguousarray(image)
     digest = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
     digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _check_prompts(prompts: Mapping[int, Prompts], shape: tuple[int, int], meaning: LabelMeaning) -> dict[int, Prompts]:
-    """Prompts that can be replayed; logits of an earlier mask are not among them."""
+def _replayable_prompts(
+    prompts: Mapping[int, Prompts], shape: tuple[int, int], meaning: LabelMeaning
+) -> dict[int, Prompts]:
+    """Check the user's prompts, and return them without logits of earlier masks, which cannot be replayed."""
     if prompts and meaning != "instances":
-        raise InputError("Prompts can be given by object only where labels are instances.")
-    kept = {}
-    for label, given in prompts.items():
-        if len(given) != 1:
-            raise InputError(f"The prompts of object {label} must be one row, not {len(given)}.")
-        masks = given.masks if given.masks is not None and given.masks.dtype == bool else None
-        if masks is not None and masks.shape[1:] != shape:
-            raise InputError(f"The mask prompt of object {label} is {masks.shape[1:]}, the image {shape}.")
-        if masks is not None or given.has_box(0) or given.point_count(0):
-            kept[int(label)] = Prompts(
-                given.boxes if given.has_box(0) else None, given.points, given.point_labels, masks
+        raise InputError(
+            "Prompts of objects can be used only where labels are instances.", code="prompts-need-instances"
+        )
+    replayed = {}
+    for label, own in prompts.items():
+        if len(own) != 1:
+            raise InputError(
+                f"The prompts of object {label} must be one row, not {len(own)}.", code="prompts-not-one-row"
             )
-    return kept
+        masks = own.masks if own.masks is not None and own.masks.dtype == bool else None
+        if masks is not None and masks.shape[1:] != shape:
+            raise InputError(
+                f"The mask prompt of object {label} has the shape {masks.shape[1:]}, the image {shape}.",
+                code="mask-prompt-does-not-fit",
+            )
+        if masks is not None or own.has_box(0) or own.point_count(0):
+            replayed[int(label)] = Prompts(own.boxes if own.has_box(0) else None, own.points, own.point_labels, masks)
+    return replayed

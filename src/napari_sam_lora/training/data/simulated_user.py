@@ -1,4 +1,4 @@
-"""How a simulated user prompts for objects, corrected by the prompts that the real one gave."""
+"""Simulate how a user prompts for objects, partly by replaying the prompts of the real user."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy import ndimage as ndi
 from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.prompts import Prompts
 
-# How often an object is prompted as the user did, where that is known.
-GIVEN_SHARE = 0.5
+# Share of objects prompted as the user did, where the user's prompts are known.
+REPLAY_SHARE = 0.5
 
 Groups = list[tuple[Prompts, NDArray[np.intp]]]
 
@@ -22,20 +22,20 @@ def first_prompts(
     box_share: float,
     rng: np.random.Generator,
     mask_share: float = 0.0,
-    given: Sequence[Prompts | None] = (),
+    user_prompts: Sequence[Prompts | None] = (),
 ) -> Groups:
-    """Simulate how a user points at objects.
+    """Simulate the first prompts of objects.
 
     Parameters
     ----------
     masks : bool (n, h, w)
     box_share : float
-        Probability of a box.
+        Probability that an object is prompted by a box.
     rng : numpy.random.Generator
     mask_share : float
-        Probability of a roughly drawn mask where it is no box; otherwise it is a click.
-    given : sequence of Prompts or None
-        What the user really gave for each object, one row each; used half of the time.
+        Probability of a roughly drawn mask where it is not a box; otherwise it is a click.
+    user_prompts : sequence of Prompts or None
+        The real user's prompts for each object, one row each; replayed half of the time.
 
     Returns
     -------
@@ -44,11 +44,11 @@ def first_prompts(
     """
     is_box = rng.random(len(masks)) < box_share
     is_drawn = ~is_box & (rng.random(len(masks)) < mask_share)
-    is_given = np.zeros(len(masks), np.bool_)
-    if any(prompts is not None for prompts in given):
-        known = np.array([prompts is not None for prompts in given], np.bool_)
-        is_given = known & (rng.random(len(masks)) < GIVEN_SHARE)
-    boxes, drawn, clicks = (np.flatnonzero(chosen & ~is_given) for chosen in (is_box, is_drawn, ~is_box & ~is_drawn))
+    is_replayed = np.zeros(len(masks), np.bool_)
+    if any(prompts is not None for prompts in user_prompts):
+        has_prompts = np.array([prompts is not None for prompts in user_prompts], np.bool_)
+        is_replayed = has_prompts & (rng.random(len(masks)) < REPLAY_SHARE)
+    boxes, drawn, clicks = (np.flatnonzero(chosen & ~is_replayed) for chosen in (is_box, is_drawn, ~is_box & ~is_drawn))
     groups: Groups = []
     if len(boxes):
         groups.append((Prompts(boxes=[jittered_box(masks[i], rng) for i in boxes]), boxes))
@@ -56,13 +56,13 @@ def first_prompts(
         groups.append((Prompts(points=[[click_inside(masks[i], rng)] for i in clicks]), clicks))
     if len(drawn):
         groups.append((Prompts(masks=np.stack([rough_mask(masks[i], rng) for i in drawn])), drawn))
-    return groups + _like_shaped({i: given[i] for i in np.flatnonzero(is_given).tolist()})
+    return groups + _group_by_kind({i: user_prompts[i] for i in np.flatnonzero(is_replayed).tolist()})
 
 
-def _like_shaped(given: dict[int, Prompts | None]) -> Groups:
-    """Prompts of one row each, joined where they have the same kinds."""
+def _group_by_kind(by_index: dict[int, Prompts | None]) -> Groups:
+    """Join prompts of one row each where they are of the same kinds."""
     kinds: dict[tuple[bool, int, bool], list[tuple[int, Prompts]]] = {}
-    for index, prompts in given.items():
+    for index, prompts in by_index.items():
         if prompts is not None:
             kind = (prompts.has_box(0), prompts.point_count(0), prompts.masks is not None)
             kinds.setdefault(kind, []).append((index, prompts))
@@ -80,7 +80,7 @@ def _like_shaped(given: dict[int, Prompts | None]) -> Groups:
 
 
 def rough_mask(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The mask as a hand draws it: grown or shrunk by up to 15 % of the side of a square of its area."""
+    """Draw the mask roughly, as by hand: grown or shrunk by up to 15 % of the side of a square of its area."""
     reach = 0.15 * np.sqrt(np.count_nonzero(mask))
     margin = int(reach) + 2
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -96,9 +96,9 @@ def rough_mask(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.
 
 
 def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> list[float]:
-    """The mask's box y0, x0, y1, x1, each side off by a normal error of up to 10 % of it and at most 20 pixels.
+    """Return the mask's box y0, x0, y1, x1 with a normal error on each side, of up to 10 % and at most 20 pixels.
 
-    The error is that of SAM's training (arXiv 2304.02643, appendix A), its scale drawn anew for each box.
+    The error is that of SAM's training (arXiv 2304.02643, appendix A), with a new random scale for each box.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], float)
@@ -109,7 +109,7 @@ def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> list[floa
 
 
 def click_inside(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:
-    """A pixel (y, x) of the mask: half of the time its centre, otherwise any."""
+    """Choose a pixel (y, x) of the mask: half of the time its centre, otherwise any."""
     if rng.random() < 0.5:
         return click_at_centre(mask)
     inside = np.argwhere(mask)
@@ -120,7 +120,7 @@ def click_inside(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[flo
 def corrective_clicks(
     found: NDArray[np.bool_], wanted: NDArray[np.bool_], rng: np.random.Generator
 ) -> list[tuple[tuple[float, float], int]]:
-    """For each mask (n, h, w) a click on a random wrong pixel, as ((y, x), label); on the object if all is right."""
+    """Click on a random wrong pixel of each mask (n, h, w), as ((y, x), label); on the object if none is wrong."""
     clicks = []
     for got, want in zip(found, wanted, strict=True):
         wrong = np.argwhere(got != want)
@@ -134,7 +134,7 @@ def corrective_clicks(
 def with_click(
     prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], logits: NDArray[np.float32]
 ) -> Prompts:
-    """The prompts with one more point each, and the logits (n, h, w) of the mask that it corrects."""
+    """Add one point to each object's prompts, and the logits (n, h, w) of the mask that it corrects."""
     old = prompts.points or tuple(np.empty((0, 2), np.float32) for _ in clicks)
     old_labels = prompts.point_labels or tuple(np.empty(0, np.int8) for _ in clicks)
     return Prompts(

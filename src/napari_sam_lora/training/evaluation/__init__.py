@@ -1,0 +1,1 @@
+"""Evaluation: scores, validation during a run, and acceptance of the adapter."""

@@ -1,4 +1,4 @@
-"""Do no harm: is the adapted model better than the base on objects that it has not seen?"""
+"""Decide whether an adapter is accepted: it must be better than the base model on objects that it has not seen."""
 
 from __future__ import annotations
 
@@ -14,28 +14,104 @@ from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
+from napari_sam_lora.text import pluralize
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_OBJECTS
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, score_objects
-from napari_sam_lora.training.memory import ChunkSizes, is_out_of_memory
+from napari_sam_lora.training.memory import AdaptiveChunks, is_out_of_memory
 
-# A smaller mean gain is none: it cannot be seen in masks, and another choice of held-out objects could turn its sign.
+# A smaller mean gain counts as none: it cannot be seen in masks, and other held-out objects could turn its sign.
 LEAST_GAIN = 0.002
+MOST_JUDGED = 60  # on as few planes as hold them, because each plane is encoded twice
+
 Verdict = Literal["better", "not better", "too few"]
+Pairs = tuple[list[ObjectScore], list[ObjectScore]]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and its reason in plain words."""
+    """A verdict with its reason.
+
+    Attributes
+    ----------
+    verdict : str
+        "better", "not better" or "too few".
+    reason : str
+        In plain words, with the figures.
+    code : str
+        The reason in a few words with hyphens, for programs and tests: "gain", "boxes-worse", "clicks-worse",
+        "no-gain", "gain-too-small", "too-few-objects" or "not-enough-memory".
+    """
 
     verdict: Verdict
     reason: str
+    code: str
+
+
+class Judge:
+    """Comparison of adapters of one run with the base model.
+
+    If memory runs out, fewer objects are decoded at once and embeddings are not kept. If that is not enough, the
+    adapter is kept without a verdict.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+    planes : sequence of Plane
+    preprocessing : Preprocessing
+    chunks : AdaptiveChunks
+    embeddings : EmbeddingCache
+
+    Attributes
+    ----------
+    failed : bool
+        Memory was not enough for a comparison.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        planes: Sequence[Plane],
+        preprocessing: Preprocessing,
+        chunks: AdaptiveChunks,
+        embeddings: EmbeddingCache,
+    ) -> None:
+        self._loaded, self._planes, self._preprocessing = loaded, planes, preprocessing
+        self._chunks, self._embeddings = chunks, embeddings
+        self.failed = False
+
+    def compare(self, adapter: Adapter, held_out: Sequence[ObjectRef]) -> Pairs:
+        """Score the base model and an adapter on held-out objects; empty lists if memory is not enough."""
+        objects = spread_objects(held_out)
+        if not objects:
+            return [], []
+        base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
+        adapted = predictor_for(self._loaded, adapter, cache=self._embeddings)
+        try:
+            before = score_objects(base, self._planes, objects, chunks=self._chunks)
+            return before, score_objects(adapted, self._planes, objects, chunks=self._chunks)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self.failed = True
+        return [], []
+
+    def decide(self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
+        """Decide on the scores of `compare`; see `decide`."""
+        if self.failed and not base:
+            return Decision(
+                "too few",
+                "There was not enough memory to compare the adapter with the base model on held-out objects. Look at "
+                "its results yourself before you use it, or train at a smaller input size.",
+                "not-enough-memory",
+            )
+        return decide(base, adapted)
 
 
 def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
     """Compare base and adapted model object by object.
 
-    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, and neither boxes nor clicks may lose by
+    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, and neither boxes nor clicks may lose
     more than the standard error of the paired difference.
 
     Parameters
@@ -46,94 +122,39 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decis
     if len(base) < FEWEST_OBJECTS:
         return Decision(
             "too few",
-            f"Only {len(base)} labelled object{'s' * (len(base) != 1)} could be held out to check the adapter; "
-            f"label at least {FEWEST_OBJECTS}, better 20, to know whether it helps.",
+            f"Only {pluralize(len(base), 'labelled object')} could be held out to check the adapter. "
+            f"Label at least {FEWEST_OBJECTS}, better 20, to know whether it helps.",
+            "too-few-objects",
         )
-    gains = {
-        "boxes": _difference(base, adapted, "box_iou"),
-        "first clicks": _difference(base, adapted, "click_iou"),
-    }
-    shown = ", ".join(f"{gain.mean():+.3f} IoU with {name}" for name, gain in gains.items())
-    for name, gain in gains.items():
-        if gain.mean() < -_standard_error(gain):
-            return Decision("not better", f"On {len(base)} held-out objects {name} got worse: {shown}.")
-    mean = np.mean(list(gains.values()))
+    box_gain, click_gain = (_differences(base, adapted, name) for name in ("box_iou", "click_iou"))
+    figures = f"{box_gain.mean():+.3f} IoU with boxes, {click_gain.mean():+.3f} IoU with first clicks"
+    objects = f"On {len(base)} held-out objects"
+    if _is_loss(box_gain):
+        return Decision("not better", f"{objects}, masks from boxes got worse: {figures}.", "boxes-worse")
+    if _is_loss(click_gain):
+        return Decision("not better", f"{objects}, masks from first clicks got worse: {figures}.", "clicks-worse")
+    mean = np.mean([box_gain, click_gain])
+    if mean <= 0:
+        return Decision("not better", f"{objects}, nothing was gained: {figures}.", "no-gain")
     if mean < LEAST_GAIN:
-        gained = "nothing was gained" if mean <= 0 else "the gain is too small to matter"
-        return Decision("not better", f"On {len(base)} held-out objects {gained}: {shown}.")
-    return Decision("better", f"On {len(base)} held-out objects: {shown}.")
+        return Decision("not better", f"{objects}, the gain is too small to matter: {figures}.", "gain-too-small")
+    return Decision("better", f"{objects}: {figures}.", "gain")
 
 
-def _difference(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], name: str) -> NDArray[np.float64]:
+def spread_objects(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:
+    """Choose at most this many objects, spread over few planes that are far apart and over each of them."""
+    planes = list(dict.fromkeys(ref.plane for ref in objects))
+    chosen = set(planes[:: max(1, min(len(objects) // most, len(planes)))])
+    on_chosen = [ref for ref in objects if ref.plane in chosen]
+    indices = np.linspace(0, len(on_chosen) - 1, min(most, len(on_chosen))).round().astype(int)
+    return tuple(on_chosen[index] for index in indices)
+
+
+def _differences(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], name: str) -> NDArray[np.float64]:
+    """Return the gain of each object."""
     return np.array([getattr(b, name) - getattr(a, name) for a, b in zip(base, adapted, strict=True)])
 
 
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
-MOST_JUDGED = 60  # on as few planes as hold them, because each is encoded twice
-Pairs = tuple[list[ObjectScore], list[ObjectScore]]
-
-
-class Judge:
-    """Scores of the base model and of adapters of one run.
-
-    Where memory runs out, fewer objects are decoded at once and embeddings are not kept. If that is not enough, the
-    adapter is not judged, but not lost either.
-
-    Parameters
-    ----------
-    loaded : LoadedModel
-    planes : sequence of Plane
-    preprocessing : Preprocessing
-    portions : ChunkSizes
-    embeddings : EmbeddingCache
-    """
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        planes: Sequence[Plane],
-        preprocessing: Preprocessing,
-        chunk_sizes: ChunkSizes,
-        embeddings: EmbeddingCache,
-    ) -> None:
-        self._loaded, self._planes, self._preprocessing = loaded, planes, preprocessing
-        self._chunk_sizes, self._embeddings = chunk_sizes, embeddings
-        self.failed = False
-
-    def compare(self, adapter: Adapter, held_out: Sequence[ObjectRef]) -> Pairs:
-        """Scores of the base model and of an adapter; none if there is not enough memory."""
-        objects = pick(held_out)
-        if not objects:
-            return [], []
-        base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
-        adapted = predictor_for(self._loaded, adapter, cache=self._embeddings)
-        try:
-            before = score_objects(base, self._planes, objects, chunk_sizes=self._chunk_sizes)
-            return before, score_objects(adapted, self._planes, objects, chunk_sizes=self._chunk_sizes)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        self.failed = True
-        return [], []
-
-    def decide(self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
-        """The verdict on what `compare` found; there is none if memory ran out."""
-        if self.failed and not base:
-            return Decision(
-                "too few",
-                "There was not enough memory to compare the adapter with the base model on held-out objects: look at "
-                "its results yourself before you use it, or train at a smaller input size.",
-            )
-        return decide(base, adapted)
-
-
-def pick(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:
-    """At most so many objects, from planes far apart and from all over them."""
-    planes = list(dict.fromkeys(ref.plane for ref in objects))
-    chosen = set(planes[:: max(1, min(len(objects) // most, len(planes)))])
-    kept = [ref for ref in objects if ref.plane in chosen]
-    places = np.linspace(0, len(kept) - 1, min(most, len(kept))).round().astype(int)
-    return tuple(kept[place] for place in places)
+def _is_loss(gain: NDArray[np.float64]) -> bool:
+    """Return whether the mean loss is larger than its standard error."""
+    return bool(gain.mean() < -gain.std(ddof=1) / np.sqrt(len(gain)))

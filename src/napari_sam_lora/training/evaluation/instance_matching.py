@@ -1,4 +1,4 @@
-"""How well label images agree, object by object."""
+"""Match the objects of two label images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Matches:
-    """Objects found and labelled that match, and those that do not.
+    """Numbers of found and labelled objects that match and that do not.
 
     Attributes
     ----------
@@ -31,15 +31,15 @@ class Matches:
 
     @property
     def average_precision(self) -> float:
-        """TP / (TP + FP + FN); NaN if there is nothing at all."""
-        every = self.true_positives + self.false_positives + self.false_negatives
-        return self.true_positives / every if every else float("nan")
+        """TP / (TP + FP + FN); NaN if there are no objects at all."""
+        total = self.true_positives + self.false_positives + self.false_negatives
+        return self.true_positives / total if total else float("nan")
 
 
 def match_objects(found: NDArray[np.integer[Any]], wanted: NDArray[np.integer[Any]]) -> Matches:
-    """Match the objects of two label images (y, x) whose IoU exceeds 0.5; no object can have two such partners.
+    """Match objects of two label images (y, x) whose IoU exceeds 0.5; no object can have two such partners.
 
-    What is found where nothing is labelled is a false positive, so this is for planes that are labelled completely.
+    A found object where nothing is labelled is a false positive, so use this for completely labelled planes.
     """
     found_ids, found_at, found_area = np.unique(found, return_inverse=True, return_counts=True)
     wanted_ids, wanted_at, wanted_area = np.unique(wanted, return_inverse=True, return_counts=True)

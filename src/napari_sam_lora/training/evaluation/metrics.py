@@ -1,4 +1,4 @@
-"""How well a model segments labelled objects from a user's prompts, object by object."""
+"""Score how well a model segments labelled objects from a simulated user's prompts, object by object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_sam_lora.model.predictor import Predictor, Result
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import with_click
-from napari_sam_lora.training.memory import ChunkSizes
+from napari_sam_lora.training.memory import AdaptiveChunks
 
 MAX_CLICKS = 6
 GOOD_IOU = 0.8
@@ -23,20 +23,20 @@ GOOD_IOU = 0.8
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Figures of one object.
+    """Scores of one object.
 
     Attributes
     ----------
     plane, label : int
-        Which object: the number of its pair, and its id there.
+        Number of its training pair, and its id there.
     box_iou, box_dice : float
-        Of the mask for its exact box.
+        IoU and Dice of the mask from its exact box.
     click_iou : float
-        Of the mask for one click at its centre, as the model itself chooses it among the candidates.
+        IoU of the mask from one click at its centre, the candidate with the highest predicted IoU.
     corrected_iou : float
-        Of the mask after the last of `MAX_CLICKS` clicks, each on the middle of the largest error.
+        IoU of the mask after the last of `MAX_CLICKS` clicks, each at the centre of the largest error.
     clicks_to_good : int
-        Clicks until IoU 0.8; one more than `MAX_CLICKS` if never.
+        Clicks until the IoU is 0.8; one more than `MAX_CLICKS` if it never is.
     class_id : int, optional
         Its class, where labels are classes.
     """
@@ -53,7 +53,7 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over objects; NaN where there are none.
+    """Mean scores of objects; NaN if there are none.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Figures:
 
 
 def summarise(scores: Sequence[ObjectScore]) -> Figures:
-    """Mean figures of some objects."""
+    """Average the scores of objects."""
     means = {
         field.name: float(np.mean([getattr(score, field.name) for score in scores])) if scores else np.nan
         for field in fields(Figures)
@@ -82,7 +82,7 @@ def summarise(scores: Sequence[ObjectScore]) -> Figures:
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks; 1 if both are empty."""
+    """Return the intersection over union of two masks; 1 if both are empty."""
     union = int(np.count_nonzero(a | b))
     return np.count_nonzero(a & b) / union if union else 1.0
 
@@ -92,60 +92,59 @@ def score_objects(
     planes: Sequence[Plane],
     objects: Iterable[ObjectRef],
     max_clicks: int = MAX_CLICKS,
-    chunk_sizes: ChunkSizes | None = None,
+    chunks: AdaptiveChunks | None = None,
 ) -> list[ObjectScore]:
-    """Prompt for each object, as a user would, and compare with its label at the resolution of the plane.
+    """Prompt for each object as a user would, and compare the masks with its label at the resolution of the plane.
 
     Nothing is random: boxes are exact, the first click is the pixel farthest from the object's outline.
 
     Parameters
     ----------
-    portions : ChunkSizes, optional
-        How many objects are judged at once; where memory runs out, fewer are.
+    chunks : AdaptiveChunks, optional
+        Objects that are segmented at once; fewer if memory runs out.
     """
-    chunk_sizes = chunk_sizes or ChunkSizes()
+    chunks = chunks or AdaptiveChunks()
     by_plane: dict[int, list[int]] = {}
     for ref in objects:
         by_plane.setdefault(ref.plane, []).append(ref.label)
     scores = []
     for index, labels in by_plane.items():
-        score = partial(_score_some, predictor, planes[index], max_clicks)
-        scores += chunk_sizes.collect(labels, score)
+        scores += chunks.map(partial(_score_in_plane, predictor, planes[index], max_clicks), labels)
     return scores
 
 
-def _score_some(predictor: Predictor, plane: Plane, max_clicks: int, labels: Sequence[int]) -> list[ObjectScore]:
+def _score_in_plane(predictor: Predictor, plane: Plane, max_clicks: int, labels: Sequence[int]) -> list[ObjectScore]:
     embedding = predictor.encode_prepared(plane.prepared)
-    known = {found.label: found for found in plane.objects}
-    wanted = [plane.labels == label for label in labels]
-    by_box = predictor.segment(embedding, Prompts(boxes=[known[label].box for label in labels]))
-    box_iou = [mask_iou(got, want) for got, want in zip(by_box.masks, wanted, strict=True)]
-    prompts = Prompts(points=[[click_at_centre(want)] for want in wanted])
+    box_of = {found.label: found.box for found in plane.objects}
+    truth = [plane.labels == label for label in labels]
+    by_box = predictor.segment(embedding, Prompts(boxes=[box_of[label] for label in labels]))
+    box_iou = [mask_iou(found, true) for found, true in zip(by_box.masks, truth, strict=True)]
+    prompts = Prompts(points=[[click_at_centre(true)] for true in truth])
     clicks = [max_clicks + 1] * len(labels)
     first: list[float] = []
     iou: list[float] = []
     for number in range(1, max_clicks + 1):
         result = predictor.segment(embedding, prompts)
-        iou = [mask_iou(got, want) for got, want in zip(result.masks, wanted, strict=True)]
+        iou = [mask_iou(found, true) for found, true in zip(result.masks, truth, strict=True)]
         first = first or iou
         clicks = [min(before, number) if now >= GOOD_IOU else before for before, now in zip(clicks, iou, strict=True)]
         if number < max_clicks:
-            prompts = _correct(prompts, result, wanted)
+            prompts = _correct(prompts, result, truth)
     return [
         ObjectScore(plane.image, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
         for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
     ]
 
 
-def _correct(prompts: Prompts, result: Result, wanted: list[NDArray[np.bool_]]) -> Prompts:
-    """Add to each object a click at the middle of its largest error, in its interior."""
+def _correct(prompts: Prompts, result: Result, truth: list[NDArray[np.bool_]]) -> Prompts:
+    """Add a click to each object, in the middle of its largest error."""
     clicks = []
-    for got, want in zip(result.masks, wanted, strict=True):
-        wrong, count = ndi.label(got != want)
+    for found, true in zip(result.masks, truth, strict=True):
+        wrong, count = ndi.label(found != true)
         if not count:
-            y, x = click_at_centre(want)
+            y, x = click_at_centre(true)
         else:
             largest = 1 + int(np.bincount(wrong.ravel())[1:].argmax())
             y, x = click_at_centre(wrong == largest)
-        clicks.append(((float(y), float(x)), int(want[y, x])))
+        clicks.append(((float(y), float(x)), int(true[y, x])))
     return with_click(prompts, clicks, result.logits)

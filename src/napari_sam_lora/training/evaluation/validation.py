@@ -1,4 +1,4 @@
-"""A look at some held-out objects while a run goes on, cheap enough for a CPU."""
+"""Validate on some held-out objects during a run, cheaply enough for a CPU."""
 
 from __future__ import annotations
 
@@ -24,60 +24,59 @@ from napari_sam_lora.training.data.leakage import drop_leaking_objects
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_HELD_OUT
 from napari_sam_lora.training.losses import mask_iou, mask_targets
-from napari_sam_lora.training.memory import ChunkSizes
+from napari_sam_lora.training.memory import AdaptiveChunks
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
-MOST_WATCHED = 16
-MOST_PLANES = 3
+MAX_VALIDATION_OBJECTS = 16
+MAX_VALIDATION_PLANES = 3
 
 
-def divide(
+def split_held_out(
     objects: Sequence[ObjectRef], planes: Sequence[Plane] = ()
 ) -> tuple[tuple[ObjectRef, ...], tuple[ObjectRef, ...], bool]:
-    """Choose the held-out objects that are watched and those by which the adapter is judged.
+    """Divide held-out objects into those for validation during the run and those for the verdict at its end.
 
-    A state that was chosen because it does well on some objects must be judged by others, which do not lie beside them
-    on other planes of the same stack. Where there are too few for that, the same objects are watched and judged, and no
-    state may be chosen by them.
+    If validation chooses the best state, the verdict needs other objects, which do not overlap them on other planes of
+    the same stack. Where there are too few for that, the same objects serve for both, and no state may be chosen.
 
     Parameters
     ----------
     objects : sequence of ObjectRef
     planes : sequence of Plane
-        Of the objects; needed where they are planes of a stack.
+        Planes of the objects; needed where they are planes of a stack.
 
     Returns
     -------
-    watched, judged : tuple of ObjectRef
-    apart : bool
-        Whether they are different objects.
+    validation, verdict : tuple of ObjectRef
+    separate : bool
+        They are different objects, so that validation may choose the best state.
     """
     if len(objects) < 2 * FEWEST_HELD_OUT:
         return tuple(objects), tuple(objects), False
-    first = list(dict.fromkeys(ref.plane for ref in objects))[:MOST_PLANES]
-    near = [ref for ref in objects if ref.plane in first]
-    count = min(MOST_WATCHED, len(objects) // 3, len(near))
-    chosen = {near[place] for place in np.linspace(0, len(near) - 1, count).round().astype(int)}
-    watched = tuple(ref for ref in objects if ref in chosen)
-    judged = drop_leaking_objects([ref for ref in objects if ref not in chosen], watched, planes)
-    if len(judged) < FEWEST_HELD_OUT:
+    first = list(dict.fromkeys(ref.plane for ref in objects))[:MAX_VALIDATION_PLANES]
+    on_first = [ref for ref in objects if ref.plane in first]
+    count = min(MAX_VALIDATION_OBJECTS, len(objects) // 3, len(on_first))
+    chosen = {on_first[index] for index in np.linspace(0, len(on_first) - 1, count).round().astype(int)}
+    validation = tuple(ref for ref in objects if ref in chosen)
+    verdict = drop_leaking_objects([ref for ref in objects if ref not in chosen], validation, planes)
+    if len(verdict) < FEWEST_HELD_OUT:
         return tuple(objects), tuple(objects), False
-    return watched, judged, True
+    return validation, verdict, True
 
 
 class Validator:
-    """Mean IoU of some held-out objects, prompted once by their box and once by a click at their centre.
+    """Measurement of the mean IoU of some held-out objects, prompted by their box and by a click at their centre.
 
-    Cheaper and coarser than `score_objects`: it runs over cached prefixes, at the resolution of the decoder.
+    Cheaper and coarser than `score_objects`: it uses cached prefixes and the resolution of the decoder.
 
     Parameters
     ----------
     planes : sequence of Plane
     objects : sequence of ObjectRef
-        Those on more than `MOST_PLANES` planes or beyond `MOST_WATCHED` are left out.
+        At most `MAX_VALIDATION_OBJECTS` on `MAX_VALIDATION_PLANES` planes are used.
     cache : PrefixCache
-    portions : ChunkSizes, optional
-        How many objects are decoded at once; where memory runs out, fewer are.
+    chunks : AdaptiveChunks, optional
+        Objects that are decoded at once; fewer if memory runs out.
     """
 
     def __init__(
@@ -85,41 +84,41 @@ class Validator:
         planes: Sequence[Plane],
         objects: Sequence[ObjectRef],
         cache: PrefixCache,
-        chunk_sizes: ChunkSizes | None = None,
+        chunks: AdaptiveChunks | None = None,
     ) -> None:
         self._planes, self._cache = planes, cache
-        self._chunk_sizes = chunk_sizes or ChunkSizes((cache.shrink,))
+        self._chunks = chunks or AdaptiveChunks((cache.shrink,))
         self._labels: dict[int, list[int]] = {}
-        for ref in objects[:MOST_WATCHED]:
-            if ref.plane in self._labels or len(self._labels) < MOST_PLANES:
+        for ref in objects[:MAX_VALIDATION_OBJECTS]:
+            if ref.plane in self._labels or len(self._labels) < MAX_VALIDATION_PLANES:
                 self._labels.setdefault(ref.plane, []).append(ref.label)
 
     @torch.no_grad()
     def measure(self, tree: Sam) -> float:
-        """Mean over objects, and over box and click.
+        """Return the mean IoU over objects, and over box and click.
 
         Raises
         ------
         RuntimeError, MemoryError
             If there is not enough memory for a single object; see `is_out_of_memory`.
         """
-        found: list[float] = []
+        ious: list[float] = []
         with _without_dropout(tree):
             for index, labels in self._labels.items():
-                found += self._chunk_sizes.collect(labels, partial(self._look, tree, index))
-        return float(np.mean(found))
+                ious += self._chunks.map(partial(self._measure_in_plane, tree, index), labels)
+        return float(np.mean(ious))
 
-    def _look(self, tree: Sam, index: int, labels: Sequence[int]) -> list[float]:
-        """IoU of some objects of a plane, by box and by click."""
+    def _measure_in_plane(self, tree: Sam, index: int, labels: Sequence[int]) -> list[float]:
+        """Return the IoU of objects of a plane, by box and by click."""
         view = View(index)
         prepared, shown = show(view, self._planes)
         masks = shown[None] == np.array(labels)[:, None, None]
         embedding = suffix(tree.image_encoder, self._cache.get(view, prepared), self._cache.split)
-        return torch.cat(_both(tree, embedding, prepared, masks)).tolist()
+        return torch.cat(_iou_by_box_and_click(tree, embedding, prepared, masks)).tolist()
 
 
-def _both(tree: Sam, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_]) -> list[Tensor]:
-    """IoU (n,) by box and by click."""
+def _iou_by_box_and_click(tree: Sam, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_]) -> list[Tensor]:
+    """Return the IoU (n,) of the masks by box and by click."""
     target = mask_targets(masks, prepared.input_size, mask_stride(tree)).to(embedding.device)
     boxes = [(*np.argwhere(mask).min(0), *(np.argwhere(mask).max(0) + 1)) for mask in masks]
     by_box, _ = decode_prompts(tree, embedding, prepared, Prompts(boxes=boxes))

@@ -1,4 +1,4 @@
-"""Memory that runs out while held-out objects are looked at or judged: less at once, and nothing is lost."""
+"""Memory that runs out while held-out objects are segmented: the run continues with less, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import torch
 from napari_sam_lora import Model, TrainConfig
 from napari_sam_lora.model.predictor import Predictor, decode_prompts
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.training.data.samples import ObjectRef
 from napari_sam_lora.training.evaluation import validation
-from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED, pick
-from napari_sam_lora.training.memory import MOST_AT_ONCE, ChunkSizes
-from napari_sam_lora.training.run import FineTuneRun
+from napari_sam_lora.training.memory import MAX_CHUNK, AdaptiveChunks
+from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 from ..runs import Pair, finish
 
@@ -23,7 +21,7 @@ CONFIG = TrainConfig(mode="decoder", steps=2, objects=2, views=1, corrections=0,
 
 
 def _guarded(most: int, work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same work, for which memory is too small with more prompts at once."""
+    """Wrap a function so that memory runs out with more prompts at once."""
 
     def guarded(*arguments: Any, **options: Any) -> Any:
         prompts = next(value for value in arguments if isinstance(value, Prompts))
@@ -34,54 +32,49 @@ def _guarded(most: int, work: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def test_work_goes_on_with_smaller_portions_and_loses_none() -> None:
-    asked: list[int] = []
+def _assert_not_compared(run: FineTuneRun, report: FineTuneReport) -> None:
+    decision = run._judge.decide([], [])
+    assert decision.code == "not-enough-memory"
+    assert (report.verdict, report.reason) == (decision.verdict, decision.reason) == ("too few", decision.reason)
 
-    def work(part: Sequence[int]) -> list[int]:
-        asked.append(len(part))
-        if len(part) > 1:
+
+def test_work_goes_on_with_smaller_chunks_and_loses_no_item() -> None:
+    sizes: list[int] = []
+
+    def work(chunk: Sequence[int]) -> list[int]:
+        sizes.append(len(chunk))
+        if len(chunk) > 1:
             raise MemoryError
-        return [10 * item for item in part]
+        return [10 * item for item in chunk]
 
-    portions = ChunkSizes()
-    assert portions.collect(range(20), work) == [10 * item for item in range(20)]
-    assert asked[:4] == [MOST_AT_ONCE, 4, 1, 1]
-    assert [words.partition("with ")[2] for words in portions.warnings] == ["4 objects at once.", "1 object at once."]
+    chunks = AdaptiveChunks()
+    assert chunks.map(work, range(20)) == [10 * item for item in range(20)]
+    assert sizes[:4] == [MAX_CHUNK, 4, 1, 1]
+    assert [warning.code for warning in chunks.warnings] == ["smaller-chunks", "smaller-chunks"]
+    assert [warning.partition("with ")[2] for warning in chunks.warnings] == ["4 objects at once.", "1 object at once."]
 
 
-def test_caches_are_given_up_one_after_the_other_before_the_error_passes() -> None:
+def test_caches_are_emptied_one_after_the_other_before_the_error_passes() -> None:
     full = ["prefixes", "embeddings"]
-    given: list[str] = []
+    emptied: list[str] = []
 
-    def give_up(name: str) -> bool:
-        if name in given:
+    def empty(name: str) -> bool:
+        if name in emptied:
             return False
-        given.append(name)
+        emptied.append(name)
         return True
 
-    portions = ChunkSizes([lambda name=name: give_up(name) for name in full])  # type: ignore[misc]
-    portions.at_once = 1
+    chunks = AdaptiveChunks([lambda name=name: empty(name) for name in full])  # type: ignore[misc]
+    chunks.size = 1
     with pytest.raises(MemoryError):
-        portions.collect([1], lambda part: (_ for _ in ()).throw(MemoryError()))
-    assert given == full
+        chunks.map(lambda chunk: (_ for _ in ()).throw(MemoryError()), [1])
+    assert emptied == full
+    assert [warning.code for warning in chunks.warnings] == ["cache-dropped", "cache-dropped"]
 
 
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
-        ChunkSizes().collect([1], lambda part: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
-
-
-@pytest.mark.parametrize(("planes", "each"), [(1, 10), (1, 500), (40, 1), (40, 30), (200, 1)])
-def test_objects_that_are_judged_are_spread_over_planes_and_within_them(planes: int, each: int) -> None:
-    objects = [ObjectRef(plane, label, "unit") for plane in range(planes) for label in range(1, each + 1)]
-    picked = pick(objects)
-    assert len(picked) == len(set(picked))
-    assert min(MOST_JUDGED / 2, len(objects)) <= len(picked) <= MOST_JUDGED
-    assert set(picked) <= set(objects)
-    labels, used = {ref.label for ref in picked}, sorted({ref.plane for ref in picked})
-    assert {1, each} <= labels or planes == 200
-    assert used[0] == 0
-    assert used[-1] >= planes // 2
+        AdaptiveChunks().map(lambda chunk: (_ for _ in ()).throw(RuntimeError("shapes do not match")), [1])
 
 
 def test_looks_and_figures_are_the_same_with_fewer_objects_at_once(
@@ -96,8 +89,9 @@ def test_looks_and_figures_are_the_same_with_fewer_objects_at_once(
         assert now == pytest.approx(before, abs=1e-4)
     assert report.adapted.box_iou == pytest.approx(expected.adapted.box_iou, abs=1e-3)
     assert report.adapted.count == expected.adapted.count
-    assert [warning for warning in report.warnings if "1 object at once" in warning]
-    assert not [warning for warning in expected.warnings if "Memory" in warning]
+    chunked = [warning for warning in report.warnings if warning.code == "smaller-chunks"]
+    assert "1 object at once" in chunked[-1]
+    assert "smaller-chunks" not in {warning.code for warning in expected.warnings}
 
 
 def test_a_run_that_cannot_look_or_judge_still_gives_what_it_learned(
@@ -105,15 +99,14 @@ def test_a_run_that_cannot_look_or_judge_still_gives_what_it_learned(
 ) -> None:
     monkeypatch.setattr(validation, "decode_prompts", _guarded(0, decode_prompts))
     monkeypatch.setattr(Predictor, "segment", _guarded(0, Predictor.segment))
-    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters, CONFIG))
+    run = FineTuneRun(small.loaded, quarters, CONFIG)
+    reports, adapter, report = finish(run)
     assert len(reports) == 2
     assert {step.held_out_iou for step in reports} == {None}
     assert any(value.abs().sum() > 0 for value in adapter.tensors.values())
-    assert report.verdict == "too few"
-    assert "not enough memory" in report.reason
-    assert "label at least" not in report.reason
+    _assert_not_compared(run, report)
     assert report.best_step == 2
-    assert any("goes on without" in warning for warning in report.warnings)
+    assert "no-checks" in {warning.code for warning in report.warnings}
 
 
 def test_a_cross_validation_without_memory_to_judge_still_gives_what_it_learned(
@@ -125,4 +118,4 @@ def test_a_cross_validation_without_memory_to_judge_still_gives_what_it_learned(
     run = FineTuneRun(small.loaded, [(image, few)], CONFIG)
     _, _, report = finish(run)
     assert report.cross_validated
-    assert "not enough memory" in report.reason
+    _assert_not_compared(run, report)

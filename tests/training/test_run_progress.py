@@ -1,4 +1,4 @@
-"""What a run does on its way: looks at held-out objects, early ends, trouble, and labels of other kinds."""
+"""Events during a run: checks of held-out objects, early ends, trouble, and labels of other kinds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 
 from napari_sam_lora import Model, TrainConfig
 from napari_sam_lora.errors import TrainingError
@@ -39,7 +40,7 @@ def test_no_looks_are_taken_if_none_are_wanted(small: Model, quarters: list[Pair
 
 
 def _with_curve(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """The monitor measures these values, one after the other."""
+    """Let the validator measure these values, one after the other."""
     rest = iter(values)
     monkeypatch.setattr(Validator, "measure", lambda self, tree: next(rest))
 
@@ -78,7 +79,7 @@ def test_too_few_held_out_objects_do_not_stop_a_run(small: Model, quarters: list
     config = replace(FAST, check_every=1, patience=1)
     _, _, report = finish(FineTuneRun(small.loaded, [only(quarters[0], 3)], config))
     assert len(report.losses) == 3
-    assert any("stop early" in warning for warning in report.warnings)
+    assert "no-early-stop" in {warning.code for warning in report.warnings}
 
 
 def test_stopping_keeps_the_best_state_and_looks_at_the_last_one(
@@ -108,7 +109,7 @@ def test_a_discarded_run_leaves_nothing(
     run.discard()
     assert not list(tmp_path.iterdir())
     assert list(run) == []
-    with pytest.raises(TrainingError, match="discarded"):
+    with raises(TrainingError, "run-discarded"):
         run.result()
     assert all(torch.equal(before[name], value) for name, value in sam.state_dict().items())
     assert not any(value.requires_grad or value.grad is not None for value in sam.parameters())
@@ -128,7 +129,7 @@ def test_a_run_may_be_discarded_during_a_step(
     monkeypatch.setattr(Trainer, "step", discarding)
     assert len(list(run)) == 1
     assert not list(tmp_path.iterdir())
-    with pytest.raises(TrainingError, match="discarded"):
+    with raises(TrainingError, "run-discarded"):
         run.result()
 
 
@@ -141,8 +142,8 @@ def test_the_cache_on_disk_is_removed_at_the_end_and_after_an_error(
     next(run)
     assert list(tmp_path.iterdir())
     if fails:
-        monkeypatch.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(TrainingError("no")))
-        with pytest.raises(TrainingError, match="no"):
+        monkeypatch.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(TrainingError(code="no")))
+        with raises(TrainingError, "no"):
             next(run)
     else:
         list(run)
@@ -155,9 +156,11 @@ def test_the_cache_on_disk_is_removed_at_the_end_and_after_an_error(
 def test_images_without_labels_are_left_out_with_a_warning(small: Model, quarters: list[Pair]) -> None:
     empty = quarters[1][0], np.zeros((128, 128), np.uint8)
     run = FineTuneRun(small.loaded, [quarters[0], empty], FAST)
-    assert any("Image 1" in warning for warning in run.warnings)
+    early = run.warnings
     _, adapter, report = finish(run)
-    assert any("Image 1" in warning for warning in report.warnings)
+    for warnings in (early, report.warnings):
+        (warning,) = (one for one in warnings if one.code == "image-without-objects")
+        assert "Image 1" in warning
     assert adapter.info.training["images"] == 1
 
 
@@ -172,7 +175,9 @@ def test_trouble_with_memory_is_said(small: Model, quarters: list[Pair], monkeyp
     monkeypatch.setattr(Trainer, "backward", guarded)
     run = FineTuneRun(small.loaded, [only(quarters[0], 4)], FAST)
     list(run)
-    assert run.warnings == ("Memory ran out; training goes on decoding 1 object at once.",)
+    (warning,) = run.warnings
+    assert warning.code == "smaller-chunks"
+    assert "1 object " in warning
     assert run.result()[1].warnings == run.warnings
 
 
