@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,42 @@ def test_an_adapter_of_another_base_leaves_the_active_one(model: Model, adapter:
         with raises(AdapterError, "other-base-model", match="vit_b"), model.adapted(foreign):
             pass
         assert model.adapter is adapter
+
+
+def test_threads_segment_with_their_own_adapter_at_the_same_time(model: Model, adapter: Adapter, nuclei: Pair) -> None:
+    """The blocks of two threads overlap: each enters while the other is in its own."""
+    tensors = {name: 2 * tensor for name, tensor in adapter.tensors.items()}
+    adapters = [adapter, Adapter(tensors, adapter.info), None]
+    alone = [_in_block(model, one, nuclei[0]) for one in adapters]
+    meeting = threading.Barrier(len(adapters), timeout=60)
+    together: dict[int, NDArray[np.float32]] = {}
+
+    def segment(number: int) -> None:
+        with model.adapted(adapters[number]):
+            meeting.wait()
+            together[number] = _logits(model, nuclei[0])
+            meeting.wait()
+
+    threads = [threading.Thread(target=segment, args=(number,)) for number in range(len(adapters))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not np.array_equal(alone[0], alone[1])
+    assert all(np.array_equal(together[number], alone[number]) for number in range(len(adapters)))
+    assert model.adapter is None
+
+
+def test_an_adapter_activated_within_a_block_ends_with_it(model: Model, adapter: Adapter) -> None:
+    with model.adapted(None):
+        model.activate(adapter)
+        assert model.adapter is adapter
+    assert model.adapter is None
+
+
+def _in_block(model: Model, adapter: Adapter | None, image: NDArray[Any]) -> NDArray[np.float32]:
+    with model.adapted(adapter):
+        return _logits(model, image)
 
 
 def test_fine_tuning_and_evaluating_go_through(model: Model, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +43,14 @@ from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, sc
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 Pairs = Iterable[Labelled]
+Active = tuple[Adapter, Predictor]
+
+
+class _InBlock(threading.local):
+    """Adapters of the blocks of `Model.adapted` that this thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[Active | None] = []
 
 
 class Model:
@@ -64,7 +73,8 @@ class Model:
         self.preprocessing = preprocessing or Preprocessing()
         self._cache = EmbeddingCache() if cache is None else cache  # an empty one is false
         self._base = predictor_for(loaded, cache=self._cache, preprocessing=self.preprocessing)
-        self._active: tuple[Adapter, Predictor] | None = None
+        self._active: Active | None = None
+        self._in_block = _InBlock()
 
     @property
     def name(self) -> str:
@@ -79,39 +89,51 @@ class Model:
     @property
     def adapter(self) -> Adapter | None:
         """Active adapter, or None."""
-        return None if self._active is None else self._active[0]
+        active = self._active_here()
+        return None if active is None else active[0]
 
     @property
     def predictor(self) -> Predictor:
         """Predictor of the base model, or of the active adapter."""
-        return self._base if self._active is None else self._active[1]
+        active = self._active_here()
+        return self._base if active is None else active[1]
 
     def activate(self, adapter: Adapter) -> None:
-        """Segment with this adapter from now on.
+        """Segment with this adapter from now on; within a block of `adapted`, until the block ends.
 
         Raises
         ------
         AdapterError
             If the adapter was trained on another base model.
         """
-        self._active = adapter, predictor_for(self.loaded, adapter, cache=self._cache)
+        self._set_active((adapter, predictor_for(self.loaded, adapter, cache=self._cache)))
 
     def deactivate(self) -> None:
-        """Segment with the base model from now on."""
-        self._active = None
+        """Segment with the base model from now on; within a block of `adapted`, until the block ends."""
+        self._set_active(None)
 
     @contextmanager
     def adapted(self, adapter: Adapter | None) -> Iterator[Model]:
-        """Segment with an adapter, or with the base model if it is None, within the block only."""
-        before = self._active
-        if adapter is None:
-            self.deactivate()
-        else:
-            self.activate(adapter)
+        """Segment with an adapter, or with the base model if it is None, within the block and in this thread only.
+
+        Other threads go on with the adapter that they use themselves.
+        """
+        active = None if adapter is None else (adapter, predictor_for(self.loaded, adapter, cache=self._cache))
+        self._in_block.stack.append(active)
         try:
             yield self
         finally:
-            self._active = before
+            self._in_block.stack.pop()
+
+    def _active_here(self) -> Active | None:
+        """Return what is active in this thread: that of the innermost block of `adapted`, or else of all threads."""
+        return self._in_block.stack[-1] if self._in_block.stack else self._active
+
+    def _set_active(self, active: Active | None) -> None:
+        if self._in_block.stack:
+            self._in_block.stack[-1] = active
+        else:
+            self._active = active
 
     def encode(self, image: ArrayLike) -> Embedding:
         """Encode a plane.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
 
 class SamLoraError(Exception):
     """Base class of all errors that a user can cause and correct.
@@ -38,3 +42,13 @@ class AdapterError(SamLoraError):
 
 class TrainingError(SamLoraError):
     """Fine-tuning cannot start or continue."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory ran out, on a GPU or a CPU.
+
+    NumPy raises a `MemoryError`, torch a `RuntimeError` with one of several messages, the system an `OSError`.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)

@@ -78,6 +78,7 @@ def test_a_command_that_is_written_wrongly_ends_with_2_and_one_line(arguments: l
         (KeyboardInterrupt(), 130, "interrupted"),
         (InputError("The image\nis empty."), 1, "The image is empty."),
         (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried to"), 1, "not enough memory"),
         (PermissionError(13, "Permission denied", "/here"), 1, "cannot read or write /here: Permission denied"),
         (ZeroDivisionError("by zero"), 1, "unexpected ZeroDivisionError: by zero"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam_lora import Model, Preprocessing, TrainConfig, load_model
-from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.errors import TrainingError, is_out_of_memory
 from napari_sam_lora.model.encoder import suffix as encoder_suffix
 from napari_sam_lora.training import loop
 from napari_sam_lora.training.data.samples import Plane, snapshot
 from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.loop import Trainer
-from napari_sam_lora.training.memory import is_out_of_memory
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "windows": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes."),
     "mps": lambda: RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
     "numpy": MemoryError,
+    "system": lambda: OSError(errno.ENOMEM, "Cannot allocate memory"),
 }
 
 
@@ -52,7 +53,9 @@ def test_every_kind_is_recognised(kind: str) -> None:
     assert is_out_of_memory(ERRORS[kind]())
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("out of memory"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes do not match"), ValueError("out of memory"), OSError(errno.ENOSPC, "full")]
+)
 def test_other_errors_are_not(error: Exception) -> None:
     assert not is_out_of_memory(error)
 

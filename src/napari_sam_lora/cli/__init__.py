@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from napari_sam_lora.cli.commands import adapter, demo, evaluate, export, models, segment, train
 from napari_sam_lora.cli.console import Console, one_line
 from napari_sam_lora.cli.parser import build_parser
-from napari_sam_lora.errors import SamLoraError
+from napari_sam_lora.errors import SamLoraError, is_out_of_memory
 
 USER_ERROR = 1
 INTERRUPTED = 130
@@ -57,7 +57,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, SamLoraError):
         return one_line(error)
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text:
+    if is_out_of_memory(error):
         return "not enough memory; try a smaller --input-size, a smaller model or fewer objects at once."
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.errors import TrainingError, is_out_of_memory
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, set_adapter, tuned_blocks
 from napari_sam_lora.lora.layers import LowRank
@@ -27,7 +27,7 @@ from napari_sam_lora.training.data.augmentation import View, choose_views, show,
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
 from napari_sam_lora.training.losses import MaskLoss, mask_targets
-from napari_sam_lora.training.memory import MemoryFallback, free_memory, is_out_of_memory
+from napari_sam_lora.training.memory import MemoryFallback, free_memory
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
 # A run may go back to its last good state this often, each time with the learning rate times this factor.

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from napari_sam_lora.errors import is_out_of_memory
 from napari_sam_lora.text import Caution, pluralize
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.prefix_cache import PrefixCache
@@ -15,14 +16,6 @@ from napari_sam_lora.training.prefix_cache import PrefixCache
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 MAX_CHUNK = 16
-_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that memory ran out, on a GPU or a CPU."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
 
 
 class MemoryFallback:

@@ -10,7 +10,7 @@ from functools import partial
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.errors import TrainingError, is_out_of_memory
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
@@ -25,7 +25,7 @@ from napari_sam_lora.training.evaluation.acceptance import Judge
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
 from napari_sam_lora.training.evaluation.validation import Validator, split_held_out
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
-from napari_sam_lora.training.memory import AdaptiveChunks, MemoryFallback, is_out_of_memory
+from napari_sam_lora.training.memory import AdaptiveChunks, MemoryFallback
 from napari_sam_lora.training.report import FineTuneReport, StepReport
 from napari_sam_lora.training.resume import resume_settings
 

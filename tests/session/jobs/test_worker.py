@@ -157,6 +157,7 @@ def test_a_listener_that_fails_does_not_end_the_thread(thread: TorchThread) -> N
             "/a/b.tif: No space left on device.",
         ),
         (RuntimeError("CUDA out of memory. Tried to"), OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 bytes."), OUT_OF_MEMORY),
         (KeyError("x"), "KeyError"),
     ],
 )

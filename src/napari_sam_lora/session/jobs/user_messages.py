@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_sam_lora.errors import SamLoraError
+from napari_sam_lora.errors import SamLoraError, is_out_of_memory
 
 OUT_OF_MEMORY = "There was not enough memory: close other programs, or choose a smaller model or input size."
 
@@ -11,7 +11,7 @@ def user_message(error: BaseException) -> str:
     """Return a message about an error for the user."""
     if isinstance(error, SamLoraError):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "a file"

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.errors import is_out_of_memory
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
@@ -18,7 +19,7 @@ from napari_sam_lora.text import pluralize
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_OBJECTS
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, score_objects
-from napari_sam_lora.training.memory import AdaptiveChunks, is_out_of_memory
+from napari_sam_lora.training.memory import AdaptiveChunks
 
 # A smaller mean gain counts as none: it cannot be seen in masks, and other held-out objects could turn its sign.
 LEAST_GAIN = 0.002
