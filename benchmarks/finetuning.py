@@ -2,11 +2,11 @@
 
     python -m benchmarks.finetuning [--objects 10] [--preset quick] [--steps-of-vit-b 4]  # or under xvfb-run
 
-A real napari window with the prompt and fine-tune panels, the bundled model, and one image of which ten nuclei are
-labelled: from pressing *Start* to the verdict, after which the adapter is in use if it is better. Meanwhile gaps of a
-timer of 10 ms, the viewer otherwise idle. The same run in a process without a window gives the rate. Three rounds, with
-three more objects each, give the memory. ViT-B (random weights) is run for a few steps of the standard preset, from
-which the time of a whole run follows.
+Opens a real napari window with the prompt and fine-tune panels, the bundled model, and an image with ten labelled
+nuclei. The time runs from pressing *Fine-tune* (*Start* in the table) to the verdict; after it, the adapter is active
+if it is better. Pauses are gaps of a 10 ms timer during the run, with the viewer otherwise idle. The rate is relative
+to the same run in a process without a window. Memory is measured after each of three rounds, each with three more
+objects. ViT-B (random weights) runs a few steps of the standard preset; the time of a whole run follows from these.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def largest(labels: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
 
 
 def run(panel: FinetunePanel, preset: str) -> tuple[TrainingEvent, float]:
-    """Choose a preset and press *Start*; return the last event and the seconds until then."""
+    """Choose a preset and press *Fine-tune*; return the last event and the seconds until then."""
     panel.form.presets[preset].click()
     start = time.perf_counter()
     panel.run.start.click()

@@ -2,12 +2,12 @@
 
     python -m benchmarks.propagation FOLDER... [--counts 1 2 4] [--test-stacks 3] [--output propagation.json]
 
-Each folder is a set of stacks, see `benchmarks.sets`; numbered files of one size are one stack. Half of the stacks are
-tested on, up to ``--test-stacks``; a lone stack is trained on in its left half and tested on in its right one. Objects
-of the middle plane are followed. If an object has the same id in all planes, the figure is the volume IoU without the
-middle plane; in sets with other ids in each plane it is the mean 2-D IoU, over `NEAR` planes on each side, with the
-object of the largest overlap. ``copy`` repeats the middle plane. ``interpolated`` gets the first and last plane of each
-object too (the others do not) and interpolates the signed distance between them.
+Each folder is a set of stacks, see `benchmarks.sets`; numbered files of one size are one stack. Half of the stacks, at
+most ``--test-stacks``, are for testing; of a single stack the left half is for training, the right half for testing.
+Objects of the middle plane are followed. If an object has the same id in all planes, the figure is the volume IoU
+without the middle plane. In sets with other ids in each plane, it is the mean 2-D IoU with the object of the largest
+overlap, over `NEAR` planes on each side. ``copy`` repeats the middle plane. ``interpolated`` also gets the first and
+last plane of each object, unlike the other methods, and interpolates the signed distance between them.
 """
 
 from __future__ import annotations

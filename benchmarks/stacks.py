@@ -4,8 +4,8 @@
 
 Stacks are dask arrays whose planes are computed when they are read. The time runs from adding an image to a session,
 with the bundled model loaded, to the mask of a click in its middle plane; single planes and long stacks alternate. Peak
-memory is that of a process that follows an object through half of the planes, and of another through all; both fill the
-cache of embeddings (512 MB).
+memory is measured in two processes: one follows an object through half of the planes, the other through all planes.
+Both fill the cache of embeddings (512 MB).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m benchmarks.viewer [--runs 15] [--input-size 1024]        # on a screen, or under xvfb-run
 
-A real napari window with the prompt panel. Masks: a click is added to the points layer, and the time runs until the
-preview is drawn in its layer, on an encoded plane, with the bundled model and with ViT-B (random weights). Pauses: gaps
-of a timer of 10 ms while ViT-B encodes planes that it has not seen, the viewer otherwise idle. The rate of the worker
-is that of encoding other such planes on the main thread, divided by that in the worker.
+Opens a real napari window with the prompt panel. Masks: a click is added to the points layer on an encoded plane; the
+time ends when the preview is drawn in its layer, with the bundled model and with ViT-B (random weights). Pauses: gaps
+of a 10 ms timer while ViT-B encodes new planes and the viewer is otherwise idle. The rate of the worker is the time to
+encode other such planes on the main thread, divided by the time in the worker.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m pretraining.data scenes --count 6000
     python -m pretraining.train scenes run --steps 5000
 
-The second line, run again, resumes from the last checkpoint in ``run``. In the first half of the steps three of four
-use views of 128 x 128 pixels, at a quarter of the cost; all others use 256 x 256. The learning rate is constant after a
+The second line, run again, resumes from the last checkpoint in ``run``. In the first half, three of four steps use
+views of 128 x 128 pixels, at a quarter of the cost; all others use 256 x 256. The learning rate is constant after a
 short warm-up and falls linearly to zero over the last third of the steps. The saved weights are an exponential moving
 average.
 """
