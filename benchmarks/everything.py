@@ -18,7 +18,7 @@ from benchmarks.learning import add_set_options, chosen_splits, pairs, write_row
 from benchmarks.sets import SMALLEST, LabelledPlane
 from benchmarks.splits import LearningSplit
 from napari_sam_lora.api import Model, fine_tune, load_model
-from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.training.evaluation.acceptance import Verdict
 from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 

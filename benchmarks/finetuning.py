@@ -34,8 +34,8 @@ from napari_sam_lora._qt.viewer.controller import controller_of
 from napari_sam_lora.api import fine_tune, iter_fine_tune, load_model
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import find_objects
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.session import TrainingEvent
-from napari_sam_lora.training.config import TrainConfig
 
 SAMPLE, ROUNDS, MORE = 5, 3, 3
 

@@ -26,8 +26,7 @@ from benchmarks.splits import LearningSplit, split_folders
 from napari_sam_lora import FineTuneReport
 from napari_sam_lora.api import Evaluation, Model, evaluate, fine_tune, load_model
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.lora.inject import MODES, Mode
-from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.parameters.training import MODES, Mode, TrainConfig
 
 COUNTS = (1, 2, 4, 8)
 TEST_IMAGES = 8

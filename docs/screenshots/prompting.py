@@ -95,8 +95,8 @@ def everything() -> None:
     label_some(window, 4)
     window.unfold("Find everything")
     box = window.find(EverythingBox)
-    box.basic.fields["points_per_side"].setValue(16)
-    box.advanced.fields["stability_score_thresh"].setValue(0.5)
+    box.form.fields["points_per_side"].value = 16
+    box.form.fields["stability_score_thresh"].value = 0.5
     box.start()
     window.wait(lambda: box.proposal is not None)
     box.layer.toggle(len(box.proposal.changes) - 1)

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from napari_sam_lora.images import Preprocessing as Preprocessing
     from napari_sam_lora.images import StackPosition as StackPosition
     from napari_sam_lora.lora.adapter import Adapter as Adapter
-    from napari_sam_lora.model.automatic import EverythingConfig as EverythingConfig
     from napari_sam_lora.model.embeddings import Embedding as Embedding
     from napari_sam_lora.model.predictor import Result as Result
+    from napari_sam_lora.parameters.everything import EverythingConfig as EverythingConfig
+    from napari_sam_lora.parameters.propagation import PropagationConfig as PropagationConfig
+    from napari_sam_lora.parameters.tiling import TilingConfig as TilingConfig
+    from napari_sam_lora.parameters.training import TrainConfig as TrainConfig
     from napari_sam_lora.prompts import Prompts as Prompts
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig as PropagationConfig
     from napari_sam_lora.stacks.propagation.propagate import propagate as propagate
     from napari_sam_lora.stacks.propagation.propagate import propagate_volume as propagate_volume
     from napari_sam_lora.stacks.propagation.state import PropagatedPlane as PropagatedPlane
-    from napari_sam_lora.stacks.tiles import TilingConfig as TilingConfig
-    from napari_sam_lora.training.config import TrainConfig as TrainConfig
     from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
     from napari_sam_lora.training.run import StepReport as StepReport
 
@@ -44,18 +44,18 @@ _MODULES = {
     "Adapter": "lora.adapter",
     "Embedding": "model.embeddings",
     "Evaluation": "api",
-    "EverythingConfig": "model.automatic",
+    "EverythingConfig": "parameters.everything",
     "FineTuneReport": "training.run",
     "Model": "api",
     "Preprocessing": "images",
     "Prompts": "prompts",
     "PropagatedPlane": "stacks.propagation.state",
-    "PropagationConfig": "stacks.propagation.config",
+    "PropagationConfig": "parameters.propagation",
     "Result": "model.predictor",
     "StackPosition": "images",
     "StepReport": "training.run",
-    "TilingConfig": "stacks.tiles",
-    "TrainConfig": "training.config",
+    "TilingConfig": "parameters.tiling",
+    "TrainConfig": "parameters.training",
     "evaluate": "api",
     "evaluate_everything": "api",
     "fine_tune": "api",

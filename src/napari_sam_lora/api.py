@@ -19,22 +19,23 @@ from napari_sam_lora.labels import LabelMeaning, check_labels
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
-from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything
+from napari_sam_lora.model.automatic import Progress, everything
 from napari_sam_lora.model.checkpoints import LoadedModel, load
 from napari_sam_lora.model.device import pick_device
 from napari_sam_lora.model.embedding_files import EmbeddingFiles
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
+from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.parameters.tiling import TilingConfig
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.everything import segment_everything
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
 from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder, TileMask
-from napari_sam_lora.stacks.tiles import TilingConfig
-from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, snapshot
 from napari_sam_lora.training.data.split import list_objects

@@ -20,9 +20,9 @@ from napari_sam_lora.io.tiff.writing import write_labels
 from napari_sam_lora.labels import add_masks, click_at_centre, find_objects
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.predictor import Result
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.report import Panel, draw_panels
-from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.run import FineTuneReport
 
 TRAIN = (1, 2, 3, 4)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_sam_lora import Model
 from napari_sam_lora.batch.files import STEPS_PER_IMAGE, FolderResult, plan_folder, segment_folder
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.model.automatic import EverythingConfig
+from napari_sam_lora.parameters.everything import EverythingConfig
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

@@ -1,4 +1,4 @@
-"""Options made from settings dataclasses, and how they override a YAML file."""
+"""Options made from descriptions of parameters, and how they override a YAML file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from settings_example import Recipe
 from napari_sam_lora.cli.options import FLAGS, add_options, add_section, options_in, run_settings
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import CT_WINDOWS, Preprocessing
-from napari_sam_lora.training.config import TrainConfig
-from napari_sam_lora.training.settings import sections, template
+from napari_sam_lora.parameters.run import SECTIONS
+from napari_sam_lora.parameters.training import TrainConfig
+from napari_sam_lora.parameters.yaml_file import template
 
 
 def _parse(*arguments: str) -> dict[str, Any]:
@@ -42,21 +43,22 @@ def test_the_help_shows_descriptions_and_defaults(capsys: pytest.CaptureFixture[
     text = " ".join(capsys.readouterr().out.split())
     assert "how long, 100 % exact (default: 5)" in text
     assert "(default: pan)" in text
+    assert "(default: that of the stove)" in text
     assert "{small,large}" in text
     assert "--seconds" not in text
 
 
 def test_every_training_setting_has_its_own_option() -> None:
     parser = argparse.ArgumentParser()
-    for name, cls in sections().items():
+    for name, cls in SECTIONS.items():
         add_section(parser, name, cls)  # raises if two settings share an option
-    expected = sum(len(FLAGS.get(name, ())) for name in sections())
+    expected = sum(len(FLAGS.get(name, ())) for name in SECTIONS)
     assert sum(f"{flag} " in parser.format_help() for flags in FLAGS.values() for flag in flags.values()) == expected
 
 
 def _run_settings(config: Path | None, *arguments: str) -> Any:
     parser = argparse.ArgumentParser()
-    for name, cls in sections().items():
+    for name, cls in SECTIONS.items():
         add_section(parser, name, cls)
     return run_settings(parser.parse_args(arguments), config)
 

@@ -15,8 +15,8 @@ from PIL import Image
 from napari_sam_lora.api import Model
 from napari_sam_lora.cli.commands import segment
 from napari_sam_lora.io.writers import save_labels
-from napari_sam_lora.model.automatic import EverythingConfig
-from napari_sam_lora.stacks.tiles import TilingConfig
+from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.tiling import TilingConfig
 
 from .conftest import Run, plane
 

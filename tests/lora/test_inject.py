@@ -18,7 +18,6 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.lora.adapter import AdapterInfo
 from napari_sam_lora.lora.inject import (
     LoRAConfig,
-    TuneDecoder,
     adapter_parameters,
     attach,
     encoder_split,
@@ -29,6 +28,7 @@ from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.encoder import fuse_attention
 from napari_sam_lora.model.input_size import set_input_size
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.parameters.training import TuneDecoder
 
 ALL_TARGETS = ("q", "k", "v", "proj", "mlp")
 PROMPTS = Prompts(boxes=[[40, 60, 70, 95], None], points=[[], [[50, 80]]])

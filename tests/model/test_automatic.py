@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from napari_sam_lora import Model
+from napari_sam_lora import EverythingConfig, Model
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.automatic import (
-    EverythingConfig,
     everything,
     records_to_labels,
     thresholds,

@@ -213,8 +213,8 @@ def test_seeds_that_do_not_fit_the_stack_are_refused(small: Model, discs: Discs)
 @pytest.mark.parametrize(
     ("settings", "error_code"),
     [
-        ({"direction": "left"}, "unknown-direction"),
-        ({"projection": "circle"}, "unknown-projection"),
+        ({"direction": "left"}, "setting-not-among-choices"),
+        ({"projection": "circle"}, "setting-not-among-choices"),
         ({"first": 3, "last": 2}, "first-plane-after-last"),
         ({"padding": -1.0}, "padding-out-of-range"),
         ({"min_overlap": 1.5}, "min_overlap-out-of-range"),

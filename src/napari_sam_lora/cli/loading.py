@@ -13,7 +13,7 @@ from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.model.download import is_available, model_path
 from napari_sam_lora.model.registry import MODELS, ModelInfo
-from napari_sam_lora.training.settings import ModelSettings
+from napari_sam_lora.parameters.run import ModelSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

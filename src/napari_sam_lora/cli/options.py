@@ -1,4 +1,4 @@
-"""Options made from the fields of settings dataclasses, and the settings of a training run that they override."""
+"""Options made from descriptions of parameters, and the settings of a training run that they override."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from napari_sam_lora.training.settings import PreprocessingSettings, RunSettings, read_config, sections
-from napari_sam_lora.training.settings_fields import Setting, settings_of, without_none
+from napari_sam_lora.parameters.run import SECTIONS, PreprocessingSettings, RunSettings
+from napari_sam_lora.parameters.schema import Parameter, parameters_of
+from napari_sam_lora.parameters.yaml_file import read_config
 
-# Options that are not named like their field, by section.
+# Options that are not named like their parameter, by section.
 FLAGS = {"model": {"name": "--model"}, "data": {"path": "--data"}, "output": {"adapter": "--output"}}
 
 
@@ -23,28 +24,28 @@ def add_options(
     skip: Collection[str] = (),
     flags: Mapping[str, str] | None = None,
 ) -> None:
-    """Add an option for each field; one that is not given leaves no trace (see `options_in`).
+    """Add an option for each parameter; one that is not given leaves no trace (see `options_in`).
 
     Parameters
     ----------
     title : str
         Of the group in the help, and the prefix of the destinations.
     cls : type
-        A dataclass.
+        Made with `parameters`.
     skip : collection of str
-        Fields without an option.
+        Parameters without an option.
     flags : mapping, optional
-        Other options than ``--name-of-the-field``.
+        Other options than ``--name-of-the-parameter``.
     """
     group = parser.add_argument_group(title)
-    for setting in settings_of(cls, skip):
-        flag = (flags or {}).get(setting.name, "--" + setting.name.replace("_", "-"))
+    for parameter in parameters_of(cls, skip):
+        flag = (flags or {}).get(parameter.name, "--" + parameter.name.replace("_", "-"))
         group.add_argument(
             flag,
-            dest=f"{title}.{setting.name}",
+            dest=f"{title}.{parameter.name}",
             default=argparse.SUPPRESS,
-            help=_help(setting).replace("%", "%%"),
-            **_argument_options(setting.hint),
+            help=_help(parameter).replace("%", "%%"),
+            **_argument_options(parameter.kind, parameter.is_optional),
         )
 
 
@@ -71,8 +72,8 @@ def run_settings(options: argparse.Namespace, config: Path | None) -> RunSetting
     InputError
         If the file cannot be read, or a setting is unknown or makes no sense.
     """
-    values = read_config(config) if config else {name: {} for name in sections()}
-    settings = {name: cls(**values[name] | options_in(options, name)) for name, cls in sections().items()}
+    values = read_config(config) if config else {name: {} for name in SECTIONS}
+    settings = {name: cls(**values[name] | options_in(options, name)) for name, cls in SECTIONS.items()}
     overrides = options_in(options, "preprocessing")
     if {"window", "ct_window"} <= (values["preprocessing"] | overrides).keys():
         settings["preprocessing"] = _keep_one_window(settings["preprocessing"], overrides)
@@ -88,31 +89,30 @@ def _keep_one_window(settings: PreprocessingSettings, overrides: Mapping[str, An
     return settings
 
 
-def _help(setting: Setting) -> str:
+def _help(parameter: Parameter) -> str:
     """Return the description in the style of argparse, with the default."""
-    text = setting.help.rstrip(".")
+    text = parameter.description.rstrip(".")
     text = text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
-    if setting.default is None or setting.default is dataclasses.MISSING:
+    default: Any = parameter.none if parameter.default is None else parameter.default
+    if default == "":
         return text
-    default = setting.default
-    shown = " ".join(map(str, default)) if isinstance(default, (tuple, list)) else default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})".strip()
 
 
-def _argument_options(hint: Any) -> dict[str, Any]:
+def _argument_options(kind: Any, is_optional: bool = False) -> dict[str, Any]:
     """Return the arguments of `add_argument` for a type."""
-    hint, optional = without_none(hint)
-    if hint is bool:
+    if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
-    if get_origin(hint) in (tuple, list):
-        inner = get_args(hint)
-        fixed = Ellipsis not in inner and get_origin(hint) is tuple
-        pair = {"metavar": ("LOW", "HIGH")} if fixed and len(inner) == 2 else {}
-        return _argument_options(inner[0]) | {"nargs": len(inner) if fixed else "+"} | pair
-    if get_origin(hint) is Literal:
-        return {"choices": get_args(hint)}
-    name = {int: "N", float: "X", Path: "PATH"}.get(hint, "TEXT")
-    return {"type": _or_none(hint) if optional and hint in (int, float) else hint, "metavar": name}
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        fixed = Ellipsis not in items
+        pair = {"metavar": ("LOW", "HIGH")} if fixed and len(items) == 2 else {}
+        return _argument_options(items[0]) | {"nargs": len(items) if fixed else "+"} | pair
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    name = {int: "N", float: "X", Path: "PATH"}.get(kind, "TEXT")
+    return {"type": _or_none(kind) if is_optional and kind in (int, float) else kind, "metavar": name}
 
 
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:

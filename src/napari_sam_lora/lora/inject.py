@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from segment_anything.modeling import MaskDecoder, Sam
@@ -17,10 +17,8 @@ from napari_sam_lora.model.encoder import block_count
 from napari_sam_lora.model.families.mobile import WindowAttention
 from napari_sam_lora.model.families.nano_refine import RefiningMaskDecoder
 from napari_sam_lora.model.sharing import share
+from napari_sam_lora.parameters.training import Mode, TuneDecoder
 
-Mode = Literal["decoder", "late", "full"]
-TuneDecoder = Literal["lora", "all", "none"]
-MODES: tuple[Mode, ...] = ("decoder", "late", "full")
 TARGETS = (*QKV, "proj", "mlp")
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.foreign_layouts import ForeignAdapter, Pair, read_foreign
-from napari_sam_lora.lora.inject import LoRAConfig, TuneDecoder, adapter_parameters, attach
+from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.lora.layers import QKV
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.encoder import block_count
+from napari_sam_lora.parameters.training import TuneDecoder
 
 _TOLERANCE = 1e-5  # largest difference that rounding can make
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,106 +17,15 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from skimage.segmentation import relabel_sequential
 from torchvision.ops.boxes import batched_nms  # type: ignore[import-untyped]
 
-from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import resized_shape, to_rgb8
 from napari_sam_lora.model.families.nano import DensePromptEncoder
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.parameters.everything import EverythingConfig
 
-PointGrids = tuple[tuple[tuple[float, float], ...], ...]
 Progress = Callable[[int, int], None]
 # Least predicted IoU and least stability: segment-anything's defaults, and the best on real images for sam_nano.
 _META_THRESHOLDS = (0.88, 0.95)
 _NANO_THRESHOLDS = (0.65, 0.65)
-
-
-@dataclass(frozen=True)
-class EverythingConfig:
-    """Parameters of everything mode; names and meaning are segment-anything's.
-
-    Attributes
-    ----------
-    points_per_side : int
-        Clicks along each side of the plane. Not used with ``point_grids``.
-    points_per_batch : int
-        Clicks decoded at once.
-    pred_iou_thresh : float, optional
-        Masks with a lower predicted IoU are dropped. By default a number that suits the model: segment-anything's 0.88
-        for Meta's architectures, 0.65 for sam_nano, whose predicted IoU is lower.
-    stability_score_thresh : float, optional
-        Masks whose outline depends more on the threshold are dropped. By default 0.95, and 0.65 for sam_nano.
-    stability_score_offset : float
-    box_nms_thresh : float
-        Of two masks whose boxes overlap more (IoU), the one with the lower predicted IoU is dropped.
-    crop_n_layers : int
-        Rounds on enlarged crops of the plane.
-    crop_nms_thresh : float
-        As ``box_nms_thresh``, between masks of different crops.
-    crop_overlap_ratio : float
-        Overlap of the crops of a round, as a share of the plane; each further round has half of it.
-    crop_n_points_downscale_factor : int
-        In each further round there are fewer clicks along a side, by this factor.
-    min_mask_region_area : int
-        Holes and separate parts of a mask with fewer pixels are filled or removed.
-    point_grids : sequence of array (n, 2), optional
-        Where to click instead of at even distances: on the plane, and with ``crop_n_layers`` on the crops of each
-        round. As in segment-anything each click is (x, y), from 0 to 1 across the plane or crop.
-
-    Raises
-    ------
-    InputError
-        If a number makes no sense, there is not one grid for the plane and one for each round, or a click lies outside.
-    """
-
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float | None = None
-    stability_score_thresh: float | None = None
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.5
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-    point_grids: PointGrids | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.", code=f"{name}-out-of-range")
-        for name in ("crop_n_layers", "min_mask_region_area"):
-            if getattr(self, name) < 0:
-                raise InputError(
-                    f"{name} must not be negative, but is {getattr(self, name)}.", code=f"{name}-out-of-range"
-                )
-        for name in ("box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"{name} must lie between 0 and 1, not {getattr(self, name)}.", code=f"{name}-out-of-range"
-                )
-        last = self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers
-        if self.point_grids is None and last < 1:
-            raise InputError(
-                "No click is left in the last round of crops: increase points_per_side.", code="no-clicks-in-last-round"
-            )
-        if self.point_grids is not None:
-            object.__setattr__(self, "point_grids", _check_grids(self.point_grids, self.crop_n_layers))
-
-
-def _check_grids(grids: Sequence[ArrayLike], rounds: int) -> PointGrids:
-    """Check the grids and return them as plain numbers, so that configurations can be compared."""
-    arrays = [np.asarray(grid, float) for grid in grids]
-    if len(arrays) != rounds + 1:
-        raise InputError(
-            f"point_grids holds {len(arrays)} grids; it needs one for the plane and one for each crop round.",
-            code="wrong-number-of-point-grids",
-        )
-    for array in arrays:
-        if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not ((array >= 0) & (array <= 1)).all():
-            raise InputError(
-                "A point grid must be an array (n, 2) of clicks (x, y) between 0 and 1.", code="invalid-point-grid"
-            )
-    return tuple(tuple((float(x), float(y)) for x, y in array) for array in arrays)
 
 
 def thresholds(sam: Sam, config: EverythingConfig) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from napari_sam_lora.session.prompting.preview import MaskOptions
 from napari_sam_lora.session.prompting.replay import ReplayPlane, everything, own_prompt, replay
 
 if TYPE_CHECKING:
-    from napari_sam_lora.model.automatic import EverythingConfig
+    from napari_sam_lora.parameters.everything import EverythingConfig
 
 
 class Proposals:

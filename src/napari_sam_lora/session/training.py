@@ -17,7 +17,7 @@ from napari_sam_lora.session.training_job import TrainingJob, TrainingPlane
 
 if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
-    from napari_sam_lora.training.config import TrainConfig
+    from napari_sam_lora.parameters.training import TrainConfig
     from napari_sam_lora.training.run import FineTuneReport
 
 

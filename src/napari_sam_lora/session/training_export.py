@@ -17,6 +17,7 @@ from napari_sam_lora.files import atomic_path
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.tables.user_prompts import ENDING, write_user_prompts
 from napari_sam_lora.io.tiff.writing import write_labels
+from napari_sam_lora.parameters.yaml_file import read_config
 from napari_sam_lora.session import CancelToken, TrainingPlane
 from napari_sam_lora.session.training_job import user_prompts
 
@@ -133,11 +134,7 @@ def write_planes(
 
 def read_settings(path: Path) -> tuple[dict[str, Any], str]:
     """Read the training settings of a YAML file, and the name of its model (empty without one)."""
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
-    from napari_sam_lora.training.settings import read_config  # noqa: PLC0415
-
     config = read_config(path)
-    TrainConfig(**config["training"])  # checks the values
     return config["training"], str(config["model"].get("name") or "")
 
 

@@ -26,7 +26,7 @@ from napari_sam_lora.session.prompting.draft import group_rows
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
-    from napari_sam_lora.training.config import TrainConfig
+    from napari_sam_lora.parameters.training import TrainConfig
     from napari_sam_lora.training.run import FineTuneReport, StepReport
 
 TrainingState = Literal["preparing", "running", "paused", "stopping", "ended", "discarded", "failed"]
@@ -205,7 +205,7 @@ class TrainingJob:
 
     def _train(self) -> None:
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
-        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
+        from napari_sam_lora.parameters.training import TrainConfig  # noqa: PLC0415
 
         config = self._config or TrainConfig()
         run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out, start=self._start)

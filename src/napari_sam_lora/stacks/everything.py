@@ -12,12 +12,14 @@ from skimage.segmentation import relabel_sequential
 from torchvision.ops import nms  # type: ignore[import-untyped]
 
 from napari_sam_lora.images import fixed_window, to_rgb8
-from napari_sam_lora.model.automatic import EverythingConfig, Progress, everything, records_to_labels
+from napari_sam_lora.model.automatic import Progress, everything, records_to_labels
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.propagation.step import segment_seeds
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
-from napari_sam_lora.stacks.tiles import Level, Tile, TilingConfig, pyramid
+from napari_sam_lora.stacks.tiles import Level, Tile, pyramid
 
 # Overlap of searched tiles: every object up to this share of a tile's side lies wholly in one of them.
 OVERLAP = 0.25

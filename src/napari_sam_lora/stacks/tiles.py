@@ -6,44 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_sam_lora.errors import InputError
+from napari_sam_lora.parameters.tiling import TilingConfig
 
 Box = tuple[float, float, float, float]
 # An object longer than this share of a tile is segmented in larger tiles, which show its surroundings.
 LONGEST_SHARE = 1 / 3
-
-
-@dataclass(frozen=True)
-class TilingConfig:
-    """How large planes are cut into tiles.
-
-    Attributes
-    ----------
-    tile_size : int, optional
-        Side of the smallest tiles, in pixels of the plane; by default that of the model input, so that the smallest
-        objects are seen at full resolution. 0 turns tiling off.
-    tile_overlap : float
-        Overlap of neighbouring tiles, as a share of their side.
-    tile_above : float
-        Planes whose longest side is at most this many times that of the smallest tiles are not cut into tiles.
-    """
-
-    tile_size: int | None = None
-    tile_overlap: float = 0.5
-    tile_above: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.tile_size is not None and self.tile_size != 0 and self.tile_size < 16:
-            raise InputError(
-                f"tile_size must be at least 16 pixels, or 0 for no tiles, not {self.tile_size}.",
-                code="tile_size-out-of-range",
-            )
-        if not 0 <= self.tile_overlap <= 0.75:
-            raise InputError(
-                f"tile_overlap must lie between 0 and 0.75, not {self.tile_overlap}.", code="tile_overlap-out-of-range"
-            )
-        if not self.tile_above >= 1:
-            raise InputError(f"tile_above must be at least 1, not {self.tile_above}.", code="tile_above-out-of-range")
 
 
 @dataclass(frozen=True, order=True)

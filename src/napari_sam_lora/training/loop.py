@@ -20,9 +20,9 @@ from napari_sam_lora.lora.layers import LowRank
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.text import Caution
-from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 
 from napari_sam_lora.errors import is_out_of_memory
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution, pluralize
-from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
 Item = TypeVar("Item")

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.lora.adapter import Adapter
-from napari_sam_lora.lora.inject import MODES
 from napari_sam_lora.model.checkpoints import LoadedModel
-from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.parameters.training import MODES, TrainConfig
 
 
 def resume_settings(

@@ -16,8 +16,8 @@ from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution
-from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, snapshot, unused_labels
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from napari_sam_lora._qt.automatic.panel import CANCELLED, LOADING, NOTHING_FOUND, EverythingBox
-from napari_sam_lora._qt.automatic.parameters import PARAMETERS, EverythingForm
+from napari_sam_lora._qt.automatic.parameters import SMALLEST, everything_form
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE
-from napari_sam_lora.model.automatic import EverythingConfig
+from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.session import Session
 
 from ..conftest import WAIT_MS, MakeController
@@ -30,9 +30,9 @@ def box(controller: Controller, put: Any) -> EverythingBox:
 
 
 def ask_for_few(box: EverythingBox) -> None:
-    box.basic.fields["points_per_side"].setValue(8)
-    box.basic.fields["pred_iou_thresh"].setValue(0.3)
-    box.advanced.fields["stability_score_thresh"].setValue(0.3)
+    box.form.fields["points_per_side"].value = 8
+    box.form.fields["pred_iou_thresh"].value = 0.3
+    box.form.fields["stability_score_thresh"].value = 0.3
 
 
 def find(box: EverythingBox, qtbot: Any) -> int:
@@ -43,11 +43,13 @@ def find(box: EverythingBox, qtbot: Any) -> int:
     return len(box.proposal.changes)
 
 
-def test_the_parameters_and_defaults_are_those_of_the_engine() -> None:
-    defaults = EverythingConfig()
-    fields = {one.name: one.default for one in PARAMETERS if one.name != "smallest"}
-    assert fields == {name: getattr(defaults, name) for name in fields}
-    assert set(fields) == set(EverythingConfig.__dataclass_fields__) - {"point_grids"}  # for programs
+def test_the_parameters_and_defaults_are_those_of_the_engine(qtbot: Any) -> None:
+    form = everything_form()
+    qtbot.addWidget(form)
+    values = form.values()
+    assert values.pop("smallest") == SMALLEST.default
+    assert EverythingConfig(**values) == EverythingConfig()
+    assert set(values) == set(EverythingConfig.__dataclass_fields__) - {"point_grids"}  # for programs
 
 
 def test_found_objects_are_shown_and_nothing_is_added(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -115,7 +117,7 @@ def test_a_proposal_can_be_discarded(box: EverythingBox, controller: Controller,
 
 
 def test_finding_objects_can_be_cancelled(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
-    box.basic.fields["points_per_side"].setValue(64)
+    box.form.fields["points_per_side"].value = 64
     box.look.click()
     assert not box.working.isHidden()
     qtbot.waitUntil(lambda: box.bar.maximum() > 1, timeout=WAIT_MS)
@@ -127,8 +129,8 @@ def test_finding_objects_can_be_cancelled(box: EverythingBox, controller: Contro
 
 
 def test_finding_nothing_says_what_to_change(box: EverythingBox, qtbot: Any) -> None:
-    box.basic.fields["pred_iou_thresh"].setValue(1.0)
-    box.basic.fields["points_per_side"].setValue(2)
+    box.form.fields["pred_iou_thresh"].value = 1.0
+    box.form.fields["points_per_side"].value = 2
     box.look.click()
     qtbot.waitUntil(lambda: box.hint.text() == NOTHING_FOUND, timeout=WAIT_MS)
     assert not box.look.isHidden()
@@ -181,20 +183,29 @@ def test_without_an_image_the_next_step_is_shown(viewer: Any, make_controller: M
 
 
 def test_parameters_are_remembered_and_set_back(qtbot: Any) -> None:
-    form = EverythingForm(True, RememberedSettings("everything"))
+    form = everything_form()
     qtbot.addWidget(form)
-    form.fields["points_per_side"].setValue(16)
-    form.fields["points_per_side"].editingFinished.emit()
-    again = EverythingForm(True, RememberedSettings("everything"))
+    form.fields["points_per_side"].value = 16
+    form.fields["points_per_side"].native.editingFinished.emit()
+    again = everything_form()
     qtbot.addWidget(again)
     assert again.values()["points_per_side"] == 16
     again.reset()
     assert again.values()["points_per_side"] == 32
     RememberedSettings("everything").update(points_per_side="many", pred_iou_thresh=7)
-    form = EverythingForm(True, RememberedSettings("everything"))
+    form = everything_form()
     qtbot.addWidget(form)
     assert form.values()["points_per_side"] == 32
     assert form.values()["pred_iou_thresh"] is None
+
+
+def test_values_that_contradict_each_other_are_explained_in_the_form(box: EverythingBox, qtbot: Any) -> None:
+    box.form.fields["points_per_side"].value = 2
+    box.form.fields["crop_n_layers"].value = 2
+    box.form.fields["crop_n_points_downscale_factor"].value = 2
+    assert "points_per_side" in box.form.problem.text()
+    box.form.fields["points_per_side"].value = 32
+    assert box.form.problem.text() == ""
 
 
 def test_closing_the_dock_discards_the_proposal_also_while_its_section_is_folded(

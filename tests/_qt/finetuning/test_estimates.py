@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from napari_sam_lora._qt.finetuning.estimates import Speed, estimate_seconds
-from napari_sam_lora.training.config import TrainConfig
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.training.data.split import FOLDS
 from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED
 

@@ -357,25 +357,24 @@ def test_presets_show_estimated_times(qtbot: Any, panel: FinetunePanel) -> None:
     assert panel.finetuning_controller.preset == "quick"
 
 
-def test_every_setting_has_an_editor_and_invalid_values_are_refused(qtbot: Any, panel: FinetunePanel) -> None:
+def test_every_setting_has_an_editor_and_invalid_values_are_refused(panel: FinetunePanel) -> None:
     panel.form.advanced.expand(animate=False)
-    qtbot.waitUntil(lambda: panel.form.editor is not None, timeout=SOON_MS)
     editor = panel.form.editor
     assert editor is not None
-    assert editor.editors.keys() == panel.finetuning_controller.config().as_dict().keys()
+    assert editor.fields.keys() == panel.finetuning_controller.config().as_dict().keys()
     before = dict(panel.finetuning_controller.values)
-    rate: Any = editor.editors["learning_rate"]
-    rate.setText("fast")
-    rate.editingFinished.emit()
+    rate = editor.fields["learning_rate"]
+    rate.value = "fast"
+    rate.native.editingFinished.emit()
     with raises(InputError, "setting-of-wrong-type", match="learning rate"):
         editor.values()
     assert "learning rate" in editor.problem.text()
     assert panel.finetuning_controller.values == before
-    rate.setText("5e-4")
-    rate.editingFinished.emit()
-    targets: Any = editor.editors["targets"]
-    targets.setText("q, k, v")
-    targets.editingFinished.emit()
+    rate.value = "5e-4"
+    rate.native.editingFinished.emit()
+    targets = editor.fields["targets"]
+    targets.value = "q, k, v"
+    targets.native.editingFinished.emit()
     assert editor.problem.text() == ""
     assert panel.finetuning_controller.config().learning_rate == 5e-4
     assert panel.finetuning_controller.config().targets == ("q", "k", "v")

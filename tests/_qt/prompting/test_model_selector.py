@@ -42,7 +42,8 @@ def fetch_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fetch], None]:
 def test_opening_the_boxes_imports_no_torch() -> None:
     code = (
         "import sys; import napari_sam_lora._qt.prompting.model_selector, napari_sam_lora._qt.objects.table;"
-        "import napari_sam_lora._qt.automatic.panel; sys.exit('torch' in sys.modules)"
+        "import napari_sam_lora._qt.automatic.panel, napari_sam_lora._qt.propagation.panel;"
+        "import napari_sam_lora._qt.finetuning.panel; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

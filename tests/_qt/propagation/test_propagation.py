@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,16 +27,16 @@ from napari_sam_lora._qt.propagation.panel import (
     ONE_PLANE,
     PropagationBox,
 )
-from napari_sam_lora._qt.propagation.parameters import AUTOMATIC, PARAMETERS, PROJECTIONS
 from napari_sam_lora._qt.propagation.progress_view import NO_PREVIEW
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.controls import Notice
 from napari_sam_lora._qt.widgets.layout import collapsible
+from napari_sam_lora._qt.widgets.parameter_form import AUTOMATIC
+from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.parameters.schema import parameters_of
 from napari_sam_lora.session import ImageSource, PlaneKey, Priority, Session
-from napari_sam_lora.stacks.propagation.config import PROJECTIONS as ENGINE_PROJECTIONS
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
 
 from ..helpers import add_box, click, iou
 from ..tuning import SOON_MS, random_adapter, small_model
@@ -115,12 +115,13 @@ def planes_with(box: PropagationBox, label: int) -> list[int]:
     return [index for index, plane in enumerate(pixels(box)) if (plane == label).any()]
 
 
-def test_the_settings_and_their_defaults_are_those_of_the_engine() -> None:
-    config = PropagationConfig()
-    assert {one.name: one.default for one in PARAMETERS} == {one.name: getattr(config, one.name) for one in PARAMETERS}
-    assert set(PROJECTIONS) == {AUTOMATIC, *ENGINE_PROJECTIONS}
-    settings = {one.name for one in PARAMETERS} | {"direction", "first", "last", "projection", "smooth"}
-    assert settings == set(PropagationConfig.__dataclass_fields__)
+def test_the_settings_and_their_defaults_are_those_of_the_engine(box: PropagationBox) -> None:
+    values = box.form.values()
+    assert PropagationConfig(**values) == PropagationConfig()
+    assert {*values, "first", "last"} == set(PropagationConfig.__dataclass_fields__)
+    for one in parameters_of(PropagationConfig):
+        assert set(one.choices) - {AUTOMATIC} == (set(get_args(one.kind)) if one.choices else set())
+    assert box.form.fields["projection"].value == AUTOMATIC
 
 
 @pytest.mark.usefixtures("slowly")
@@ -233,7 +234,7 @@ def test_a_click_leaves_an_object_out_and_a_second_one_takes_it_back_in(box: Pro
 def test_direction_bounds_and_selection_are_respected(box: PropagationBox, qtbot: Any) -> None:
     box.scope.setCurrentIndex(box.scope.findData("selected"))
     box.scope.activated.emit(1)
-    box.form.direction.setCurrentIndex(box.form.direction.findData("up"))
+    box.form.fields["direction"].value = "up"
     box.range.last.setValue(5)
     qtbot.waitUntil(lambda: numbers_in(box.hint.text()) == [1, 0, 5], timeout=SOON_MS)
     propagated(box, qtbot)
@@ -284,9 +285,9 @@ def test_objects_are_propagated_through_side_views_too(box: PropagationBox, qtbo
     viewer.dims.order = (1, 0, 2)
     viewer.dims.set_current_step(1, 18)
     box.scope.setCurrentIndex(0)
-    box.form.numbers.fields["min_score"].setValue(0)
-    box.form.numbers.fields["min_contrast"].setValue(0)
-    controller.target_layer.data[:, 19:] = 0  # type: ignore[union-attr]
+    box.form.fields["min_score"].value = 0
+    box.form.fields["min_contrast"].value = 0
+    controller.active_layers.target_layer.data[:, 19:] = 0  # type: ignore[union-attr]
     qtbot.waitUntil(lambda: numbers_in(box.hint.text())[-2:] == [0, 63], timeout=SOON_MS)
     box.range.last.setValue(22)
     box.propagate.click()
@@ -422,15 +423,13 @@ def test_a_propagation_goes_on_when_its_dock_is_closed(controller: Controller, p
 
 
 def test_settings_are_remembered_and_reset(box: PropagationBox, controller: Controller, put: Any) -> None:
-    box.form.direction.setCurrentIndex(2)
-    box.form.direction.activated.emit(2)
-    box.form.projection.setCurrentIndex(box.form.projection.findData("points"))
-    box.form.projection.activated.emit(3)
-    box.form.smooth.setChecked(False)
+    box.form.fields["direction"].value = "down"
+    box.form.fields["projection"].value = "points"
+    box.form.fields["smooth"].value = False
     box.redo.setChecked(False)
-    overlap = box.form.numbers.fields["min_overlap"]
-    overlap.setValue(0.2)
-    overlap.editingFinished.emit()
+    overlap = box.form.fields["min_overlap"]
+    overlap.value = 0.2
+    overlap.native.editingFinished.emit()
     again = put(PropagationBox(controller, list))
     values = again.form.values()
     assert (values["direction"], values["projection"], values["min_overlap"]) == ("down", "points", 0.2)

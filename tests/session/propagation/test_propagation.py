@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
 from napari_sam_lora.session.project.serialisation import record_from_plain, record_to_plain
 from napari_sam_lora.session.propagation.snapshot import Packed, snapshot_planes
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
 from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 from ..helpers import SOON, rectangle

@@ -7,12 +7,12 @@ from typing import Any
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.automatic.layer import ProposalLayer
-from napari_sam_lora._qt.automatic.parameters import EverythingForm
+from napari_sam_lora._qt.automatic.parameters import everything_form
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.coordinates import data_shape
-from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.session import LabelSet, Proposal
 from napari_sam_lora.text import pluralize
 
@@ -41,12 +41,10 @@ class EverythingBox(QWidget):
         self._target: LabelSet | None = None
         self._message = ""
         self.layer = ProposalLayer(controller.viewer, self._refresh)
-        remembered = RememberedSettings("everything")
-        self.basic, self.advanced = EverythingForm(True, remembered), EverythingForm(False, remembered)
-        self.advanced.hide()
+        self.form = everything_form()
         self.more = button("More settings", "Show all parameters", checkable=True)
-        self.more.toggled.connect(self.advanced.setVisible)
-        self.usual = button("Usual values", "Reset all parameters", self._reset)
+        self.more.toggled.connect(self.form.advanced.setVisible)
+        self.usual = button("Usual values", "Reset all parameters", self.form.reset)
         self.hint = Notice()
         self.look = button("Find all objects", "Find all objects of the plane that is shown", self.start)
         self.bar = QProgressBar()
@@ -64,9 +62,9 @@ class EverythingBox(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             self.hint,
-            self.basic,
+            self.form,
             row(self.more, self.usual),
-            self.advanced,
+            self.form.advanced,
             self.look,
             self.working,
             self.deciding,
@@ -112,8 +110,6 @@ class EverythingBox(QWidget):
             self._refresh()
 
     def _run(self) -> None:
-        from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
-
         controller, plane = self._controller, self._controller.plane
         if plane is None or controller.image_layer is None:
             self._state = "idle"
@@ -124,7 +120,7 @@ class EverythingBox(QWidget):
             controller.flush()
             self._target = controller.target
             self._image_layer = controller.image_layer
-            values = self.basic.values() | self.advanced.values()
+            values = self.form.values()
             smallest = values.pop("smallest")
             config = EverythingConfig(**values)
             future = controller.session.proposals.everything(plane, config=config, smallest=smallest)
@@ -206,17 +202,13 @@ class EverythingBox(QWidget):
 
     # Showing
 
-    def _reset(self) -> None:
-        self.basic.reset()
-        self.advanced.reset()
-
     def _refresh(self, *_: Any) -> None:
         state, controller = self._state, self._controller
         self.look.setVisible(state == "idle")
         self.look.setEnabled(controller.plane is not None)
         self.working.setVisible(state in ("loading", "running"))
         self.deciding.setVisible(state == "proposed")
-        for widget in (self.basic, self.advanced, self.usual):
+        for widget in (self.form, self.form.advanced, self.usual):
             widget.setEnabled(state in ("idle", "proposed"))
         self.hint.say(self._hint_text())
         if state == "loading":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -17,10 +17,8 @@ from napari_sam_lora._qt.viewer.background_jobs import BackgroundJobs
 from napari_sam_lora._qt.viewer.close_guards import ClosedPanelGuard
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.session import AdapterEntry, TrainingEvent, TrainingPlane
-
-if TYPE_CHECKING:
-    from napari_sam_lora.training.config import TrainConfig
 
 COUNT_AFTER_MS = 400  # the training set is counted again once painting has paused for so long
 SHOW_EVERY_MS = 250
@@ -184,8 +182,6 @@ class FinetuningController(BackgroundJobs):
         InputError
             If a setting cannot be used.
         """
-        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported when it is needed
-
         return TrainConfig.from_dict(self.values)
 
     # The run

@@ -13,7 +13,7 @@ from napari_sam_lora.session import CancelToken
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
-    from napari_sam_lora.training.config import TrainConfig
+    from napari_sam_lora.parameters.training import TrainConfig
 
 STEP_OVER_FORWARD = 3.0  # a backward pass takes about as long as two forward passes
 TIMED_OBJECTS = 8

@@ -12,12 +12,14 @@ from napari_sam_lora._qt.adapters.table import is_foreign
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.estimates import estimate_seconds
 from napari_sam_lora._qt.finetuning.presets import PRESETS
-from napari_sam_lora._qt.finetuning.settings_editor import SettingsEditor
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
 from napari_sam_lora._qt.widgets.layout import Section
-from napari_sam_lora.session import CancelToken, TrainingPlane
+from napari_sam_lora._qt.widgets.parameter_form import ParameterForm
+from napari_sam_lora.parameters.schema import parameters_of
+from napari_sam_lora.parameters.training import TrainConfig
+from napari_sam_lora.session import TrainingPlane
 from napari_sam_lora.session.training_export import read_settings, write_settings
 
 MEANINGS = {
@@ -49,11 +51,10 @@ class TrainingForm(QWidget):
             "Starting from the base model with all labels so far is best. Going on from an adapter is faster, but it "
             "may forget what it has learned, and it keeps its LoRA layers (blocks and rank).",
         )
-        self.editor: SettingsEditor | None = None
+        self.editor: ParameterForm | None = None
+        self._defaults = {one.name: one.default for one in parameters_of(TrainConfig)}
         self.advanced = Section("All settings")
         self.advanced.setDuration(0)
-        self._loading = Notice("Loading the settings…")
-        self.advanced.addWidget(self._loading)
         self.files = button(
             "Load or save…",
             "Load the settings from a file, or save them; the file can be trained from without napari, too.",
@@ -130,8 +131,6 @@ class TrainingForm(QWidget):
             for name, choice in self.presets.items():
                 choice.setText(PRESETS[name].title)
             return
-        from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported by now
-
         counts = sum(pair.planes for pair in pairs), sum(pair.objects for pair in pairs), len({p.image for p in pairs})
         for name, choice in self.presets.items():
             config = TrainConfig(**PRESETS[name].values)
@@ -153,18 +152,17 @@ class TrainingForm(QWidget):
 
     def _on_expanded(self, expanded: bool) -> None:
         if expanded and self.editor is None:
-            self._finetuning_controller.in_background("form", _import_settings, self._make_editor, self)
-
-    def _make_editor(self, cls: type) -> None:
-        if self.editor is None:
-            self.editor = SettingsEditor(cls)
+            self.editor = ParameterForm(TrainConfig, self._defaults)
             self.editor.show_values(self._finetuning_controller.values)
-            self.editor.edited.connect(self._finetuning_controller.set_values)
-            self._loading.hide()
+            self.editor.edited.connect(self._on_edited)
             self.advanced.addWidget(self.editor)
             self.advanced.expand(animate=False)
 
     # Files
+
+    def _on_edited(self, values: dict[str, object]) -> None:
+        changed = {name: value for name, value in values.items() if value != self._defaults[name]}
+        self._finetuning_controller.set_values(changed)
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
@@ -194,13 +192,15 @@ class TrainingForm(QWidget):
             self.save(Path(path), with_data)
 
     def load(self, path: Path) -> None:
-        """Load settings from a file, in the background because that imports torch."""
-        self._finetuning_controller.in_background("load", lambda token: read_settings(path), self._on_loaded, self)
+        """Load settings from a file."""
+        with self._controller.report_errors():
+            values, name = read_settings(path)
+            self._finetuning_controller.set_values(values)
+            self._compare_model(name)
 
-    def _on_loaded(self, settings: tuple[dict[str, object], str]) -> None:
-        values, name = settings
-        self._finetuning_controller.set_values(values)
-        model = self._controller.session.model
+    def _compare_model(self, name: str) -> None:
+        """Tell the user if the settings were saved for another model."""
+        model = self._controller.session.models.model
         if name and model is not None and name != model.name:
             show_info(f"These settings were saved for the model {name}, but {model.name} is loaded.")
 
@@ -221,9 +221,3 @@ class TrainingForm(QWidget):
                 start=session.adapters.get(resume_from) if with_data and resume_from else None,
             )
             self._finetuning_controller.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)
-
-
-def _import_settings(token: CancelToken) -> type:
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
-
-    return TrainConfig

@@ -16,6 +16,7 @@ from napari_sam_lora._qt.propagation.layer import PropagationLayer
 from napari_sam_lora._qt.viewer.close_guards import ask_to_discard_propagation
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.session import LabelSet, PlaneKey, Proposal
 from napari_sam_lora.text import pluralize
 
@@ -191,8 +192,6 @@ class PropagationController(QObject):
             self._follow(future)
 
     def _begin(self, request: PropagationRequest) -> Future[Proposal]:
-        from napari_sam_lora.stacks.propagation.config import PropagationConfig  # noqa: PLC0415  torch is imported when needed
-
         controller, session = self._controller, self._controller.session
         controller.flush()
         self._labels, image = controller.target, controller.layer_of(request.plane.image)

@@ -11,7 +11,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.propagation.controller import PropagationRequest, propagation_controller_of
-from napari_sam_lora._qt.propagation.parameters import PropagationForm
+from napari_sam_lora._qt.propagation.parameters import propagation_form
 from napari_sam_lora._qt.propagation.plane_range import PlaneRange
 from napari_sam_lora._qt.propagation.progress_view import PropagationView
 from napari_sam_lora._qt.viewer.controller import Controller
@@ -53,10 +53,9 @@ class PropagationBox(QWidget):
         self.hint = Notice()
         self.scope = combo_box(SCOPES, "Which objects.")
         self.scope.setCurrentIndex(max(0, self.scope.findData(self._remembered.read().get("scope"))))
-        self.form = PropagationForm(self._remembered)
+        self.form = propagation_form(self._remembered)
         self.form.rows.insertRow(0, "Objects", self.scope)
         self.range = PlaneRange(controller, self.form.rows, 1)
-        self.form.advanced.hide()
         self.redo = QCheckBox("Redo what was propagated before")
         self.redo.setToolTip(
             "On: propagate again through planes with earlier results, from everything you have drawn, painted or "
@@ -114,7 +113,7 @@ class PropagationBox(QWidget):
         controller.failed.connect(self._on_failed)
         self.scope.activated.connect(self._on_scope)
         self.redo.toggled.connect(self._on_redo)
-        self.form.direction.activated.connect(self.refresh_soon)
+        self.form.edited.connect(self.refresh_soon)
         self.propagation_controller.changed.connect(self.refresh)
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name

@@ -62,7 +62,7 @@ def combo_box(texts: Mapping[str, str], tip: str) -> QComboBox:
     for value, text in texts.items():
         made.addItem(text, value)
     made.setToolTip(tip)
-    _allow_narrow(made)
+    allow_narrow(made)
     return made
 
 
@@ -80,7 +80,7 @@ class LayerCombo(QComboBox):
     def __init__(self, tip: str) -> None:
         super().__init__()
         self.setToolTip(tip)
-        _allow_narrow(self)
+        allow_narrow(self)
         self._layers: list[Any] = []
         self.activated.connect(self._on_activated)
 
@@ -108,7 +108,7 @@ class LayerCombo(QComboBox):
             self.chosen.emit(self._layers[index])
 
 
-def _allow_narrow(combo: QComboBox) -> None:
+def allow_narrow(combo: QComboBox) -> None:
     """Let a combo box become narrower than its longest entry."""
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)

@@ -15,7 +15,7 @@ from napari_sam_lora.cli.console import Console, check_output, to_json
 from napari_sam_lora.cli.loading import base_name, open_model
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.images import read_image, read_labels
-from napari_sam_lora.training.settings import ModelSettings
+from napari_sam_lora.parameters.run import ModelSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_sam_lora.cli.console import Console
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.parameters.training import TrainConfig
 
 NAME = "demo"
 HELP = "the whole loop on bundled images of nuclei"
@@ -31,7 +32,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if any(path.exists() and not path.is_dir() for path in (options.output, *options.output.parents)):
         raise InputError(f"{options.output} cannot be a folder: a file is in the way.", code="output-below-file")
     from napari_sam_lora.demo import run_demo  # noqa: PLC0415  torch is imported when it is needed
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
 
     TrainConfig(steps=options.steps, seed=options.seed)
     run_demo(options.output, options.steps, options.seed, say=console.say, bars=not console.quiet)

@@ -24,8 +24,9 @@ from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.images import to_rgb8
 from napari_sam_lora.io.datasets import Dataset, Sample, name_some
 from napari_sam_lora.labels import LabelMeaning, add_masks, click_at_centre, find_objects, separate_objects
+from napari_sam_lora.parameters.run import DataSettings, ModelSettings, PreprocessingSettings
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.training.settings import DataSettings, ModelSettings, PreprocessingSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
@@ -57,8 +58,6 @@ class Contestant:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415  torch is imported when it is needed
-
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled images: folder, CSV table or COCO file")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where figures and pictures go")
     parser.add_argument("--adapters", nargs="+", type=Path, default=[], metavar="FILE", help="adapter files to compare")
@@ -162,8 +161,6 @@ def _train_ranks(
 ) -> list[tuple[str, Adapter | None]]:
     if not options.ranks:
         return []
-    from napari_sam_lora.training.config import TrainConfig  # noqa: PLC0415
-
     settings = options_in(options, "training")
     configs = [TrainConfig(rank=rank, **settings) for rank in options.ranks]
     train = load_dataset(_data(options, options.train_data), configs[0].labels, console)

@@ -15,19 +15,17 @@ from napari_sam_lora.cli.options import add_options, options_in
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
 from napari_sam_lora.io.tables.prompts import PromptFile
+from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.parameters.tiling import TilingConfig
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig
-    from napari_sam_lora.stacks.tiles import TilingConfig
 
 TITLE = "propagation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of propagation."""
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig  # noqa: PLC0415  torch is imported when it is needed
-
     parser.add_argument(
         "--propagate", action="store_true", help="propagate objects through stacks, from --prompts or --seeds"
     )
@@ -54,8 +52,6 @@ def propagation_config(options: argparse.Namespace) -> PropagationConfig | None:
     InputError
         If options contradict each other.
     """
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig  # noqa: PLC0415
-
     values = options_in(options, TITLE)
     if not options.propagate:
         unused = [*values, *(name for name in ("seeds", "seed_plane") if getattr(options, name) is not None)]

@@ -26,13 +26,13 @@ from napari_sam_lora.io.tables.prompts import PlanePrompts, PromptFile, read_pro
 from napari_sam_lora.io.volumes import attributes_of
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.labels import add_masks
+from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.run import ModelSettings, PreprocessingSettings
+from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.text import pluralize
-from napari_sam_lora.training.settings import ModelSettings, PreprocessingSettings
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
-    from napari_sam_lora.model.automatic import EverythingConfig
-    from napari_sam_lora.stacks.tiles import TilingConfig
 
 NAME = "segment"
 HELP = "segment images, from prompts or everything, to label TIFFs"
@@ -40,9 +40,6 @@ HELP = "segment images, from prompts or everything, to label TIFFs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415  torch is imported when it is needed
-    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
-
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the label TIFFs go")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="boxes and points (.csv or .json)")
@@ -71,9 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Segment all images."""
-    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
-    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
-
     prompts = read_prompts(options.prompts) if options.prompts else None
     everything, followed = options_in(options, "everything mode"), propagate.propagation_config(options)
     if (prompts or followed) and everything:

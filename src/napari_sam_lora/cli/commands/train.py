@@ -20,13 +20,14 @@ from napari_sam_lora.cli.loading import open_model
 from napari_sam_lora.cli.options import add_section, run_settings
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import Dataset, read_dataset
+from napari_sam_lora.parameters.run import SECTIONS, DataSettings, RunSettings
+from napari_sam_lora.parameters.training import TrainConfig
+from napari_sam_lora.parameters.yaml_file import template
 from napari_sam_lora.text import pluralize
-from napari_sam_lora.training.settings import DataSettings, RunSettings, sections, template
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
-    from napari_sam_lora.training.config import TrainConfig
     from napari_sam_lora.training.evaluation.metrics import Figures
     from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="write a commented file of all settings (to standard output without a path) and end",
     )
-    for name, cls in sections().items():
+    for name, cls in SECTIONS.items():
         add_section(parser, name, cls)
     parser.usage = "%(prog)s [CONFIG.yaml] [options]"
     parser.set_defaults(run=run)

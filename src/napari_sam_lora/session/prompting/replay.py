@@ -19,7 +19,7 @@ from napari_sam_lora.session.prompting.draft import PromptItem, make_item
 from napari_sam_lora.session.prompting.engine import Engine
 
 if TYPE_CHECKING:
-    from napari_sam_lora.model.automatic import EverythingConfig
+    from napari_sam_lora.parameters.everything import EverythingConfig
 
 Mask = NDArray[np.bool_]
 

@@ -20,7 +20,7 @@ from napari_sam_lora.session.propagation.run import PropagationRun
 from napari_sam_lora.session.propagation.snapshot import snapshot_planes
 
 if TYPE_CHECKING:
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig
+    from napari_sam_lora.parameters.propagation import PropagationConfig
 
 
 class Propagation:

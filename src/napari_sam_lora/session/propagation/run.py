@@ -23,7 +23,7 @@ from napari_sam_lora.session.propagation.snapshot import StackPlanes
 
 if TYPE_CHECKING:
     from napari_sam_lora.model.predictor import Predictor
-    from napari_sam_lora.stacks.propagation.config import PropagationConfig
+    from napari_sam_lora.parameters.propagation import PropagationConfig
     from napari_sam_lora.stacks.propagation.state import PropagatedPlane
     from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 

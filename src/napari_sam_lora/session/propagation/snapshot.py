@@ -18,7 +18,7 @@ from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
 
 if TYPE_CHECKING:
-    from napari_sam_lora.stacks.propagation.config import Direction, PropagationConfig
+    from napari_sam_lora.parameters.propagation import Direction, PropagationConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam_lora.stacks.propagation.config import Direction
+from napari_sam_lora.parameters.propagation import Direction
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.labels import click_at_centre
+from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
 # Number of negative clicks on neighbours, which separate touching objects.

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
+from napari_sam_lora.stacks.propagation.config import least_score
 from napari_sam_lora.stacks.propagation.occupancy import Occupancy
 from napari_sam_lora.stacks.propagation.plan import Plan, Sweep, plan_sweeps
 from napari_sam_lora.stacks.propagation.seeds import Seed, Seeds, seeds_by_plane
 from napari_sam_lora.stacks.propagation.state import HasPredictor, PropagatedPlane, PropagationState, Stack
 from napari_sam_lora.stacks.propagation.step import Followed, follow, reference_contrasts, segment_seeds
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
-from napari_sam_lora.stacks.tiles import TilingConfig
 
 _NO_OBJECTS = Followed({}, {}, {})
 
@@ -177,7 +178,7 @@ class _Propagation:
     ) -> tuple[Followed, dict[int, ObjectPrompts]]:
         if index in self.closed:
             return Followed({}, {}, dict.fromkeys(current, "closed")), {}
-        least = self.config.score_for(self.predictor.sam)
+        least = least_score(self.predictor.sam, self.config)
         return follow(self._decoder(index), current, self._free(index, state), self.config, least, state.contrasts)
 
     def _free(self, index: int, state: PropagationState) -> NDArray[np.bool_]:

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.propagation.config import PropagationConfig
 from napari_sam_lora.stacks.propagation.contrast import contrast, reliable_contrast
 from napari_sam_lora.stacks.propagation.overlap import OverlapResolver, overlap, without_strays
 from napari_sam_lora.stacks.propagation.projection import project

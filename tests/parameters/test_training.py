@@ -11,13 +11,15 @@ from error_codes import raises
 from napari_sam_lora import TrainConfig
 from napari_sam_lora.errors import InputError
 
-CODES = {"mode": "unknown-mode", "labels": "unknown-label-meaning"}
+CODES = dict.fromkeys(("mode", "labels", "tune_decoder"), "setting-not-among-choices")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("mode", "early"),
+        ("tune_decoder", "half"),
+        ("dropout", 1.0),
         *((name, value) for name in ("rank", "steps", "objects", "chunk", "views") for value in (0, -1)),
         *((name, value) for name in ("warmup", "box_share", "mask_share") for value in (-0.1, 1.1)),
         ("validation_share", -0.1),
@@ -96,7 +98,7 @@ def test_lists_become_tuples() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with raises(InputError, "unknown-setting", match="epochs, lr"):
+    with raises(InputError, "unknown-setting", match="lr, epochs"):
         TrainConfig.from_dict({"steps": 5, "lr": 1e-3, "epochs": 3})
 
 
@@ -109,7 +111,14 @@ def test_patience_without_looks_is_refused() -> None:
         TrainConfig(patience=3, check_every=0)
 
 
-@pytest.mark.parametrize("values", [{"steps": "many"}, {"rank": None}, {"targets": 3}])
-def test_settings_of_the_wrong_kind_are_refused(values: dict[str, Any]) -> None:
-    with raises(InputError, "setting-wrong-type"):
+@pytest.mark.parametrize(
+    ("values", "error_code"),
+    [
+        ({"steps": "many"}, "setting-of-wrong-type"),
+        ({"rank": None}, "setting-of-wrong-type"),
+        ({"targets": 3}, "setting-not-a-list"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(values: dict[str, Any], error_code: str) -> None:
+    with raises(InputError, error_code):
         TrainConfig.from_dict(values)

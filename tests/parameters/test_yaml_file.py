@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,15 +11,16 @@ from error_codes import raises
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import CT_WINDOWS
-from napari_sam_lora.training.settings import PreprocessingSettings, read_config, sections, template
-from napari_sam_lora.training.settings_fields import settings_of
+from napari_sam_lora.parameters.run import SECTIONS, PreprocessingSettings
+from napari_sam_lora.parameters.schema import parameters_of
+from napari_sam_lora.parameters.yaml_file import read_config, template
 
 
 def test_every_setting_has_a_place_in_the_template() -> None:
     written = yaml.safe_load(template())
-    assert set(written) == set(sections())
-    for name, cls in sections().items():
-        assert list(written[name]) == [setting.name for setting in settings_of(cls)]
+    assert set(written) == set(SECTIONS)
+    for name, cls in SECTIONS.items():
+        assert list(written[name]) == [one.name for one in parameters_of(cls)]
     for line in template().splitlines():
         assert len(line) <= 120
 
@@ -29,6 +30,7 @@ def test_every_setting_has_a_place_in_the_template() -> None:
     [
         ("training: {rnak: 4}", "unknown-setting", "run.yaml: training.* rnak.* mode, rank"),
         ("trainig: {rank: 4}", "unknown-section", "run.yaml.* trainig.* model, data"),
+        ("training: {rank: 0}", "rank-out-of-range", r"run.yaml: training\.rank must be at least 1, not 0"),
         ("training: {mode: early}", "setting-not-among-choices", r"run.yaml: training\.mode"),
         ("- 1", "settings-without-sections", "run.yaml"),
         ("{", "not-yaml", "run.yaml"),
@@ -53,6 +55,5 @@ def test_a_window_and_a_ct_window_exclude_each_other() -> None:
 
 
 def test_the_choice_of_ct_windows_is_that_of_the_images_module() -> None:
-    (hint,) = (setting.hint for setting in settings_of(PreprocessingSettings) if setting.name == "ct_window")
-    assert set(CT_WINDOWS) == set(hint.__args__[0].__args__)
-    assert dataclasses.is_dataclass(PreprocessingSettings)
+    (kind,) = (one.kind for one in parameters_of(PreprocessingSettings) if one.name == "ct_window")
+    assert set(CT_WINDOWS) == set(get_args(kind))
