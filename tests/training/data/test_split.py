@@ -11,7 +11,7 @@ from error_codes import raises
 from napari_sam_lora import Preprocessing
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
-from napari_sam_lora.training.data.leakage import GAP, drop_leaking_objects
+from napari_sam_lora.training.data.leakage import MAX_PLANES_AWAY, drop_leaking_objects
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, Plane, snapshot
 from napari_sam_lora.training.data.split import DEPTH, Split, cross_validation, list_objects, plan_folds, split_objects
 
@@ -260,7 +260,7 @@ def test_layers_of_a_lone_stack_are_held_out_where_objects_are_large_and_planes_
     held, trained = ({_depth(planes, ref.plane) for ref in part} for part in (split.test, split.train))
     assert len(held) == 2 * DEPTH
     assert len({depth // DEPTH for depth in held}) == 2
-    assert min(abs(a - b) for a in held for b in trained) > GAP
+    assert min(abs(a - b) for a in held for b in trained) > MAX_PLANES_AWAY
     assert split.leaking == 6 * DEPTH - len(held) - len(trained) > 0
 
 

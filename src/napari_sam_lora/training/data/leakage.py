@@ -15,9 +15,9 @@ from napari_sam_lora.images import StackPosition
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 
 # A training object leaks if more than this share of its pixels is covered by held-out objects of other planes ...
-COVERED = 0.1
+MAX_COVERED_SHARE = 0.1
 # ... or, where whole planes are held out, if its plane is at most this many planes away from one of them.
-GAP = 2
+MAX_PLANES_AWAY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,9 @@ def drop_leaking_objects(
     train: Sequence[ObjectRef], test: Sequence[ObjectRef], planes: Sequence[Plane]
 ) -> tuple[ObjectRef, ...]:
     """Drop training objects that overlap held-out ones on other planes of the same stack (leakage).
+
+    An object leaks if held-out objects of other planes cover more than `MAX_COVERED_SHARE` of it, or, where whole planes
+    are held out, if it is at most `MAX_PLANES_AWAY` planes away from one of these.
 
     Parameters
     ----------
@@ -95,7 +98,7 @@ def _by_stack(refs: Sequence[ObjectRef], planes: Sequence[Plane]) -> dict[str, l
 def _near_layers(own: list[_StackObject], others: list[_StackObject]) -> set[ObjectRef]:
     """Find objects on planes near a held-out layer of planes."""
     held_out = {(one.orientation, one.position.index[-1]) for one in others if is_layer(one.ref.unit)}
-    near = range(-GAP, GAP + 1)
+    near = range(-MAX_PLANES_AWAY, MAX_PLANES_AWAY + 1)
     return {one.ref for one in own if any((one.orientation, one.position.index[-1] + d) in held_out for d in near)}
 
 
@@ -109,7 +112,7 @@ def _on_same_pixels(own: list[_StackObject], others: list[_StackObject]) -> set[
     return {
         one.ref
         for one in own
-        if one.orientation in covered and one.pixels_in(covered[one.orientation])[one.mask].mean() > COVERED
+        if one.orientation in covered and one.pixels_in(covered[one.orientation])[one.mask].mean() > MAX_COVERED_SHARE
     }
 
 

@@ -12,6 +12,8 @@ from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.prompts import Prompts
 
 # Share of objects prompted as the user did, where the user's prompts are known.
+MAX_BOX_JITTER = 0.1  # standard deviation of the error of a box, as a share of its side
+MAX_BOX_ERROR = 20  # pixels
 REPLAY_SHARE = 0.5
 
 Groups = list[tuple[Prompts, NDArray[np.intp]]]
@@ -96,14 +98,15 @@ def rough_mask(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.
 
 
 def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> list[float]:
-    """Return the mask's box y0, x0, y1, x1 with a normal error on each side, of up to 10 % and at most 20 pixels.
+    """Return the mask's box y0, x0, y1, x1 with a normal error on each side.
 
-    The error is that of SAM's training (arXiv 2304.02643, appendix A), with a new random scale for each box.
+    Its standard deviation is a random share of the side, up to `MAX_BOX_JITTER`, and the error is clipped at
+    `MAX_BOX_ERROR` pixels, as in SAM's training (arXiv 2304.02643, appendix A).
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], float)
     sides = np.tile(box[2:] - box[:2], 2)
-    moved = box + np.clip(rng.normal(size=4) * rng.uniform(0, 0.1) * sides, -20, 20)
+    moved = box + np.clip(rng.normal(size=4) * rng.uniform(0, MAX_BOX_JITTER) * sides, -MAX_BOX_ERROR, MAX_BOX_ERROR)
     moved[2:] = np.maximum(moved[2:], moved[:2] + 1)
     return [float(value) for value in moved]
 
