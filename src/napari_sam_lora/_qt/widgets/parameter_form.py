@@ -188,8 +188,8 @@ def _field(parameter: Parameter) -> ValueWidget[Any]:
         native.setText(parameter.title)
     elif isinstance(native, QLineEdit):
         native.setPlaceholderText("automatic" if parameter.is_optional else "")
-    elif isinstance(native, QComboBox):
-        allow_narrow(native)
+    elif isinstance(native, QComboBox) and parameter.choices:
+        allow_narrow(native)  # its texts may be long
     return field
 
 
