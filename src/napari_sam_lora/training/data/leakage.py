@@ -51,8 +51,8 @@ def drop_leaking_objects(
 ) -> tuple[ObjectRef, ...]:
     """Drop training objects that overlap held-out ones on other planes of the same stack (leakage).
 
-    An object leaks if held-out objects of other planes cover more than `MAX_COVERED_SHARE` of it, or, where whole planes
-    are held out, if it is at most `MAX_PLANES_AWAY` planes away from one of these.
+    An object leaks if held-out objects of other planes cover more than `MAX_COVERED_SHARE` of it or, where whole planes
+    are held out, if it is at most `MAX_PLANES_AWAY` planes away from one of them.
 
     Parameters
     ----------

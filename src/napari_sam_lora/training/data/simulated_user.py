@@ -12,9 +12,9 @@ from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.prompts import Prompts
 
 # Share of objects prompted as the user did, where the user's prompts are known.
+REPLAY_SHARE = 0.5
 MAX_BOX_JITTER = 0.1  # standard deviation of the error of a box, as a share of its side
 MAX_BOX_ERROR = 20  # pixels
-REPLAY_SHARE = 0.5
 
 Groups = list[tuple[Prompts, NDArray[np.intp]]]
 
