@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.labels import LabelMeaning, check_labels
 from napari_sam_lora.lora.adapted import predictor_for
@@ -24,8 +25,10 @@ from napari_sam_lora.model.device import pick_device
 from napari_sam_lora.model.embedding_files import EmbeddingFiles
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
+from napari_sam_lora.model.instances import InstanceConfig
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_instances
 from napari_sam_lora.stacks.everything import segment_everything
 from napari_sam_lora.stacks.propagation.config import PropagationConfig
 from napari_sam_lora.stacks.propagation.propagate import propagate
@@ -42,6 +45,8 @@ from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, sc
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 Pairs = Iterable[Labelled]
+Method = Literal["head", "clicks"]
+METHODS: tuple[Method, ...] = ("head", "clicks")
 
 
 class Model:
@@ -178,14 +183,38 @@ class Model:
         decoder = PlaneDecoder(self.predictor, image, tiling)
         return sorted(decoder.decode(ObjectPrompts.rows(prompts), multimask), key=lambda placed: placed.row)
 
+    def maps(self, image: ArrayLike, *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Maps of the dense head: probability of foreground, and distance to the outline relative to the largest.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c), of any size.
+        progress : callable, optional
+            Called with the tiles done and all tiles.
+
+        Returns
+        -------
+        float32 (2, y, x)
+            From 0 to 1. `napari_sam_lora.model.instances.maps_to_labels` cuts objects out of them.
+
+        Raises
+        ------
+        InputError
+            If the model has no dense head.
+        """
+        return dense_maps(self.predictor, image, progress)
+
     def segment_everything(
         self,
         image: ArrayLike,
         config: EverythingConfig | None = None,
         *,
-        smallest: int = 0,
+        smallest: int | None = None,
         progress: Progress | None = None,
         tiling: TilingConfig | None = None,
+        method: Method | None = None,
+        instances: InstanceConfig | None = None,
     ) -> NDArray[np.int32]:
         """Segment all objects of a plane without prompts.
 
@@ -194,19 +223,39 @@ class Model:
         image : array_like
             (y, x) or (y, x, c).
         config : EverythingConfig, optional
-        smallest : int
-            Objects with fewer pixels are left out.
+            Of "clicks".
+        smallest : int, optional
+            Objects with fewer pixels are left out. By default what suits the dense head, and 0 with clicks.
         progress : callable, optional
-            Called with the batches of clicks done and all of them.
+            Called with the batches of clicks, or the tiles, done and all of them.
         tiling : TilingConfig, optional
-            How a large plane is cut into tiles; objects that lie across several are one object.
+            Of "clicks": how a large plane is cut into tiles; objects that lie across several are one object.
+        method : str, optional
+            "head": the dense head; "clicks": a grid of clicks. By default the head where there is one and neither
+            ``config`` nor ``tiling`` is given.
+        instances : InstanceConfig, optional
+            Of "head"; by default what was chosen when the head was trained.
 
         Returns
         -------
         int32 (y, x)
             Instance ids; 0 is background.
+
+        Raises
+        ------
+        InputError
+            If the model has no dense head and it is asked for.
         """
-        return segment_everything(self.predictor, image, config, progress, tiling, smallest)
+        if method not in (None, *METHODS):
+            raise InputError(f"method is one of {', '.join(METHODS)}, not {method!r}.", code="unknown-method")
+        if method is None:
+            by_clicks = self.predictor.dense is None or config is not None or tiling is not None
+            method = "clicks" if by_clicks and instances is None else "head"
+        if method == "clicks":
+            return segment_everything(self.predictor, image, config, progress, tiling, smallest or 0)
+        chosen = instances or dense_model(self.predictor).instances
+        chosen = chosen if smallest is None else replace(chosen, smallest=smallest)
+        return find_instances(self.predictor, image, config=chosen, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -355,11 +404,16 @@ def evaluate(
 
 
 def evaluate_everything(
-    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), config: EverythingConfig | None = None
+    model: Model,
+    pairs: Pairs,
+    adapters: Sequence[Adapter | None] = (None,),
+    config: EverythingConfig | None = None,
+    method: Method | None = None,
 ) -> list[Matches]:
     """Measure what everything mode finds in planes that are labelled completely.
 
-    Parameters are those of `evaluate`, which other than this does not count objects that are not labelled as mistakes.
+    Parameters are those of `evaluate`, which other than this does not count objects that are not labelled as mistakes,
+    and those of `Model.segment_everything`.
 
     Returns
     -------
@@ -370,6 +424,8 @@ def evaluate_everything(
     found = []
     for adapter in adapters:
         with model.adapted(adapter):
-            matches = (match_objects(model.segment_everything(image, config), labels) for image, labels in copied)
-            found.append(sum(matches, start=Matches()))
+            matches = Matches()
+            for image, labels in copied:
+                matches += match_objects(model.segment_everything(image, config, method=method), labels)
+            found.append(matches)
     return found

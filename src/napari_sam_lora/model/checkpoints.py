@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from napari_sam_lora.errors import CheckpointError
+from napari_sam_lora.model.dense_model import DenseModel, read_dense_model
 from napari_sam_lora.model.download import Progress, model_path
 from napari_sam_lora.model.encoder import fuse_attention
 from napari_sam_lora.model.families.mobile import build_mobile_sam
 from napari_sam_lora.model.families.nano import build_sam_nano
-from napari_sam_lora.model.registry import MODELS
+from napari_sam_lora.model.registry import MODELS, ModelInfo
 
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -47,12 +49,15 @@ class LoadedModel:
     family : str
     weights_hash : str
         BLAKE2b of names, shapes and values of all weights, the same whatever the file format.
+    dense : DenseModel, optional
+        The dense head that comes with the model.
     """
 
     sam: Sam
     name: str
     family: str
     weights_hash: str
+    dense: DenseModel | None = None
 
 
 def load(name: str | Path, device: torch.device, progress: Progress | None = None) -> LoadedModel:
@@ -91,7 +96,18 @@ def load(name: str | Path, device: torch.device, progress: Progress | None = Non
     fuse_attention(sam.image_encoder)
     sam.requires_grad_(False)
     sam.eval()
-    return LoadedModel(sam.to(device), info.name if info else path.name, family, hash_weights(state))
+    dense = None if info is None else _bundled_head(info, device)
+    return LoadedModel(sam.to(device), info.name if info else path.name, family, hash_weights(state), dense)
+
+
+def _bundled_head(info: ModelInfo, device: torch.device) -> DenseModel | None:
+    """The dense head that comes with a model, if one does; its hash is checked."""
+    if info.head_asset is None:
+        return None
+    with as_file(files("napari_sam_lora") / "assets" / info.head_asset) as path:
+        model = read_dense_model(path, info.head_digest)
+    model.head.to(device)
+    return model
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -31,6 +31,8 @@ class ModelInfo:
         Where the file can be fetched.
     digest : str, optional
         Of the file, as ``algorithm:hexadecimal digits``.
+    head_asset, head_digest : str, optional
+        The same of the dense head that comes with a bundled model.
     """
 
     name: str
@@ -42,6 +44,8 @@ class ModelInfo:
     asset: str | None = None
     url: str | None = None
     digest: str | None = None
+    head_asset: str | None = None
+    head_digest: str | None = None
 
     @property
     def file_name(self) -> str:

@@ -67,6 +67,17 @@ class TrainConfig:
         the best state seen is the one that is kept. 0 never looks.
     patience : int
         Looks without a gain after which the run ends early; 0 always runs all the steps.
+    dense : bool
+        Train the dense head along, which finds objects without prompts. It learns only where background is known:
+        in planes that are labelled completely, or where the user says so.
+    complete : bool
+        All planes are labelled completely: what has no label is background. Otherwise only what is said of each plane.
+    dense_weight : float
+        Weight of the dense head's loss beside that of the prompted masks.
+    dense_learning_rate : float
+        Peak rate of the dense head.
+    dense_crops : int
+        Crops at varied scale that the dense head sees at each step, besides the view that the mask decoder sees.
     seed : int
         The same seed gives the same adapter on the same machine.
     cache_bytes : int
@@ -103,6 +114,11 @@ class TrainConfig:
     validation_share: float = 0.25
     check_every: int = 25
     patience: int = 0
+    dense: bool = True
+    complete: bool = False
+    dense_weight: float = 1.0
+    dense_learning_rate: float = 1.5e-3
+    dense_crops: int = 4
     seed: int = 0
     cache_bytes: int = DEFAULT_CACHE
     cache_disk_bytes: int = DEFAULT_DISK_CACHE
@@ -129,7 +145,15 @@ class TrainConfig:
 
     def _check_ranges(self) -> None:
         at_least_one = ("rank", "steps", "objects", "chunk", "views")
-        not_negative = ("seed", "corrections", "check_every", "patience", "cache_bytes", "cache_disk_bytes")
+        not_negative = (
+            "seed",
+            "corrections",
+            "check_every",
+            "patience",
+            "cache_bytes",
+            "cache_disk_bytes",
+            "dense_crops",
+        )
         shares = ("warmup", "box_share", "mask_share")
         rules = [(name, getattr(self, name) >= 1, "must be at least 1") for name in at_least_one]
         rules += [(name, getattr(self, name) >= 0, "must not be negative") for name in not_negative]
@@ -137,6 +161,8 @@ class TrainConfig:
         rules += [
             ("validation_share", 0 <= self.validation_share < 1, "must be at least 0 and less than 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "must be positive"),
+            ("dense_learning_rate", 0 < self.dense_learning_rate < math.inf, "must be positive"),
+            ("dense_weight", 0 < self.dense_weight < math.inf, "must be positive"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "must not be negative"),
             ("alpha", self.alpha is None or 0 < self.alpha < math.inf, "must be positive"),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,20 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, set_adapter, tuned_blocks
 from napari_sam_lora.lora.layers import LowRank
+from napari_sam_lora.model.dense_head import DenseHead
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
+from napari_sam_lora.training.data.dense_views import DenseViews
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
+from napari_sam_lora.training.dense_loop import DenseTrainer, crop_side
 from napari_sam_lora.training.losses import MaskLoss, mask_targets
 from napari_sam_lora.training.memory import MemoryFallback, free_memory, is_out_of_memory
 from napari_sam_lora.training.prefix_cache import PrefixCache
@@ -58,6 +61,7 @@ class State:
 
     step: int
     tensors: dict[str, Tensor]
+    dense: dict[str, Tensor] | None = None
 
 
 def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
@@ -93,9 +97,13 @@ class Trainer:
         Of the same base model and settings; shared by runs over the same planes.
     thrift : MemoryFallback, optional
         How much memory may be used; shared by runs over the same planes.
+    head : DenseHead, optional
+        What the dense head begins with; it is copied.
 
     Attributes
     ----------
+    dense : DenseTrainer, optional
+        The dense head's part; None where it is not trained, because no background is known.
     warnings : list of str
         What a user should know of what happened so far.
     """
@@ -108,6 +116,7 @@ class Trainer:
         config: TrainConfig,
         cache: PrefixCache | None = None,
         fallback: MemoryFallback | None = None,
+        head: DenseHead | None = None,
     ) -> None:
         self.planes, self.config = planes, config
         self.rng = np.random.default_rng(config.seed)
@@ -123,16 +132,17 @@ class Trainer:
         self.cache = prefix_cache(sam, config) if cache is None else cache  # an empty one is false
         self.fallback = fallback or MemoryFallback(config)
         self.warnings: list[str] = []
+        self._labels: dict[int, NDArray[np.int64]] = {}
+        for ref in objects:
+            known = self._labels.get(ref.plane, np.empty(0, np.int64))
+            self._labels[ref.plane] = np.append(known, ref.label)
+        self.dense = self._new_dense(head)
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
         self.loss = MaskLoss()
         self.done = 0
         self._good = self._copies()
         self._setbacks = 0
-        self._labels: dict[int, NDArray[np.int64]] = {}
-        for ref in objects:
-            known = self._labels.get(ref.plane, np.empty(0, np.int64))
-            self._labels[ref.plane] = np.append(known, ref.label)
         self._views = [view for plane in self._labels for view in choose_views(plane, config.views, self.rng)]
 
     def step(self) -> StepResult:
@@ -171,15 +181,17 @@ class Trainer:
         """A step, or None if its loss was not a number."""
         rate = self._rate() * SETBACK_FACTOR**self._setbacks
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         view = self._views[self.rng.integers(len(self._views))]
         prepared, shown = show(view, self.planes)
         labels = self._draw_labels(view.plane)
         given = [show_prompts(view, self.planes, int(label)) for label in labels]
         with self._seeded_dropout():
             loss = self.backward(view, prepared, shown[None] == labels[:, None, None], given)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0))
+        if self.dense is not None:
+            norm += float(torch.nn.utils.clip_grad_norm_(self.dense.parameters.values(), 1.0))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             self._set_back()
             return None
         self._good = self._copies()
@@ -190,7 +202,7 @@ class Trainer:
     def _set_back(self) -> None:
         """Return to the last good parameters, with a lower rate."""
         with torch.no_grad():
-            for name, value in self.parameters.items():
+            for name, value in self._every_parameter().items():
                 value.copy_(self._good[name])
         self.optimizer = self._new_optimizer()
         if self._setbacks == MOST_SETBACKS:
@@ -206,12 +218,30 @@ class Trainer:
         )
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.parameters.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        rate = self.config.learning_rate
+        groups = [{"params": list(self.parameters.values()), "lr": rate, "factor": 1.0}]
+        if self.dense is not None:
+            factor = self.config.dense_learning_rate / rate
+            groups.append({"params": list(self.dense.parameters.values()), "lr": rate * factor, "factor": factor})
+        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+
+    def _new_dense(self, head: DenseHead | None) -> DenseTrainer | None:
+        """The dense head's part of the run, if it is wanted and there is something to learn."""
+        if not self.config.dense:
+            return None
+        views = DenseViews(
+            self.planes, {plane: ids.tolist() for plane, ids in self._labels.items()}, crop_side(self.tree)
         )
+        return DenseTrainer(self.tree, views, self.config, self.split, head) if views.has_background else None
+
+    def _every_parameter(self) -> dict[str, nn.Parameter]:
+        """The adapter's parameters and those of the dense head."""
+        if self.dense is None:
+            return self.parameters
+        return self.parameters | {f"dense_head.{name}": value for name, value in self.dense.parameters.items()}
 
     def _copies(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.parameters.items()}
+        return {name: value.detach().clone() for name, value in self._every_parameter().items()}
 
     def begin_at(self, tensors: dict[str, Tensor]) -> None:
         """Take the tensors of an adapter with the same layers, before the first step."""
@@ -237,15 +267,36 @@ class Trainer:
             loss = loss / (rounds * len(masks))
             loss.backward()
             total += loss.item()
+        if self.dense is not None:
+            shared = self.dense.shared_loss(leaf, view, prepared)
+            shared.backward()
+            total += shared.item()
         if leaf.grad is not None:
             embedding.backward(leaf.grad)
+        if self.dense is not None:
+            total += self.dense.crops_backward(self.fallback.recompute)
         return total
 
     def tensors(self) -> dict[str, Tensor]:
         """A copy of the adapter's tensors as they are now, or as they were last good if they no longer are numbers."""
-        broken = any(not torch.isfinite(value).all() for value in self.parameters.values())
-        values = self._good if broken else self.parameters
-        return {name: value.detach().cpu().clone() for name, value in values.items()}
+        values = self._last_good()
+        return {name: values[name].detach().cpu().clone() for name in self.parameters}
+
+    def dense_tensors(self) -> dict[str, Tensor] | None:
+        """The same of the dense head; None where it is not trained."""
+        if self.dense is None:
+            return None
+        values = self._last_good()
+        return {name: values[f"dense_head.{name}"].detach().cpu().clone() for name in self.dense.parameters}
+
+    def state(self) -> State:
+        """The adapter as it is now."""
+        return State(self.done, self.tensors(), self.dense_tensors())
+
+    def _last_good(self) -> Mapping[str, Tensor]:
+        """All parameters as they are now, or as they were last good if they no longer are numbers."""
+        values = self._every_parameter()
+        return self._good if any(not torch.isfinite(value).all() for value in values.values()) else values
 
     def _chunk_loss(
         self, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()

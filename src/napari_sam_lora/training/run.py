@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from segment_anything.modeling import Sam
-from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
+from napari_sam_lora.model.dense_head import DenseHead, DenseHeadConfig
+from napari_sam_lora.model.dense_model import DenseModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.model.instances import InstanceConfig
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, ObjectRef, remarks, snapshot
+from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, remarks, snapshot
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
 from napari_sam_lora.training.evaluation.acceptance import Judge
+from napari_sam_lora.training.evaluation.found import adjusted, held_out_maps, smallest_size
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
 from napari_sam_lora.training.evaluation.validation import Validator, divide
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
@@ -70,6 +75,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._input_size = int(loaded.sam.image_encoder.img_size)
         stride = mask_stride(loaded.sam)
         cut = partial(cut_large, input_size=self._input_size, preprocessing=self._preprocessing, meaning=config.labels)
+        pairs = map(mark_complete, pairs) if config.complete else pairs
         self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels, cut)
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
@@ -141,7 +147,8 @@ class FineTuneRun(Iterator[StepReport]):
             raise TrainingError("The run was stopped before it had learned anything.")
         state = self._final_state(self._trainer)
         self._prefixes.close()
-        base, adapted = self._checked if self._folds else self._compare(state.tensors, self._judged)
+        adapter = self._adjusted(self._adapter(state))
+        base, adapted = self._checked if self._folds else self._judge.compare(adapter, self._judged)
         decision = self._judge.decide(base, adapted)
         report = FineTuneReport(
             verdict=decision.verdict,
@@ -159,7 +166,6 @@ class FineTuneRun(Iterator[StepReport]):
             best_step=state.step,
             warnings=self.warnings,
         )
-        adapter = Adapter(state.tensors, self._describe(state.step))
         return adapter.with_metrics(report.metrics()), report
 
     @property
@@ -208,12 +214,19 @@ class FineTuneRun(Iterator[StepReport]):
             result = trainer.step()
             yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
         if not self._stopped:
-            for known, more in zip(self._checked, self._compare(trainer.tensors(), fold.test), strict=True):
+            found = self._judge.compare(self._adapter(trainer.state()), fold.test)
+            for known, more in zip(self._checked, found, strict=True):
                 known.extend(more)
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
-        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback)
+        dense = self._start_head()
+        head = None if dense is None else dense.head
+        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback, head)
+
+    def _start_head(self) -> DenseModel | None:
+        """The dense head that a run begins with: that of the adapter it goes on from, or the base model's."""
+        return (self._start and self._start.dense) or self._loaded.dense
 
     def _look(self, trainer: Trainer) -> float | None:
         """Measure watched objects, and keep the adapter if it has not been better before."""
@@ -223,7 +236,7 @@ class FineTuneRun(Iterator[StepReport]):
         best = max((value for step, value in self._curve if step), default=-1.0)
         self._curve.append((trainer.done, iou))
         if self._choosing and iou > best:
-            self._best = State(trainer.done, trainer.tensors())
+            self._best = trainer.state()
         return iou
 
     def _measure(self, tree: Sam) -> float | None:
@@ -250,7 +263,7 @@ class FineTuneRun(Iterator[StepReport]):
         """The best state seen, having a look at the present one first, or the present one if none may be chosen."""
         if self._choosing and self._curve and trainer.done > self._curve[-1][0]:
             self._look(trainer)
-        return self._best or State(trainer.done, trainer.tensors())
+        return self._best or trainer.state()
 
     def _report(self, result: StepResult, step: int, phase: str, looked: float | None = None) -> StepReport:
         self._seen += result.objects
@@ -268,11 +281,36 @@ class FineTuneRun(Iterator[StepReport]):
             base_iou=self._curve[0][1] if self._curve else None,
         )
 
-    def _compare(
-        self, tensors: dict[str, Tensor], held_out: Sequence[ObjectRef]
-    ) -> tuple[list[ObjectScore], list[ObjectScore]]:
-        """Held-out scores of the base model and of an adapter with these tensors."""
-        return self._judge.compare(Adapter(tensors, self._describe(len(self._losses))), held_out)
+    def _adapter(self, state: State) -> Adapter:
+        """The adapter of a state; its dense head has the parameters that the run began with."""
+        info, given = self._describe(state.step), self._start_head()
+        if state.dense is None:
+            return Adapter(state.tensors, info)
+        learned: dict[int, list[int]] = {}
+        for ref in self._train_objects:
+            learned.setdefault(ref.plane, []).append(ref.label)
+        instances = replace(
+            InstanceConfig() if given is None else given.instances, smallest=smallest_size(self._planes, learned)
+        )
+        head = DenseHead(DenseHeadConfig.for_sam(self._loaded.sam))
+        head.load_state_dict(state.dense)
+        model = DenseModel(head, instances)
+        # In half precision, as in the file: an adapter does the same before and after it was saved.
+        return Adapter(state.tensors, info, DenseModel.from_parts(model.describe(), model.tensors()))
+
+    def _adjusted(self, adapter: Adapter) -> Adapter:
+        """The adapter with the parameters of the dense head that suit held-out objects."""
+        if adapter.dense is None:
+            return adapter
+        predictor = predictor_for(self._loaded, adapter, cache=self._embeddings)
+        try:
+            held = list(held_out_maps(predictor, self._planes, self._split.test))
+            return replace(adapter, dense=adjusted(predictor, held, adapter.dense))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self._warnings.append("Memory is too small to choose thresholds of Find everything on held-out objects.")
+        return adapter
 
     def _describe(self, best_step: int) -> AdapterInfo:
         return AdapterInfo(

@@ -14,7 +14,7 @@ from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, in_tile
 from napari_sam_lora.stacks.tiles import Box, Level, Tile, level_for, pyramid
-from napari_sam_lora.training.data.samples import Labelled, image_key, known
+from napari_sam_lora.training.data.samples import Background, Labelled, background_of, image_key, known
 
 # Of one plane; each is encoded several times.
 MOST_CROPS = 24
@@ -40,6 +40,7 @@ def cut_large(
         Of the labels; only planes of instances are cut.
     """
     prompts, position = known(pair)
+    given = background_of(pair)
     image, labels = np.asarray(pair[0]), np.asarray(pair[1])
     levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
     fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -51,7 +52,8 @@ def cut_large(
     window = fixed_window(image, preprocessing)
     for tile, objects in choose_crops(find_objects(labels), levels):
         part, moved = _cut_labels(labels, prompts, tile, objects)
-        yield (image[tile.slices], part, moved, replace(place, corner=(tile.y0, tile.x0))), window
+        background = _cut_background(labels, given, tile)
+        yield (image[tile.slices], part, moved, replace(place, corner=(tile.y0, tile.x0)), background), window
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:
@@ -89,6 +91,14 @@ def _cut_labels(
         if given is not None and (given.masks is None or given.masks.dtype == bool):
             moved[label] = in_tile(ObjectPrompts.rows(given), tile)
     return np.where(np.isin(part, ids), part, 0), moved
+
+
+def _cut_background(labels: NDArray[Any], given: Background, tile: Tile) -> Background:
+    """Known background in a tile; objects that it cuts are not in its labels, but are no background either."""
+    if given is None or given is False:
+        return None
+    free = labels[tile.slices] == 0
+    return free if given is True else free & np.asarray(given)[tile.slices]
 
 
 def _box(found: LabelledObject) -> Box:

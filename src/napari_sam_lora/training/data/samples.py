@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare
+from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare, to_rgb8
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, check_labels, find_objects, separate_objects
 from napari_sam_lora.prompts import Prompts
 
-# An image, its labels, if known the prompts that the user gave, by object id, and where it lies in a stack.
+# Where pixels without a label are background: everywhere in a plane that is labelled completely, or in a mask (y, x).
+Background = bool | NDArray[np.bool_] | None
+# An image, its labels, if known the prompts that the user gave, by object id, where it lies in a stack, and where its
+# unlabelled pixels are background.
 Labelled = (
     tuple[ArrayLike, ArrayLike]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None]
+    | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None, Background]
 )
 
 
@@ -48,6 +52,10 @@ class Plane:
         Where it lies, if it is a plane of a stack or a crop of a plane.
     image : int
         Number of the pair that it is from; crops of one plane share it.
+    background : bool (y, x), optional
+        Pixels without a label that are known to belong to no object.
+    native : uint8 (y, x, 3), optional
+        Pixels at the resolution of the plane, where they are shrunk in ``prepared`` and background is known.
     """
 
     prepared: Prepared
@@ -60,6 +68,8 @@ class Plane:
     prompts: Mapping[int, Prompts] = field(default_factory=dict)
     position: StackPosition | None = None
     image: int = 0
+    background: NDArray[np.bool_] | None = None
+    native: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,58 @@ def _take(
     everyone = find_objects(objects)
     kept = tuple(found for found in everyone if found.label in visible)
     small = len(everyone) - len(kept)
-    return Plane(prepared, objects, resized, kept, small, image_key(image), classes, given, position, number)
+    background = _background(pair, objects)
+    shrunk = background is not None and max(prepared.shape) > input_size
+    return Plane(
+        prepared,
+        objects,
+        resized,
+        kept,
+        small,
+        image_key(image),
+        classes,
+        given,
+        position,
+        number,
+        background,
+        to_rgb8(image, preprocessing) if shrunk else None,
+    )
+
+
+def background_of(pair: Labelled) -> Background:
+    """Where unlabelled pixels of a pair are background, as it was given."""
+    return pair[4] if len(pair) == 5 else None
+
+
+def mark_complete(pair: Labelled) -> Labelled:
+    """The pair as one that is labelled completely, unless it says itself where background is."""
+    prompts, position = known(pair)
+    background = background_of(pair)
+    return (pair[0], pair[1], prompts, position, True if background is None else background)
+
+
+def _background(pair: Labelled, labels: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Known background of a plane, or None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is given as something else than a bool or a mask of the plane.
+    """
+    given = background_of(pair)
+    if given is None or given is False:
+        return None
+    if given is True:
+        found = labels == 0
+    else:
+        mask = np.asarray(given)
+        if mask.dtype != bool or mask.shape != labels.shape:
+            raise InputError(
+                f"Background is True, or a bool mask {labels.shape}, not {mask.dtype} {mask.shape}.",
+                code="bad-background",
+            )
+        found = mask & (labels == 0)
+    return found if found.any() else None
 
 
 def remarks(planes: Sequence[Plane]) -> tuple[str, ...]:
@@ -181,8 +242,10 @@ def known(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
     """
     image_and_labels, more = pair[:2], (*pair[2:], None, None)
     prompts, position = more[0] or {}, more[1]
-    if len(image_and_labels) < 2 or len(pair) > 4 or not isinstance(prompts, Mapping):
-        raise InputError("A training pair is (image, labels), and may hold a dict of prompts and a StackPosition.")
+    if len(image_and_labels) < 2 or len(pair) > 5 or not isinstance(prompts, Mapping):
+        raise InputError(
+            "A training pair is (image, labels), and may hold a dict of prompts, a StackPosition and its background."
+        )
     if position is not None and not isinstance(position, StackPosition):
         raise InputError(f"The position of a plane is a StackPosition, not {position!r}.")
     return prompts, position
