@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,10 @@ HELD_OUT_SCENES = 100  # as `pretraining.train`
 HELD_OUT_IMAGES = 10  # each tenth of the labelled images
 VALIDATION = 24  # of each kind
 RATE = 3e-3
-OLD_RATE = 1.5e-3  # with --start
+OLD_RATE = 2e-3  # with --start
 WARM_UP = 60
 SCALES = (0.45, 2.3)
-BATCHES = ((128, 8), (256, 2))  # side of the crops and how many a step
+BATCHES = ((128, 5), (256, 1))  # side of the crops and how many a step
 LARGE_EVERY = 6
 
 
@@ -57,11 +58,14 @@ class Example:
     targets : uint8 (2, y, x)
         Those of `dense_targets`, times 255.
     labels : int (y, x)
+    kind : str
+        Of the image, such as its stain.
     """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    kind: str = "scene"
 
 
 class Scenes(Sequence[Example]):
@@ -84,11 +88,11 @@ class Scenes(Sequence[Example]):
 
 
 def read_images(folder: Path) -> Iterator[Example]:
-    """Labelled images of a folder with ``images/`` and ``labels/`` in PNG."""
+    """Labelled images of a folder with ``images/`` and ``labels/`` in PNG, whose names begin with their kind and _."""
     for path in sorted((folder / "images").glob("*.png")):
         with Image.open(path) as file, Image.open(folder / "labels" / path.name) as drawn:
             labels = np.asarray(drawn).astype(np.int64)
-            yield Example(to_rgb8(np.asarray(file)), _as_bytes(labels), labels)
+            yield Example(to_rgb8(np.asarray(file)), _as_bytes(labels), labels, path.name.partition("_")[0])
 
 
 def _as_bytes(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -141,6 +145,7 @@ class Run:
     head : DenseHead
         Trained in place.
     scenes, images : sequence of Example
+        A kind of images is drawn in proportion to the square root of their number.
     share : float
         Share of the crops that are from images.
     rate : float
@@ -153,6 +158,9 @@ class Run:
         self.scenes, self.images, self.share, self.rate = scenes, images, share if images else 0.0, rate
         self.optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.01)
         self.loss = DenseLoss()
+        counts = Counter(image.kind for image in images)
+        weights = np.array([counts[image.kind] ** -0.5 for image in images])
+        self._odds = weights / weights.sum()
         self.rng = np.random.default_rng(0)
         self.step = 0
 
@@ -175,8 +183,9 @@ class Run:
         return loss.item()
 
     def _draw(self) -> Example:
-        kind = self.images if self.rng.random() < self.share else self.scenes
-        return kind[int(self.rng.integers(len(kind)))]
+        if self.rng.random() < self.share:
+            return self.images[int(self.rng.choice(len(self.images), p=self._odds))]
+        return self.scenes[int(self.rng.integers(len(self.scenes)))]
 
 
 def normalise(sam: Sam, pixels: Tensor) -> Tensor:

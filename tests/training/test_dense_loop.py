@@ -185,16 +185,17 @@ def test_objects_that_a_crop_of_a_large_plane_cuts_are_not_its_background() -> N
     for number, (y, x) in enumerate([(20, 20), (120, 120), (150, 20), (300, 300)], start=1):
         labels[y : y + 20, x : x + 20] = number
     image = np.zeros((400, 400), np.uint8)
-    crops = [pair for pair, _ in cut_large(mark_complete((image, labels)), 128, Preprocessing())]
+    crops: list[Any] = [pair for pair, _ in cut_large(mark_complete((image, labels)), 128, Preprocessing())]
     assert len(crops) > 1
-    for _, part, _, position, background in crops:  # type: ignore[misc]
+    for _, part, _, position, background in crops:
         top, left = position.corner
         whole = labels[top : top + part.shape[0], left : left + part.shape[1]]
         assert np.array_equal(background, whole == 0)
     scribble = np.zeros(labels.shape, bool)
-    for pair, _ in cut_large((image, labels, {}, None, scribble), 128, Preprocessing()):
-        assert not np.asarray(pair[4]).any()  # type: ignore[misc]
-    assert all(pair[4] is None for pair, _ in cut_large((image, labels), 128, Preprocessing()))  # type: ignore[misc]
+    crops = [pair for pair, _ in cut_large((image, labels, {}, None, scribble), 128, Preprocessing())]
+    assert not any(pair[4].any() for pair in crops)
+    crops = [pair for pair, _ in cut_large((image, labels), 128, Preprocessing())]
+    assert all(pair[4] is None for pair in crops)
 
 
 def test_a_run_returns_an_adapter_with_a_head(small: Model, quarters: list[Pair], tmp_path: Any) -> None:
@@ -207,7 +208,7 @@ def test_a_run_returns_an_adapter_with_a_head(small: Model, quarters: list[Pair]
         fresh = Model(small.loaded)
         with fresh.adapted(one):
             found.append(fresh.maps(quarters[2][0]))
-    assert np.array_equal(*found)
+    assert np.array_equal(found[0], found[1])
     areas = np.unique(np.concatenate([pair[1].ravel() for pair in quarters[:2]]), return_counts=True)[1]
     assert 1 <= adapter.dense.instances.smallest <= np.median(areas)
     without = finish(FineTuneRun(small.loaded, quarters[:2], replace(config, dense=False)))[1]

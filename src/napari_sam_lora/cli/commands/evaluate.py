@@ -1,7 +1,9 @@
 """Compare the base model with adapters on labelled images that they were not trained on.
 
-Adapters are given as files (--adapters), or trained here, one a rank (--ranks with --train-data). The output folder
-gets evaluation.json, comparison.png and overlays/.
+Adapters are given as files (--adapters), or trained here, one a rank (--ranks with --train-data). Where a model has a
+dense head, the average precision (IoU 0.5) of what it finds without prompts is given too: it takes every image for
+labelled completely, because what is found where nothing is labelled counts as a mistake. The output folder gets
+evaluation.json, comparison.png and overlays/.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from napari_sam_lora.prompts import Prompts
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.evaluation.instance_matching import Matches
     from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
 NAME = "evaluate"
@@ -48,11 +51,14 @@ class Contestant:
     adapter : Adapter or None
     scores : tuple of ObjectScore
         ``plane`` is the number of the sample.
+    found : Matches, optional
+        What its dense head finds without prompts; None if it has none.
     """
 
     name: str
     adapter: Adapter | None
     scores: tuple[ObjectScore, ...] = ()
+    found: Matches | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,13 +191,16 @@ def _content(sample: Sample) -> tuple[tuple[int, ...], bytes]:
 def _score(
     model: Model, dataset: Dataset, adapters: Sequence[tuple[str, Adapter | None]], console: Console
 ) -> list[Contestant]:
-    from napari_sam_lora.api import evaluate  # noqa: PLC0415
+    from napari_sam_lora.api import evaluate, evaluate_everything  # noqa: PLC0415
 
     contestants: list[Contestant] = []
     bare: dict[str, None] = {}
     with console.bar("evaluating", len(adapters) * len(dataset.samples), "image") as bar:
         for name, adapter in adapters:
             scores: list[ObjectScore] = []
+            matches: list[Matches] = []
+            with model.adapted(adapter):
+                has_head = model.predictor.dense is not None
             for number, sample in enumerate(dataset.samples):
                 bar.set_postfix(model=name, refresh=False)
                 try:
@@ -199,8 +208,11 @@ def _score(
                     scores += [dataclasses.replace(score, plane=number) for score in found.objects]
                 except TrainingError:  # no object that is large enough
                     bare[sample.name] = None
+                if has_head:
+                    matches += evaluate_everything(model, [sample.pair], [adapter])
                 bar.update()
-            contestants.append(Contestant(name, adapter, tuple(scores)))
+            found_all = sum(matches[1:], start=matches[0]) if matches else None
+            contestants.append(Contestant(name, adapter, tuple(scores), found_all))
     if bare:
         console.warn(f"{len(bare)} images hold no object that is large enough: {name_some(bare)}.")
     if not all(contestant.scores for contestant in contestants):
@@ -213,15 +225,20 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
     from napari_sam_lora.training.evaluation.metrics import summarise  # noqa: PLC0415
 
     figures = {contestant.name: summarise(contestant.scores) for contestant in contestants}
+    precisions = {
+        contestant.name: "" if contestant.found is None else f"{contestant.found.average_precision:.3f}"
+        for contestant in contestants
+    }
     rows = [
-        (name, *(f"{getattr(found, key):.3f}" for key, _ in FIGURES), str(found.count))
+        (name, *(f"{getattr(found, key):.3f}" for key, _ in FIGURES), precisions[name], str(found.count))
         for name, found in figures.items()
     ]
-    print(table(("model", *(title for _, title in FIGURES), "objects"), rows))
+    print(table(("model", *(title for _, title in FIGURES), "AP without prompts", "objects"), rows))
     values = [
         {
             "name": contestant.name,
             **dataclasses.asdict(figures[contestant.name]),
+            "found": None if contestant.found is None else _as_figures(contestant.found),
             "objects": [_described(score, dataset) for score in contestant.scores],
         }
         for contestant in contestants
@@ -236,6 +253,11 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
         "mean over objects, with standard error",
     )
     console.say("")
+
+
+def _as_figures(found: Matches) -> dict[str, float]:
+    precision = found.average_precision
+    return dataclasses.asdict(found) | ({} if np.isnan(precision) else {"average_precision": precision})
 
 
 def _described(score: ObjectScore, dataset: Dataset) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Segment images, from prompts in a file or without prompts, and write label TIFFs.
 
-Without --prompts everything is segmented, plane by plane in stacks. With --propagate the objects of --prompts or
---seeds are followed through stacks. Each image gives FOLDER/NAME.tif, with one number an object and 0 for background,
-so that the folder can be used as labels/ of a training set after corrections.
+Without --prompts everything is segmented, plane by plane in stacks: by the model's dense head where it has one,
+otherwise (or with --method clicks) by a grid of clicks. With --propagate the objects of --prompts or --seeds are
+followed through stacks. Each image gives FOLDER/NAME.tif, with one number an object and 0 for background, so that the
+folder can be used as labels/ of a training set after corrections.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +33,17 @@ from napari_sam_lora.text import pluralize
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
-    from napari_sam_lora.model.automatic import EverythingConfig
     from napari_sam_lora.stacks.tiles import TilingConfig
 
 NAME = "segment"
 HELP = "segment images, from prompts or everything, to label TIFFs"
+HEAD, CLICKS, TILES = "everything mode with the dense head", "everything mode with clicks", "large planes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415  torch is imported when it is needed
+    from napari_sam_lora.model.instances import InstanceConfig  # noqa: PLC0415
     from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
 
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
@@ -61,25 +64,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--skip-existing", action="store_true", help="leave out images that have a label file already")
     add_section(parser, "model", ModelSettings, skip=("start",))
     add_section(parser, "preprocessing", PreprocessingSettings)
-    add_options(parser, "everything mode", EverythingConfig, skip=("point_grids",))
+    parser.add_argument(
+        "--method",
+        choices=("head", "clicks"),
+        help="find everything with the dense head or with a grid of clicks (default: the head where there is one)",
+    )
+    add_options(parser, HEAD, InstanceConfig, skip=("smallest",))
+    add_options(parser, CLICKS, EverythingConfig, skip=("point_grids",))
     propagate.add_arguments(parser)
     add_options(parser, "large planes", TilingConfig)
-    parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")
+    parser.add_argument(
+        "--smallest",
+        type=int,
+        metavar="N",
+        help="leave out objects with fewer pixels (default: what suits the dense head, otherwise 0)",
+    )
     parser.usage = "%(prog)s IMAGES... --output FOLDER [options]"
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Run the command."""
-    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
     from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
 
     prompts = read_prompts(options.prompts) if options.prompts else None
-    everything, followed = options_in(options, "everything mode"), propagate.checked(options)
-    if (prompts or followed) and everything:
+    everything, followed = {**options_in(options, CLICKS), **options_in(options, HEAD)}, propagate.checked(options)
+    if (prompts or followed) and (everything or options.method):
         other = "--propagate" if followed else "--prompts"
-        raise InputError(f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode, not to {other}.")
-    tiling = TilingConfig(**options_in(options, "large planes"))
+        name = next(iter(everything), "method").replace("_", "-")
+        raise InputError(f"--{name} belongs to everything mode, not to {other}.")
+    tiling = TilingConfig(**options_in(options, TILES))
     images = find_images(options.images)
     if prompts:
         images = _prompted(images, prompts, console)
@@ -94,7 +108,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         if followed:
             segmenter = propagate.Propagator(model, followed, tiling, prompts, options.seeds, options.seed_plane, axes)
         else:
-            segmenter = _Segmenter(model, prompts, EverythingConfig(**everything), tiling, options.smallest, axes)
+            search = None if prompts else _search(model, options)
+            segmenter = _Segmenter(model, prompts, search, tiling, options.smallest, axes)
         _segment_all(segmenter, targets, console)
 
 
@@ -166,6 +181,33 @@ def _model(options: argparse.Namespace, console: Console) -> Model:
     return model
 
 
+def _search(model: Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `Model.segment_everything`: those of the dense head, or of a grid of clicks."""
+    from napari_sam_lora.model.automatic import EverythingConfig  # noqa: PLC0415
+    from napari_sam_lora.stacks.dense import dense_model  # noqa: PLC0415
+    from napari_sam_lora.stacks.tiles import TilingConfig  # noqa: PLC0415
+
+    by_head, by_clicks = options_in(options, HEAD), options_in(options, CLICKS)
+    tiles = options_in(options, TILES)
+    method = options.method
+    if method is None:
+        is_head = model.predictor.dense is not None and not by_clicks and not tiles
+        method = "head" if by_head or is_head else "clicks"
+    odd = by_head if method == "clicks" else by_clicks | tiles
+    if odd:
+        raise InputError(
+            f"--{next(iter(odd)).replace('_', '-')} is not used with --method {method}.", code="option-of-other-method"
+        )
+    if method == "head":
+        instances = dataclasses.replace(dense_model(model.predictor).instances, **by_head)
+        return {"method": "head", "instances": instances, "smallest": options.smallest}
+    return {
+        "config": EverythingConfig(**by_clicks),
+        "smallest": options.smallest or 0,
+        "tiling": TilingConfig(**tiles),
+    }
+
+
 class _Segmenter:
     """Labels of one image after the other."""
 
@@ -173,13 +215,13 @@ class _Segmenter:
         self,
         model: Model,
         prompts: PromptFile | None,
-        everything: EverythingConfig,
+        search: dict[str, Any] | None,
         tiling: TilingConfig,
-        smallest: int,
+        smallest: int | None,
         axes: str | None,
     ) -> None:
-        self._model, self._prompts, self._everything, self._tiling = model, prompts, everything, tiling
-        self._smallest, self._axes = smallest, axes
+        self._model, self._prompts, self._search, self._tiling = model, prompts, search or {}, tiling
+        self._smallest, self._axes = smallest or 0, axes
 
     def labels(self, path: Path, bar: Any) -> NDArray[np.int64]:
         """The label image (..., y, x) of an image; the bar advances by one."""
@@ -208,9 +250,7 @@ class _Segmenter:
             bar.update(batches / total / image.plane_count - done)
             done = batches / total / image.plane_count
 
-        labels = self._model.segment_everything(
-            plane, self._everything, smallest=self._smallest, progress=progress, tiling=self._tiling
-        ).astype(np.int64)
+        labels = self._model.segment_everything(plane, progress=progress, **self._search).astype(np.int64)
         bar.update(1 / image.plane_count - done)
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 
