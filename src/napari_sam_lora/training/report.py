@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from napari_sam_lora.training.evaluation.acceptance import Verdict
+from napari_sam_lora.training.evaluation.found import FoundPair
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore
 
 
@@ -73,6 +74,8 @@ class FineTuneReport:
         The step after which the returned adapter was as it is.
     warnings : tuple of str
         What else a user should know, in plain words: labels that were left out, memory that ran out.
+    found : FoundPair, optional
+        What both models find of the held-out objects without prompts, where a dense head was trained.
     """
 
     verdict: Verdict
@@ -89,12 +92,18 @@ class FineTuneReport:
     curve: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
     warnings: tuple[str, ...] = ()
+    found: FoundPair | None = None
 
     def metrics(self) -> dict[str, Any]:
         """Figures for an adapter's metadata; those of no objects are left out."""
         both = (("base", self.base), ("adapted", self.adapted))
-        return {
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "cross_validated": self.cross_validated,
-        } | {name: asdict(figures) for name, figures in both if figures.count}
+        found = {} if self.found is None else {"found": asdict(self.found)}
+        return (
+            {
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "cross_validated": self.cross_validated,
+            }
+            | {name: asdict(figures) for name, figures in both if figures.count}
+            | found
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, remarks, snapshot
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
 from napari_sam_lora.training.evaluation.acceptance import Judge
-from napari_sam_lora.training.evaluation.found import adjusted, held_out_maps, smallest_size
+from napari_sam_lora.training.evaluation.found import FoundPair, FoundWatch, adjusted, held_out_maps, smallest_size
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
 from napari_sam_lora.training.evaluation.validation import Validator, divide
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
@@ -94,6 +95,9 @@ class FineTuneRun(Iterator[StepReport]):
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
+        self._checked_found: FoundPair | None = None
+        self._found_watch = FoundWatch(self._planes, watched) if watching else None
+        self._choices: list[float] = []
         self._warnings = [*remarks(self._planes), *self._split.remarks]
         if config.patience and not self._choosing:
             self._warnings.append("Too few objects are held out to stop early by them: all steps are run.")
@@ -149,7 +153,8 @@ class FineTuneRun(Iterator[StepReport]):
         self._prefixes.close()
         adapter = self._adjusted(self._adapter(state))
         base, adapted = self._checked if self._folds else self._judge.compare(adapter, self._judged)
-        decision = self._judge.decide(base, adapted)
+        found = self._checked_found if self._folds else self._judge.compare_found(adapter, self._judged)
+        decision = self._judge.decide(base, adapted, found)
         report = FineTuneReport(
             verdict=decision.verdict,
             reason=decision.reason,
@@ -165,6 +170,7 @@ class FineTuneRun(Iterator[StepReport]):
             curve=tuple(self._curve),
             best_step=state.step,
             warnings=self.warnings,
+            found=found,
         )
         return adapter.with_metrics(report.metrics()), report
 
@@ -214,9 +220,12 @@ class FineTuneRun(Iterator[StepReport]):
             result = trainer.step()
             yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
         if not self._stopped:
-            found = self._judge.compare(self._adapter(trainer.state()), fold.test)
-            for known, more in zip(self._checked, found, strict=True):
+            adapter = self._adapter(trainer.state())
+            for known, more in zip(self._checked, self._judge.compare(adapter, fold.test), strict=True):
                 known.extend(more)
+            found = self._judge.compare_found(adapter, fold.test)
+            if found is not None:
+                self._checked_found = found if self._checked_found is None else self._checked_found + found
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
@@ -233,11 +242,27 @@ class FineTuneRun(Iterator[StepReport]):
         iou = self._measure(trainer.tree)
         if iou is None:
             return None
-        best = max((value for step, value in self._curve if step), default=-1.0)
         self._curve.append((trainer.done, iou))
-        if self._choosing and iou > best:
+        value = self._value(trainer, iou) if self._choosing else iou
+        if self._choosing and value > max(self._choices, default=-1.0):
             self._best = trainer.state()
+        self._choices.append(value)
         return iou
+
+    def _value(self, trainer: Trainer, iou: float) -> float:
+        """By what states are compared: IoU of prompted objects, and how many are found without prompts."""
+        if trainer.dense is None or self._found_watch is None:
+            return iou
+        dense = self._start_head()
+        instances = InstanceConfig() if dense is None else dense.instances
+        try:
+            precision = self._found_watch.measure(trainer.tree, trainer.dense.head, instances)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._found_watch = None
+            return iou
+        return (iou + precision) / 2 if math.isfinite(precision) else iou
 
     def _measure(self, tree: Sam) -> float | None:
         """A look at watched objects, or None if there is none; where memory is too small there are no more."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from napari_sam_lora.training.evaluation.acceptance import decide
+from napari_sam_lora.training.evaluation.found import FoundPair
+from napari_sam_lora.training.evaluation.instance_matching import Matches
 from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
 
@@ -87,3 +89,31 @@ def test_gains_and_losses_that_cancel_are_not_better() -> None:
 def test_lists_of_different_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         decide(BASE, BASE[:3])
+
+
+# Of 20 objects 10 are found by the base model: .5, with a standard error of .11; of the difference .15 at most.
+FOUND = Matches(10, 0, 10)
+
+
+def test_objects_found_without_prompts_are_a_gain_of_their_own() -> None:
+    decision = decide(BASE, BASE, FoundPair(FOUND, Matches(18, 0, 2)))
+    assert decision.verdict == "better"
+    assert "+0.400 average precision without prompts" in decision.reason
+    assert decide(BASE, BASE, FoundPair(FOUND, Matches(11, 0, 9))).verdict == "not better"
+
+
+def test_fewer_found_objects_or_more_false_ones_are_a_loss_whatever_is_gained_elsewhere() -> None:
+    better = _scores([0.9] * 4, [0.9] * 4)
+    for worse in (Matches(3, 0, 17), Matches(10, 40, 10)):
+        decision = decide(BASE, better, FoundPair(FOUND, worse))
+        assert decision.verdict == "not better"
+        assert "without prompts" in decision.reason
+    assert decide(BASE, better, FoundPair(FOUND, Matches(9, 0, 11))).verdict == "better"
+
+
+def test_a_base_model_without_a_head_has_nothing_to_compare_with() -> None:
+    found = FoundPair(None, Matches(0, 5, 20))
+    assert decide(BASE, _scores([0.9] * 4, [0.9] * 4), found).verdict == "better"
+    assert decide(BASE, BASE, FoundPair(None, Matches(20, 0, 0))).verdict == "not better"
+    nothing = FoundPair(Matches(), Matches())
+    assert decide(BASE, BASE, nothing).verdict == "not better"

@@ -16,6 +16,7 @@ from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_OBJECTS
+from napari_sam_lora.training.evaluation.found import FoundPair, compare_found
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, score_objects
 from napari_sam_lora.training.memory import ChunkSizes, is_out_of_memory
 
@@ -32,16 +33,19 @@ class Decision:
     reason: str
 
 
-def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
+def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: FoundPair | None = None) -> Decision:
     """Compare base and adapted model object by object.
 
-    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, and neither boxes nor clicks may lose by
-    more than the standard error of the paired difference.
+    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, or a gain in objects found without
+    prompts of more than its standard error. None of the three may lose by more than the standard error of its
+    difference.
 
     Parameters
     ----------
     base, adapted : sequence of ObjectScore
         The same held-out objects in the same order.
+    found : FoundPair, optional
+        What both find of them without prompts, where both have a dense head.
     """
     if len(base) < FEWEST_OBJECTS:
         return Decision(
@@ -54,11 +58,16 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decis
         "first clicks": _difference(base, adapted, "click_iou"),
     }
     shown = ", ".join(f"{gain.mean():+.3f} IoU with {name}" for name, gain in gains.items())
+    difference, error = (found.gain, found.standard_error) if found is not None else (np.nan, np.nan)
+    if np.isfinite(difference):
+        shown += f", {difference:+.3f} average precision without prompts"
     for name, gain in gains.items():
         if gain.mean() < -_standard_error(gain):
             return Decision("not better", f"On {len(base)} held-out objects {name} got worse: {shown}.")
+    if difference < -error:
+        return Decision("not better", f"On {len(base)} held-out objects fewer are found without prompts: {shown}.")
     mean = np.mean(list(gains.values()))
-    if mean < LEAST_GAIN:
+    if mean < LEAST_GAIN and not difference > error:
         gained = "nothing was gained" if mean <= 0 else "the gain is too small to matter"
         return Decision("not better", f"On {len(base)} held-out objects {gained}: {shown}.")
     return Decision("better", f"On {len(base)} held-out objects: {shown}.")
@@ -119,7 +128,23 @@ class Judge:
         self.failed = True
         return [], []
 
-    def decide(self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
+    def compare_found(self, adapter: Adapter, held_out: Sequence[ObjectRef]) -> FoundPair | None:
+        """What base model and adapter find without prompts; None without a dense head, or if memory runs out."""
+        if adapter.dense is None or not held_out:
+            return None
+        base, adapted = None, predictor_for(self._loaded, adapter, cache=self._embeddings)
+        if self._loaded.dense is not None:
+            base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
+        try:
+            return compare_found(base, adapted, self._planes, held_out)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
+
+    def decide(
+        self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: FoundPair | None = None
+    ) -> Decision:
         """The verdict on what `compare` found; there is none if memory ran out."""
         if self.failed and not base:
             return Decision(
@@ -127,7 +152,7 @@ class Judge:
                 "There was not enough memory to compare the adapter with the base model on held-out objects: look at "
                 "its results yourself before you use it, or train at a smaller input size.",
             )
-        return decide(base, adapted)
+        return decide(base, adapted, found)
 
 
 def pick(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
+from segment_anything.modeling import Sam
 
 from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.model.dense_head import DenseHead
 from napari_sam_lora.model.dense_model import DenseModel
+from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.instances import InstanceConfig, maps_to_labels
 from napari_sam_lora.model.predictor import Predictor
-from napari_sam_lora.stacks.dense import dense_maps, refined
+from napari_sam_lora.stacks.dense import dense_maps, dense_model, refined
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.evaluation.instance_matching import Matches
 
@@ -145,3 +148,81 @@ def adjusted(predictor: Predictor, held: Sequence[HeldOutMaps], model: DenseMode
     """The dense head with the parameters that suit held-out objects."""
     config = choose_instances(held, model.instances)
     return replace(model, instances=config, refine=bool(held) and suits_refining(predictor, held, config))
+
+
+@dataclass(frozen=True)
+class FoundPair:
+    """What base and adapted model find of the same held-out objects.
+
+    Attributes
+    ----------
+    base : Matches, optional
+        None if the base model has no dense head.
+    adapted : Matches
+    """
+
+    base: Matches | None
+    adapted: Matches
+
+    def __add__(self, other: FoundPair) -> FoundPair:
+        base = None if self.base is None or other.base is None else self.base + other.base
+        return FoundPair(base, self.adapted + other.adapted)
+
+    @property
+    def gain(self) -> float:
+        """Average precision of the adapted model less that of the base; NaN where one of them is not known."""
+        return self.adapted.average_precision - self.base.average_precision if self.base else float("nan")
+
+    @property
+    def standard_error(self) -> float:
+        """Of the gain, taking each object as found or not by chance; too large, because the objects are the same."""
+        known = [matches for matches in (self.base, self.adapted) if matches is not None]
+        spread = 0.0
+        for matches in known:
+            count = matches.true_positives + matches.false_positives + matches.false_negatives
+            precision = matches.average_precision
+            spread += precision * (1 - precision) / count if count else float("nan")
+        return float(np.sqrt(spread))
+
+
+def compare_found(
+    base: Predictor | None, adapted: Predictor, planes: Sequence[Plane], objects: Sequence[ObjectRef]
+) -> FoundPair:
+    """Compare what two predictors with dense heads find of held-out objects.
+
+    The parameters of both are chosen on these objects, so that neither has an advantage from that.
+    """
+    smallest = dense_model(adapted).instances.smallest
+    found: list[Matches | None] = []
+    for predictor in (base, adapted):
+        if predictor is None:
+            found.append(None)
+            continue
+        held = list(held_out_maps(predictor, planes, objects))
+        given = replace(dense_model(predictor).instances, smallest=smallest)
+        found.append(total(held, choose_instances(held, given)))
+    before, after = found
+    return FoundPair(before, after or Matches())
+
+
+class FoundWatch:
+    """Average precision of the dense head on some held-out objects while a run goes on.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+    objects : sequence of ObjectRef
+        Those of the first planes are looked at.
+    """
+
+    MOST_PLANES = 2
+
+    def __init__(self, planes: Sequence[Plane], objects: Sequence[ObjectRef]) -> None:
+        first = list(dict.fromkeys(ref.plane for ref in objects))[: self.MOST_PLANES]
+        self._planes, self._objects = planes, [ref for ref in objects if ref.plane in first]
+
+    def measure(self, tree: Sam, head: DenseHead, instances: InstanceConfig) -> float:
+        """Average precision of a state; NaN if there is nothing to be found."""
+        # With a cache of its own: the key of an embedding does not know the state.
+        predictor = Predictor(tree, "", Preprocessing(), EmbeddingCache(), DenseModel(head, instances))
+        return total(list(held_out_maps(predictor, self._planes, self._objects)), instances).average_precision
