@@ -35,6 +35,8 @@ from napari_sam_lora.training.prefix_cache import PrefixCache
 # How often a run may go back to its last good state, each time with a rate lower by this factor.
 MOST_SETBACKS = 3
 SETBACK_FACTOR = 0.3
+# Steps between two in which the dense head sees the view of the mask decoder, besides its own crops at every step.
+SHARED_EVERY = 2
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class Trainer:
             loss = loss / (rounds * len(masks))
             loss.backward()
             total += loss.item()
-        if self.dense is not None:
+        if self.dense is not None and self.done % SHARED_EVERY == 0:
             shared = self.dense.shared_loss(leaf, view, prepared)
             shared.backward()
             total += shared.item()
