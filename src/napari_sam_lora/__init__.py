@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter as Adapter
     from napari_sam_lora.model.automatic import EverythingConfig as EverythingConfig
     from napari_sam_lora.model.embeddings import Embedding as Embedding
+    from napari_sam_lora.model.instances import InstanceConfig as InstanceConfig
+    from napari_sam_lora.model.instances import maps_to_labels as maps_to_labels
     from napari_sam_lora.model.predictor import Result as Result
     from napari_sam_lora.prompts import Prompts as Prompts
     from napari_sam_lora.stacks.propagation.config import PropagationConfig as PropagationConfig
@@ -46,6 +48,7 @@ _MODULES = {
     "Evaluation": "api",
     "EverythingConfig": "model.automatic",
     "FineTuneReport": "training.run",
+    "InstanceConfig": "model.instances",
     "Model": "api",
     "Preprocessing": "images",
     "Prompts": "prompts",
@@ -61,6 +64,7 @@ _MODULES = {
     "fine_tune": "api",
     "iter_fine_tune": "api",
     "load_model": "api",
+    "maps_to_labels": "model.instances",
     "propagate": "stacks.propagation.propagate",
     "propagate_volume": "stacks.propagation.propagate",
 }
