@@ -123,7 +123,11 @@ class DenseHead(nn.Module):
     Attributes
     ----------
     config : DenseHeadConfig
+    outputs : tuple of str
+        Names of the maps that `forward` gives first.
     """
+
+    outputs = OUTPUTS
 
     def __init__(self, config: DenseHeadConfig) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from torch import Tensor
 from napari_sam_lora.errors import CheckpointError, SamLoraError
 from napari_sam_lora.model.dense_head import DenseHead, DenseHeadConfig, load_dense_head
 from napari_sam_lora.model.instances import InstanceConfig
+from napari_sam_lora.model.unetr_decoder import UnetrDecoder
 
 _KEY = "dense_head"
 
@@ -27,7 +28,7 @@ class DenseModel:
 
     Attributes
     ----------
-    head : DenseHead
+    head : DenseHead or UnetrDecoder
         In evaluation mode.
     instances : InstanceConfig
         Parameters that suit the head, such as thresholds chosen on held-out objects.
@@ -35,13 +36,26 @@ class DenseModel:
         Whether each object found is prompted into the mask decoder by its box, because that is better.
     """
 
-    head: DenseHead
+    head: DenseHead | UnetrDecoder
     instances: InstanceConfig = field(default_factory=InstanceConfig)
     refine: bool = False
 
+    @property
+    def trainable(self) -> DenseHead | None:
+        """The head, if training can start from it and it can be stored; None for a published decoder."""
+        return self.head if isinstance(self.head, DenseHead) else None
+
     def describe(self) -> dict[str, Any]:
-        """All but the tensors, as plain values for a file."""
-        return {"head": self.head.config.as_dict(), "instances": self.instances.as_dict(), "refine": self.refine}
+        """All but the tensors, as plain values for a file.
+
+        Raises
+        ------
+        CheckpointError
+            If the head is a published decoder, which stays in its own file.
+        """
+        if self.trainable is None:
+            raise CheckpointError("A published decoder is not stored in other files.", code="published-decoder")
+        return {"head": self.trainable.config.as_dict(), "instances": self.instances.as_dict(), "refine": self.refine}
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights as float16 on the CPU, by name."""
