@@ -228,7 +228,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     sam = load_model("sam_nano", device="cpu").loaded.sam
-    head = read_dense_model(options.start).head if options.start else new_dense_head(sam)
+    start = read_dense_model(options.start).trainable if options.start else None
+    head = new_dense_head(sam) if start is None else start
     images = list(read_images(options.images)) if options.images else []
     kept = [image for number, image in enumerate(images) if number % HELD_OUT_IMAGES]
     aside = images[::HELD_OUT_IMAGES][:: max(1, len(images) // HELD_OUT_IMAGES // VALIDATION)][:VALIDATION]

@@ -195,7 +195,7 @@ class Model:
 
         Returns
         -------
-        float32 (2, y, x)
+        float32 (2, y, x), or (3, y, x) of micro-sam's models, with nearness to the centre
             From 0 to 1. `napari_sam_lora.model.instances.maps_to_labels` cuts objects out of them.
 
         Raises

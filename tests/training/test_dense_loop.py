@@ -12,6 +12,7 @@ import torch
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.instances import InstanceConfig
+from napari_sam_lora.model.published_decoders import published_head
 from napari_sam_lora.training.data.augmentation import View
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.dense_views import DenseViews
@@ -22,6 +23,7 @@ from napari_sam_lora.training.evaluation.instance_matching import Matches
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.run import FineTuneRun
 from tests.error_codes import raises
+from tests.model.unetr_states import random_state
 
 from .runs import FAST, Pair, finish
 
@@ -213,6 +215,23 @@ def test_a_run_returns_an_adapter_with_a_head(small: Model, quarters: list[Pair]
     assert 1 <= adapter.dense.instances.smallest <= np.median(areas)
     without = finish(FineTuneRun(small.loaded, quarters[:2], replace(config, dense=False)))[1]
     assert without.dense is None
+
+
+def test_a_run_on_a_model_with_a_published_decoder_trains_a_head_of_its_own(small: Model, quarters: list[Pair]) -> None:
+    """What the decoder finds is the base's part of the verdict; without a new head the adapter keeps using it."""
+    base = Model(replace(small.loaded, dense=published_head(random_state())))
+    config = replace(FAST, complete=True, dense_crops=1)
+    adapter, report = finish(FineTuneRun(base.loaded, quarters, config))[1:]
+    assert adapter.dense is not None
+    assert adapter.dense.trainable is not None
+    assert adapter.dense.instances.centre_separation is None
+    assert report.verdict
+    with base.adapted(adapter):
+        assert base.maps(quarters[2][0]).shape[0] == 2
+    without = finish(FineTuneRun(base.loaded, quarters, replace(config, dense=False)))[1]
+    assert without.dense is None
+    with base.adapted(without):
+        assert base.maps(quarters[2][0]).shape[0] == 3
 
 
 def test_what_is_found_counts_only_where_it_is_known() -> None:

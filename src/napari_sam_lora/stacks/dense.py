@@ -16,7 +16,6 @@ from torch import Tensor
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import fixed_window, prepare, to_rgb8
 from napari_sam_lora.labels import find_objects
-from napari_sam_lora.model.dense_head import OUTPUTS
 from napari_sam_lora.model.dense_model import DenseModel
 from napari_sam_lora.model.encoder import preprocess
 from napari_sam_lora.model.instances import InstanceConfig, maps_to_labels
@@ -50,6 +49,8 @@ def dense_model(predictor: Predictor) -> DenseModel:
 def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None = None) -> NDArray[np.float32]:
     """Probability of foreground and relative distance to the outline at each pixel of a plane.
 
+    A decoder of micro-sam predicts nearness to the centre as well.
+
     A plane that is no longer than the model input is enlarged to it. A larger one is seen at its own resolution in
     overlapping tiles, which are blended with Gaussian weights (MONAI's ``sliding_window_inference``).
 
@@ -64,8 +65,8 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
 
     Returns
     -------
-    float32 (2, y, x)
-        From 0 to 1, in the order of `napari_sam_lora.model.dense_head.OUTPUTS`.
+    float32 (2, y, x), or (3, y, x) of a decoder of micro-sam
+        From 0 to 1, in the order of the head's ``outputs``.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
         embedding = predictor.encode_prepared(prepared).tensor
         pixels = preprocess(sam, torch.from_numpy(np.ascontiguousarray(prepared.pixels)))
         logits = _enlarged(head(embedding, pixels), size)[..., : prepared.resized_shape[0], : prepared.resized_shape[1]]
-        maps = functional.interpolate(logits[:, : len(OUTPUTS)].sigmoid(), prepared.shape, mode="bilinear")
+        maps = functional.interpolate(logits[:, : len(head.outputs)].sigmoid(), prepared.shape, mode="bilinear")
         if progress is not None:
             progress(1, 1)
         return maps[0].float().cpu().numpy()
@@ -95,7 +96,7 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
 
     def show(tile: Tensor) -> Tensor:
         nonlocal done
-        maps = _enlarged(head(sam.image_encoder(tile), tile), size)[:, : len(OUTPUTS)].sigmoid()
+        maps = _enlarged(head(sam.image_encoder(tile), tile), size)[:, : len(head.outputs)].sigmoid()
         done += len(tile)
         if progress is not None:
             progress(done, total)
@@ -121,7 +122,7 @@ def find_instances(
         With a dense head.
     image : array_like
         (y, x) or (y, x, c).
-    maps : float32 (2, y, x), optional
+    maps : float32 (2 or 3, y, x), optional
         From `dense_maps`, where they are there already.
     config : InstanceConfig, optional
         By default that of the head, chosen when it was trained.

@@ -230,12 +230,16 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
         dense = self._start_head()
-        head = None if dense is None else dense.head
+        head = None if dense is None else dense.trainable
         return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback, head)
 
     def _start_head(self) -> DenseModel | None:
-        """The dense head that a run begins with: that of the adapter it goes on from, or the base model's."""
-        return (self._start and self._start.dense) or self._loaded.dense
+        """The dense head that a run begins with: that of the adapter it goes on from, or the base model's.
+
+        A published decoder is none: it has maps of its own, so a fresh head is trained and compared with it.
+        """
+        dense = (self._start and self._start.dense) or self._loaded.dense
+        return dense if dense is not None and dense.trainable is not None else None
 
     def _look(self, trainer: Trainer) -> float | None:
         """Measure watched objects, and keep the adapter if it has not been better before."""
