@@ -57,7 +57,9 @@ class AlternativeScores:
     instances: tuple[NDArray[np.int32], ...]
 
 
-def train_unet(planes: Sequence[LabelledPlane], seconds: float, seed: int = 0) -> Classifier:
+def train_unet(
+    planes: Sequence[LabelledPlane], seconds: float, seed: int = 0, peak_rate: float = _PEAK_RATE
+) -> Classifier:
     """Train a U-Net from scratch on flipped, turned and brightened crops for a given time."""
     rng = np.random.default_rng(seed)
     examples = [(_padded(pixels(plane)), _padded(classes(plane.labels))) for plane in planes]
@@ -65,13 +67,13 @@ def train_unet(planes: Sequence[LabelledPlane], seconds: float, seed: int = 0) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = UNet(2, channels, 3, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=1)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=_PEAK_RATE)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=peak_rate)
     start = time.monotonic()
     net.train()
     while (passed := time.monotonic() - start) < seconds:
         # The cosine follows the clock, because the number of steps is not known in advance.
         for group in optimizer.param_groups:
-            group["lr"] = _PEAK_RATE * 0.5 * (1 + np.cos(np.pi * passed / seconds))
+            group["lr"] = peak_rate * 0.5 * (1 + np.cos(np.pi * passed / seconds))
         images, targets = _batch(examples, rng)
         loss = nn.functional.cross_entropy(net(images), targets)
         optimizer.zero_grad()

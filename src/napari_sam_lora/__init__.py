@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from napari_sam_lora.images import Preprocessing as Preprocessing
     from napari_sam_lora.images import StackPosition as StackPosition
     from napari_sam_lora.lora.adapter import Adapter as Adapter
+    from napari_sam_lora.model.dense.instances import maps_to_labels as maps_to_labels
     from napari_sam_lora.model.embeddings import Embedding as Embedding
     from napari_sam_lora.model.predictor import Result as Result
     from napari_sam_lora.parameters.everything import EverythingConfig as EverythingConfig
+    from napari_sam_lora.parameters.instances import InstanceConfig as InstanceConfig
     from napari_sam_lora.parameters.propagation import PropagationConfig as PropagationConfig
     from napari_sam_lora.parameters.tiling import TilingConfig as TilingConfig
     from napari_sam_lora.parameters.training import TrainConfig as TrainConfig
@@ -46,6 +48,7 @@ _MODULES = {
     "Evaluation": "api",
     "EverythingConfig": "parameters.everything",
     "FineTuneReport": "training.run",
+    "InstanceConfig": "parameters.instances",
     "Model": "api",
     "Preprocessing": "images",
     "Prompts": "prompts",
@@ -61,6 +64,7 @@ _MODULES = {
     "fine_tune": "api",
     "iter_fine_tune": "api",
     "load_model": "api",
+    "maps_to_labels": "model.dense.instances",
     "propagate": "stacks.propagation.propagate",
     "propagate_volume": "stacks.propagation.propagate",
 }

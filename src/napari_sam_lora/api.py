@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.labels import LabelMeaning, check_labels
 from napari_sam_lora.lora.adapted import predictor_for
@@ -27,10 +28,12 @@ from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.input_size import at_input_size, mask_stride
 from napari_sam_lora.model.predictor import Multimask, Predictor, Result
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_instances
 from napari_sam_lora.stacks.everything import segment_everything
 from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
@@ -45,6 +48,8 @@ from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
 Pairs = Iterable[Labelled]
 Active = tuple[Adapter, Predictor]
+Method = Literal["head", "clicks"]
+METHODS: tuple[Method, ...] = ("head", "clicks")
 
 
 class _InBlock(threading.local):
@@ -184,14 +189,38 @@ class Model:
         decoder = PlaneDecoder(self.predictor, image, tiling)
         return sorted(decoder.decode(ObjectPrompts.from_prompts(prompts), multimask), key=lambda mask: mask.row)
 
+    def maps(self, image: ArrayLike, *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Predict the maps of the dense head: probability of foreground, and relative distance to the outline.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c), of any size.
+        progress : callable, optional
+            Called with the number of tiles done and their total.
+
+        Returns
+        -------
+        float32 (2, y, x), or (3, y, x) with nearness to the centre from micro-sam's models
+            From 0 to 1. `napari_sam_lora.model.dense.instances.maps_to_labels` cuts objects out of them.
+
+        Raises
+        ------
+        InputError
+            If the model has no dense head.
+        """
+        return dense_maps(self.predictor, image, progress)
+
     def segment_everything(
         self,
         image: ArrayLike,
         config: EverythingConfig | None = None,
         *,
-        smallest: int = 0,
+        smallest: int | None = None,
         progress: Progress | None = None,
         tiling: TilingConfig | None = None,
+        method: Method | None = None,
+        instances: InstanceConfig | None = None,
     ) -> NDArray[np.int32]:
         """Segment all objects of a plane without prompts.
 
@@ -200,19 +229,39 @@ class Model:
         image : array_like
             (y, x) or (y, x, c).
         config : EverythingConfig, optional
-        smallest : int
-            Objects with fewer pixels are left out.
+            For "clicks".
+        smallest : int, optional
+            Objects with fewer pixels are left out. By default what suits the dense head, or 0 with clicks.
         progress : callable, optional
-            Called with the number of batches of clicks done and their total.
+            Called with the number of batches of clicks, or of tiles, done and their total.
         tiling : TilingConfig, optional
-            How a large plane is cut into tiles; objects across several tiles are joined.
+            For "clicks": how a large plane is cut into tiles; objects across several tiles are joined.
+        method : str, optional
+            "head": the dense head; "clicks": a grid of clicks. By default the head if there is one and neither
+            ``config`` nor ``tiling`` is given.
+        instances : InstanceConfig, optional
+            For "head"; by default what was chosen when the head was trained.
 
         Returns
         -------
         int32 (y, x)
             Instance ids; 0 is background.
+
+        Raises
+        ------
+        InputError
+            If the method is unknown, or the model has no dense head although it is asked for.
         """
-        return segment_everything(self.predictor, image, config, progress, tiling, smallest)
+        if method not in (None, *METHODS):
+            raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.", code="unknown-method")
+        if method is None:
+            by_clicks = self.predictor.dense is None or config is not None or tiling is not None
+            method = "clicks" if by_clicks and instances is None else "head"
+        if method == "clicks":
+            return segment_everything(self.predictor, image, config, progress, tiling, smallest or 0)
+        chosen = instances or dense_model(self.predictor).instances
+        chosen = chosen if smallest is None else replace(chosen, smallest=smallest)
+        return find_instances(self.predictor, image, config=chosen, progress=progress)
 
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
@@ -383,11 +432,16 @@ def evaluate(
 
 
 def evaluate_everything(
-    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), config: EverythingConfig | None = None
+    model: Model,
+    pairs: Pairs,
+    adapters: Sequence[Adapter | None] = (None,),
+    config: EverythingConfig | None = None,
+    method: Method | None = None,
 ) -> list[Matches]:
     """Measure what everything mode finds in planes that are labelled completely.
 
-    The parameters are those of `evaluate`. Unlike there, a found object that is not labelled counts as a mistake.
+    The parameters are those of `evaluate` and of `Model.segment_everything`. Unlike in `evaluate`, a found object that
+    is not labelled counts as a mistake.
 
     Returns
     -------
@@ -398,6 +452,8 @@ def evaluate_everything(
     found = []
     for adapter in adapters:
         with model.adapted(adapter):
-            matches = (match_objects(model.segment_everything(image, config), labels) for image, labels in copied)
-            found.append(sum(matches, start=Matches()))
+            matches = Matches()
+            for image, labels in copied:
+                matches += match_objects(model.segment_everything(image, config, method=method), labels)
+            found.append(matches)
     return found

@@ -14,9 +14,11 @@ import pytest
 
 from napari_sam_lora.cli import loading
 from napari_sam_lora.cli.commands import models
+from napari_sam_lora.cli.console import Console
 from napari_sam_lora.io.samples import samples_folder
 from napari_sam_lora.model.download import cache_folder
 from napari_sam_lora.model.registry import MODELS, ModelInfo
+from napari_sam_lora.parameters.run import ModelSettings
 
 from .conftest import Run
 
@@ -78,6 +80,30 @@ def test_a_model_is_fetched_once_and_then_is_here(served: ModelInfo, run: Run) -
     served_again = run("models", "fetch", "tiny")
     assert served_again.code == 0
     assert json.loads(run("models", "info", "tiny", "--json").out)["here"] is True
+
+
+def test_a_decoder_is_fetched_with_its_model(served: ModelInfo, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = replace(served, name="tiny_decoder")
+    monkeypatch.setattr(models, "MODELS", {"tiny": replace(served, decoder=decoder)})
+    result = run("models", "fetch", "tiny")
+    assert result.code == 0
+    assert result.out.splitlines() == [f"{name}: {cache_folder() / name}.pth" for name in ("tiny", "tiny_decoder")]
+    assert (cache_folder() / "tiny_decoder.pth").read_bytes() == b"weights" * 1000
+    assert json.loads(run("models", "info", "tiny", "--json").out)["decoder"] == served.url
+    monkeypatch.setattr(models, "MODELS", {"tiny": replace(served, decoder=replace(decoder, digest="xxh128:0"))})
+    assert run("models", "fetch", "tiny").code == 1
+
+
+def test_opening_a_model_fetches_its_decoder_and_goes_on_without(
+    served: ModelInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam_lora.api.load_model", lambda name, *_: name)
+    decoder = replace(served, name="tiny_decoder")
+    for made, is_there in ((replace(decoder, digest="xxh128:" + "0" * 32), False), (decoder, True)):
+        monkeypatch.setattr(loading, "MODELS", {"tiny": replace(served, decoder=made)})
+        opened: object = loading.open_model(ModelSettings(name="tiny"), None, Console(quiet=True))
+        assert opened == "tiny"
+        assert (cache_folder() / "tiny_decoder.pth").exists() is is_there
 
 
 def test_a_model_that_cannot_be_fetched_says_what_to_do(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_sam_lora.api import Model
+from napari_sam_lora.api import Model, load_model
 from napari_sam_lora.cli.commands import segment
 from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.model.dense.dense_model import DenseModel
+from napari_sam_lora.model.dense.head import new_dense_head
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.tiling import TilingConfig
 
 from .conftest import Run, plane
@@ -259,3 +263,64 @@ def test_ctrl_c_keeps_what_is_whole_and_leaves_nothing_else(
     assert result.err.strip() == "napari-sam-lora: interrupted"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cell_1.tif"]
     assert tifffile.imread(tmp_path / "out" / "cell_1.tif").any()
+
+
+@pytest.fixture
+def headed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The model has a dense head; what everything mode is asked for is kept."""
+    asked: list[dict[str, Any]] = []
+
+    def everything(self: Model, image: NDArray[Any], config: object = None, **options: Any) -> object:
+        asked.append(options | {"config": config})
+        return np.zeros(image.shape[:2], np.int32)
+
+    dense = DenseModel(new_dense_head(load_model("sam_nano", "cpu").loaded.sam), InstanceConfig(smallest=9))
+    monkeypatch.setattr("napari_sam_lora.model.checkpoints._bundled_head", lambda *_: dense)
+    monkeypatch.setattr(Model, "segment_everything", everything)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [
+        ((), "head"),
+        (("--method", "head", "--sensitivity", "0.7"), "head"),
+        (("--separation", "0.3"), "head"),
+        (("--method", "clicks"), "clicks"),
+        (("--points-per-side", "4"), "clicks"),
+        (("--tile-size", "64"), "clicks"),
+    ],
+)
+def test_the_head_is_used_unless_clicks_are_asked_for(
+    images: Path, tmp_path: Path, run: Run, headed: list[dict[str, Any]], options: tuple[str, ...], method: str
+) -> None:
+    result = run("segment", images / "cell_1.png", "--output", tmp_path / "out", *SMALL, *options)
+    assert (result.code, result.err) == (0, "")
+    (asked,) = headed
+    if method == "clicks":
+        assert isinstance(asked["config"], EverythingConfig)
+        assert asked["smallest"] == 0
+    else:
+        assert asked["method"] == "head"
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        given.pop("--method", None)
+        changed: dict[str, Any] = {name.strip("-"): float(value) for name, value in given.items()}
+        assert asked["instances"] == replace(InstanceConfig(smallest=9), **changed)
+        assert asked["smallest"] is None
+
+
+def test_options_of_the_other_method_are_refused(
+    images: Path, tmp_path: Path, run: Run, headed: list[dict[str, Any]]
+) -> None:
+    command = ("segment", images, "--output", tmp_path / "out", *SMALL)
+    prompts = ("--prompts", _boxes(tmp_path / "b.csv", ("cell_1.png",)))
+    for options, name, code in (
+        (("--method", "clicks", "--separation", "0.3"), "--separation", "option-of-other-method"),
+        (("--method", "head", "--points-per-side", "4"), "--points-per-side", "option-of-other-method"),
+        ((*prompts, "--separation", "0.3"), "--separation", "option-of-everything-mode"),
+        ((*prompts, "--method", "clicks"), "--method", "option-of-everything-mode"),
+    ):
+        result = run(*command, *options)
+        assert (result.code, result.error_code) == (1, code)
+        assert name in result.message
+    assert not headed

@@ -22,6 +22,9 @@ from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, load_model
 from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.lora.adapter import AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
+from napari_sam_lora.model.dense.dense_model import DenseModel
+from napari_sam_lora.model.dense.head import new_dense_head
+from napari_sam_lora.parameters.instances import InstanceConfig
 
 LATE = LoRAConfig((4, 5), rank=3, alpha=6.0, targets=("q", "k", "mlp"), dropout=0.1)
 DECODER = LoRAConfig((), rank=2)
@@ -130,8 +133,8 @@ def test_a_safetensors_file_of_something_else_is_refused(tmp_path: Path, metadat
 
 def test_a_file_of_a_newer_version_asks_for_an_update(nano: Model, tmp_path: Path) -> None:
     path = _adapter(nano).save(tmp_path / "a.safetensors")
-    _rewrite(path, lambda values: values.update(version=2))
-    with raises(AdapterError, "unknown-adapter-version", match="version 2; .* reads 1"):
+    _rewrite(path, lambda values: values.update(version=3))
+    with raises(AdapterError, "unknown-adapter-version", match="version 3; .* reads 1 and 2"):
         Adapter.load(path)
 
 
@@ -280,3 +283,60 @@ def test_new_figures_leave_the_tensors_as_they_are(nano: Model) -> None:
     assert judged.info == replace(adapter.info, metrics={"verdict": "better"})
     assert judged.key == adapter.key
     assert adapter.info.metrics == {}
+
+
+def _with_head(model: Model) -> Adapter:
+    dense = DenseModel(new_dense_head(model.loaded.sam), InstanceConfig(separation=0.3, smallest=11), refine=True)
+    return replace(_adapter(model), dense=DenseModel.from_parts(dense.describe(), dense.tensors()))
+
+
+def test_a_dense_head_comes_back_with_its_thresholds(nano: Model, tmp_path: Path) -> None:
+    adapter = _with_head(nano)
+    path = adapter.save(tmp_path / "a.safetensors")
+    again = Adapter.load(path)
+    assert adapter.dense is not None
+    assert again.dense is not None
+    assert again.dense.describe() == adapter.dense.describe()
+    assert again.dense.instances == InstanceConfig(separation=0.3, smallest=11)
+    assert all(torch.equal(again.dense.tensors()[name], value) for name, value in adapter.dense.tensors().items())
+    assert again.tensors.keys() == adapter.tensors.keys()
+    assert again.key == adapter.key
+    without = replace(adapter, dense=None).save(tmp_path / "b.safetensors")
+    assert path.stat().st_size - without.stat().st_size < 2 * 10**6
+    assert Adapter.load(without).dense is None
+
+
+def test_programs_that_know_no_dense_head_are_told_to_update(nano: Model, tmp_path: Path) -> None:
+    for adapter, file_version in ((_with_head(nano), 2), (_adapter(nano), 1)):
+        with safe_open(adapter.save(tmp_path / "a.safetensors"), framework="pt") as file:
+            assert json.loads(file.metadata()["adapter"])["version"] == file_version
+
+
+def test_the_key_changes_with_the_head_and_its_thresholds(nano: Model) -> None:
+    adapter = _with_head(nano)
+    assert adapter.dense is not None
+    moved = replace(adapter, dense=replace(adapter.dense, instances=InstanceConfig()))
+    other = replace(adapter, dense=replace(adapter.dense, head=new_dense_head(nano.loaded.sam, seed=5)))
+    assert len({one.key for one in (adapter, moved, other, replace(adapter, dense=None))}) == 4
+    assert adapter.encoder_key == replace(adapter, dense=None).encoder_key
+
+
+def test_a_damaged_head_is_refused(nano: Model, tmp_path: Path) -> None:
+    path = _with_head(nano).save(tmp_path / "a.safetensors")
+    _rewrite(path, lambda values: None)  # without the description of the head
+    with raises(AdapterError, "bad-dense-head"):
+        Adapter.load(path)
+
+
+def test_the_head_of_an_adapter_finds_objects_and_the_base_model_keeps_its_own(
+    nano: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    base = DenseModel(new_dense_head(nano.loaded.sam, seed=3))
+    model = Model(replace(nano.loaded, dense=base))
+    before = model.maps(nuclei[0])
+    adapter = _with_head(nano)
+    with model.adapted(adapter):
+        assert not np.allclose(model.maps(nuclei[0]), before, atol=0.01)
+    with model.adapted(replace(adapter, dense=None)):  # its embeddings are not those that the base's head knows
+        assert np.array_equal(model.maps(nuclei[0]), before)
+    assert np.array_equal(model.maps(nuclei[0]), before)

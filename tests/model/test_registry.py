@@ -45,6 +45,20 @@ def test_every_model_is_bundled_or_can_be_fetched_and_verified(info: ModelInfo) 
         assert info.file_name == f"{info.name}.{str(info.url).rpartition('.')[2]}"
 
 
+def test_the_models_of_micro_sam_have_decoders_beside_them() -> None:
+    """Addresses and hashes as in ``micro_sam/util.py``."""
+    decoders = {info.name: info.decoder for info in MODELS.values() if info.decoder is not None}
+    assert set(decoders) == {name for name, info in MODELS.items() if "micro-sam" in info.source}
+    for name, decoder in decoders.items():
+        assert decoder.file_name == f"{name}_decoder.pt"
+        assert decoder.url == str(MODELS[name].url).replace(".pt", "_decoder.pt")
+        assert re.fullmatch(r"xxh128:[0-9a-f]{32}", str(decoder.digest))
+        assert (decoder.family, decoder.licence) == (MODELS[name].family, MODELS[name].licence)
+    digests = {decoder.digest for decoder in decoders.values()} | {info.digest for info in MODELS.values()}
+    assert len(digests) == len(decoders) + len(MODELS)
+    assert decoders["vit_b_lm"].digest == "xxh128:708b15ac620e235f90bb38612c4929ba"
+
+
 @pytest.mark.parametrize("family", ["vit_b", "vit_l", "vit_h"])
 def test_the_official_models_go_by_the_name_of_their_family(family: str) -> None:
     info = MODELS[family]

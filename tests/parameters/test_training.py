@@ -37,6 +37,9 @@ CODES = dict.fromkeys(("mode", "labels", "tune_decoder"), "setting-not-among-cho
         ("learning_rate", float("inf")),
         ("alpha", 0.0),
         ("alpha", -2.0),
+        ("dense_weight", 0.0),
+        ("dense_learning_rate", 0.0),
+        ("dense_crops", -1),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
@@ -56,6 +59,7 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str, value: Any)
         ("corrections", 0),
         ("cache_bytes", 0),
         ("steps", 1),
+        ("dense_crops", 0),
     ],
 )
 def test_the_limits_themselves_are_allowed(name: str, value: Any) -> None:

@@ -139,7 +139,7 @@ def test_everything_in_a_large_plane_has_no_seams(small: Model, monkeypatch: pyt
 
     monkeypatch.setattr("napari_sam_lora.stacks.everything.everything", find)
     seen: list[tuple[int, int]] = []
-    found = small.segment_everything(image, progress=lambda *at: seen.append(at))
+    found = small.segment_everything(image, method="clicks", progress=lambda *at: seen.append(at))
     assert found.max() == len(discs)
     for disc in discs:
         (label,) = np.unique(found[disc])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pooch
 
 from napari_sam_lora.cli.console import Console
-from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.errors import AdapterError, CheckpointError
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.model.download import is_available, model_path
 from napari_sam_lora.model.registry import MODELS, ModelInfo
@@ -33,8 +34,12 @@ def open_model(settings: ModelSettings, preprocessing: Preprocessing | None, con
     """Load a model from settings; download it first if needed."""
     from napari_sam_lora.api import load_model  # noqa: PLC0415  torch is imported when it is needed
 
-    if settings.name in MODELS:
-        fetch(MODELS[settings.name], console)
+    info = MODELS.get(settings.name)
+    if info is not None:
+        fetch(info, console)
+        if info.decoder is not None:
+            with suppress(CheckpointError):  # the model works without, and loading it says so
+                fetch(info.decoder, console)
     return load_model(settings.name, settings.device, preprocessing, settings.input_size)
 
 

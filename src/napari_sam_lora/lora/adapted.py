@@ -35,7 +35,13 @@ def predictor_for(
     """
     cache = EmbeddingCache() if cache is None else cache  # an empty one is false
     if adapter is None:
-        return Predictor(loaded.sam, loaded.weights_hash, preprocessing or Preprocessing(), cache)
+        return Predictor(loaded.sam, loaded.weights_hash, preprocessing or Preprocessing(), cache, loaded.dense)
     tree = adapter.apply(loaded.sam, loaded.name, loaded.weights_hash)
     key = f"{loaded.weights_hash}+{adapter.encoder_key}" if adapter.encoder_key else loaded.weights_hash
-    return Predictor(tree, key, adapter.info.preprocessing, cache)
+    if adapter.dense is not None:
+        adapter.dense.head.to(tree.device)
+        return Predictor(tree, key, adapter.info.preprocessing, cache, adapter.dense)
+    base = None
+    if adapter.encoder_key and loaded.dense is not None:  # the base's head reads the base's embeddings only
+        base = predictor_for(loaded, cache=cache, preprocessing=adapter.info.preprocessing)
+    return Predictor(tree, key, adapter.info.preprocessing, cache, loaded.dense, base)

@@ -16,14 +16,19 @@ from safetensors.torch import save
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from napari_sam_lora.errors import AdapterError
+from napari_sam_lora.errors import AdapterError, CheckpointError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.images import Preprocessing
 from napari_sam_lora.lora.inject import LoRAConfig, attach, set_adapter
+from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.input_size import at_input_size
 
 FORMAT = "napari-sam-lora adapter"
 FORMAT_VERSION = 1
+# Of adapters with a dense head, which programs before it cannot use.
+DENSE_FORMAT_VERSION = 2
+_DENSE_KEY = "dense_head"
+_DENSE_PREFIX = "dense_head."
 
 
 def _now() -> str:
@@ -72,9 +77,9 @@ class AdapterInfo:
     created: str = field(default_factory=_now)
     program: str = field(default_factory=_program)
 
-    def to_json(self) -> str:
+    def to_json(self, file_version: int = FORMAT_VERSION) -> str:
         """Return the description as one JSON object."""
-        return json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}, allow_nan=False)
+        return json.dumps({"format": FORMAT, "version": file_version, **asdict(self)}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> AdapterInfo:
@@ -92,10 +97,10 @@ class AdapterInfo:
             raise AdapterError("This file is not an adapter of napari-sam-lora.", code="not-an-adapter") from error
         if kind != FORMAT:
             raise AdapterError("This file is not an adapter of napari-sam-lora.", code="not-an-adapter")
-        if file_version != FORMAT_VERSION:
+        if file_version not in (FORMAT_VERSION, DENSE_FORMAT_VERSION):
             raise AdapterError(
-                f"This adapter has format version {file_version}; this program reads {FORMAT_VERSION}. "
-                "Update napari-sam-lora.",
+                f"This adapter has format version {file_version}; this program reads {FORMAT_VERSION} and "
+                f"{DENSE_FORMAT_VERSION}. Update napari-sam-lora.",
                 code="unknown-adapter-version",
             )
         try:
@@ -120,10 +125,13 @@ class Adapter:
     tensors : dict of str to Tensor
         By parameter name in the adapted model; float32 on the CPU.
     info : AdapterInfo
+    dense : DenseModel, optional
+        Dense head for the embeddings of the adapted encoder.
     """
 
     tensors: dict[str, Tensor]
     info: AdapterInfo
+    dense: DenseModel | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.tensors.items():
@@ -134,8 +142,13 @@ class Adapter:
 
     @property
     def key(self) -> str:
-        """Content key (hash) of all tensors."""
-        return _hash(self.tensors, self.info.lora)
+        """Content key (hash) of all tensors, and of the parameters of the dense head."""
+        if self.dense is None:
+            return _hash(self.tensors, self.info.lora)
+        head = {_DENSE_PREFIX + name: value for name, value in self.dense.tensors().items()}
+        digest = hashlib.blake2b(_hash(self.tensors | head, self.info.lora).encode(), digest_size=16)
+        digest.update(json.dumps(self.dense.describe(), sort_keys=True).encode())
+        return digest.hexdigest()
 
     @property
     def encoder_key(self) -> str:
@@ -161,8 +174,15 @@ class Adapter:
                 f"The name of an adapter file must end in .safetensors, unlike {target.name}.", code="wrong-file-ending"
             )
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
+        metadata = {"adapter": self.info.to_json()}
+        if self.dense is not None:
+            tensors |= {_DENSE_PREFIX + name: value for name, value in self.dense.tensors().items()}
+            metadata = {
+                "adapter": self.info.to_json(DENSE_FORMAT_VERSION),
+                _DENSE_KEY: json.dumps(self.dense.describe(), allow_nan=False),
+            }
         with atomic_path(target) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"adapter": self.info.to_json()}))
+            temporary.write_bytes(save(tensors, metadata=metadata))
         return target
 
     @classmethod
@@ -181,7 +201,9 @@ class Adapter:
                 if "adapter" not in metadata:
                     raise AdapterError(f"{source.name} is not an adapter of napari-sam-lora.", code="not-an-adapter")
                 info = AdapterInfo.from_json(metadata["adapter"])
-                return cls({name: file.get_tensor(name) for name in file.keys()}, info)  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                head = _take_head(tensors, metadata.get(_DENSE_KEY))
+                return cls(tensors, info, head)
         except FileNotFoundError as error:
             raise AdapterError(f"There is no adapter file {source}.", code="adapter-not-found") from error
         except (SafetensorError, OSError) as error:
@@ -191,7 +213,7 @@ class Adapter:
 
     def with_metrics(self, metrics: dict[str, Any]) -> Adapter:
         """Return the same adapter with these held-out figures."""
-        return Adapter(self.tensors, replace(self.info, metrics=metrics))
+        return replace(self, info=replace(self.info, metrics=metrics))
 
     def apply(self, sam: Sam, base_name: str, base_hash: str) -> Sam:
         """Make a second module tree of the base model with this adapter, at the input size that it was trained at.
@@ -217,6 +239,24 @@ class Adapter:
                 f"This adapter does not fit {base_name}: {error}", code="adapter-does-not-fit"
             ) from error
         return tree.requires_grad_(False)
+
+
+def _take_head(tensors: dict[str, Tensor], description: str | None) -> DenseModel | None:
+    """Take the dense head out of the tensors of a file, in place; None if it has none.
+
+    Raises
+    ------
+    AdapterError
+        If the head is damaged.
+    """
+    names = [name for name in tensors if name.startswith(_DENSE_PREFIX)]
+    head = {name.removeprefix(_DENSE_PREFIX): tensors.pop(name) for name in names}
+    if description is None and not head:
+        return None
+    try:
+        return DenseModel.from_parts(json.loads(description or ""), head)
+    except (ValueError, CheckpointError) as error:
+        raise AdapterError(f"The dense head in this adapter file is damaged: {error}", code="bad-dense-head") from error
 
 
 def _hash(tensors: dict[str, Tensor], config: LoRAConfig) -> str:

@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from napari_sam_lora.errors import CheckpointError
+from napari_sam_lora.model.dense.dense_model import DenseModel, read_dense_model
+from napari_sam_lora.model.dense.published_decoders import published_head
 from napari_sam_lora.model.download import Progress, model_path
 from napari_sam_lora.model.encoder import fuse_attention
 from napari_sam_lora.model.families.mobile import build_mobile_sam
 from napari_sam_lora.model.families.nano import build_sam_nano
-from napari_sam_lora.model.registry import MODELS
+from napari_sam_lora.model.registry import MODELS, ModelInfo
 
 # Family by the width of the image encoder's blocks (segment_anything/build_sam.py, and nano.py).
 _FAMILY_BY_WIDTH = {128: "nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -33,6 +36,7 @@ _TINY_WIDTH = 320
 # torch's unpickler raises these, besides its own error, on files that are no checkpoints.
 _NOT_A_CHECKPOINT = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
 _WRAPPERS = ("model_state", "model", "state_dict", "sam")
+_DECODER_KEY = "decoder_state"  # of micro-sam's exports with a decoder in the same file
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +51,22 @@ class LoadedModel:
     family : str
     weights_hash : str
         BLAKE2b of names, shapes and values of all weights, the same whatever the file format.
+    dense : DenseModel, optional
+        The dense head that comes with the model: bundled, or a decoder of micro-sam.
     """
 
     sam: Sam
     name: str
     family: str
     weights_hash: str
+    dense: DenseModel | None = None
 
 
 def load(name: str | Path, device: torch.device, progress: Progress | None = None) -> LoadedModel:
     """Load a registered model, or a SAM-format checkpoint from a path.
+
+    The decoder that micro-sam published with a model, or exported into its checkpoint, is loaded too. If that fails, a
+    warning says so, and the model has no dense head.
 
     Parameters
     ----------
@@ -82,7 +92,8 @@ def load(name: str | Path, device: torch.device, progress: Progress | None = Non
             f"There is no model named {str(name)!r} and no such file. Named models: {', '.join(MODELS)}.",
             code="model-not-found",
         )
-    state = read_state(path)
+    content = _read(path)
+    state = _sam_state(content, path)
     family = family_of(state)
     sam = _build(family)
     try:
@@ -94,23 +105,75 @@ def load(name: str | Path, device: torch.device, progress: Progress | None = Non
     fuse_attention(sam.image_encoder)
     sam.requires_grad_(False)
     sam.eval()
-    return LoadedModel(sam.to(device), info.name if info else path.name, family, hash_weights(state))
+    name = info.name if info else path.name
+    dense = _decoder_of(content, name) if info is None else _bundled_head(info) or _fetched_decoder(info, progress)
+    if dense is not None:
+        dense.head.to(device)
+    return LoadedModel(sam.to(device), name, family, hash_weights(state), dense)
+
+
+def _bundled_head(info: ModelInfo) -> DenseModel | None:
+    """Read the dense head that comes with a model, if there is one, and check its hash."""
+    if info.head_asset is None:
+        return None
+    with as_file(files("napari_sam_lora") / "assets" / info.head_asset) as path:
+        return read_dense_model(path, info.head_digest)
+
+
+def _fetched_decoder(info: ModelInfo, progress: Progress | None) -> DenseModel | None:
+    """Load the decoder that was published with a model; None if there is none, or it cannot be downloaded."""
+    if info.decoder is None:
+        return None
+    try:
+        path = model_path(info.decoder, progress)
+        return published_head(_decoder_state(_read(path)), info.name)
+    except CheckpointError as error:
+        _warn_of_decoder(info.name, error)
+    return None
+
+
+def _decoder_of(content: Any, name: str) -> DenseModel | None:
+    """Load the decoder inside a checkpoint of micro-sam, if there is one."""
+    if not isinstance(content, Mapping) or not content.get(_DECODER_KEY):
+        return None
+    try:
+        return published_head(_decoder_state(content[_DECODER_KEY]))
+    except CheckpointError as error:
+        _warn_of_decoder(name, error)
+    return None
+
+
+def _warn_of_decoder(name: str, error: CheckpointError) -> None:
+    warnings.warn(f"{name} works without its decoder, so objects are found by clicks only. {error}", stacklevel=4)
+
+
+def _decoder_state(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        raise CheckpointError("This file holds no weights.", code="bad-decoder")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read the state dict of a checkpoint as float32 on the CPU, unwrapped and without prefixes."""
+    return _sam_state(_read(path), path)
+
+
+def _read(path: Path) -> Any:
+    """Read what a checkpoint holds, without unpickling anything but weights."""
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            with warnings.catch_warnings():  # torch asks users to report files of other pickle protocols
-                warnings.simplefilter("ignore", UserWarning)
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        with warnings.catch_warnings():  # torch asks users to report files of other pickle protocols
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, *_NOT_A_CHECKPOINT) as error:
         raise CheckpointError(
             f"{path.name} is damaged, or holds more than weights and was not opened. Download it again.",
             code="damaged-checkpoint",
         ) from error
+
+
+def _sam_state(content: Any, path: Path) -> dict[str, Tensor]:
     state = _unwrap(content)
     if state is None:
         raise CheckpointError(f"{path.name} holds no SAM weights.", code="no-sam-weights")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Prepared, Preprocessing, prepare, resized_shape
+from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.encoder import preprocess
 from napari_sam_lora.prompts import Prompts, to_sam
@@ -58,12 +59,19 @@ class Predictor:
         Identifies the weights of the image encoder.
     preprocessing : Preprocessing
     cache : EmbeddingCache
+    dense : DenseModel, optional
+        Finds objects without prompts.
+    dense_base : Predictor, optional
+        The predictor whose embeddings the dense head reads, if not this one's: that of the base model, where an adapter
+        has no head of its own.
     """
 
     sam: Sam
     encoder_key: str
     preprocessing: Preprocessing
     cache: EmbeddingCache
+    dense: DenseModel | None = None
+    dense_base: Predictor | None = None
 
     @property
     def input_size(self) -> int:

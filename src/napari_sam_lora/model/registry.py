@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
 _MICRO_SAM = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
+# 38 or 44 according to the number of parameters in the two layouts; the exact sizes are not published.
+_DECODER_MEGABYTES = 40
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class ModelInfo:
         Where the file can be downloaded.
     digest : str, optional
         Hash of the file, as ``algorithm:hexadecimal digits``.
+    head_asset, head_digest : str, optional
+        File name and hash of the dense head that comes with a bundled model.
+    decoder : ModelInfo, optional
+        File of the decoder that finds objects without prompts, for a model that was published with one.
     """
 
     name: str
@@ -42,6 +48,9 @@ class ModelInfo:
     asset: str | None = None
     url: str | None = None
     digest: str | None = None
+    head_asset: str | None = None
+    head_digest: str | None = None
+    decoder: ModelInfo | None = None
 
     @property
     def file_name(self) -> str:
@@ -65,7 +74,18 @@ def _meta(name: str, family: str, size: str, megabytes: int, digest: str, qualit
     )
 
 
-def _micro_sam(name: str, family: str, place: str, digest: str, objects: str) -> ModelInfo:
+def _micro_sam(name: str, family: str, place: str, digest: str, decoder_digest: str, objects: str) -> ModelInfo:
+    """Describe a model of micro-sam and its decoder; addresses and hashes are those of ``micro_sam/util.py``."""
+    decoder = ModelInfo(
+        name=f"{name}_decoder",
+        family=family,
+        licence="CC-BY-4.0",
+        source="micro-sam, Segment Anything for Microscopy",
+        description=f"Decoder of {name}.",
+        megabytes=_DECODER_MEGABYTES,
+        url=f"{_MICRO_SAM}{place}/files/{family}_decoder.pt",
+        digest=f"xxh128:{decoder_digest}",
+    )
     return ModelInfo(
         name=name,
         family=family,
@@ -75,6 +95,7 @@ def _micro_sam(name: str, family: str, place: str, digest: str, objects: str) ->
         megabytes={"vit_t": 40, "vit_b": 375, "vit_l": 1250}[family],
         url=f"{_MICRO_SAM}{place}/files/{family}.pt",
         digest=f"xxh128:{digest}",
+        decoder=decoder,
     )
 
 
@@ -88,6 +109,8 @@ _ALL = (
         megabytes=5,
         asset="sam_nano.safetensors",
         digest="xxh128:0682d9516411680f700c8df8b02910dc",
+        head_asset="sam_nano_head.safetensors",
+        head_digest="xxh128:eafb3fb5665b9426c935c0a37f997eec",
     ),
     ModelInfo(
         name="vit_t",
@@ -107,6 +130,7 @@ _ALL = (
         "vit_t",
         "faithful-chicken/1.1",
         "72ec5074774761a6e5c05a08942f981e",
+        "3e914a5f397b0312cdd36813031f8823",
         "cells and nuclei in light microscopy, for laptops",
     ),
     _micro_sam(
@@ -114,6 +138,7 @@ _ALL = (
         "vit_b",
         "diplomatic-bug/1.2",
         "fe9252a29f3f4ea53c15a06de471e186",
+        "708b15ac620e235f90bb38612c4929ba",
         "cells and nuclei in light microscopy, base size",
     ),
     _micro_sam(
@@ -121,6 +146,7 @@ _ALL = (
         "vit_l",
         "idealistic-rat/1.2",
         "017f20677997d628426dec80a8018f9d",
+        "2faeafa03819dfe03e7c46a44aaac64a",
         "cells and nuclei in light microscopy, large",
     ),
     _micro_sam(
@@ -128,6 +154,7 @@ _ALL = (
         "vit_t",
         "greedy-whale/1",
         "253474720c497cce605e57c9b1d18fd9",
+        "8f897c7bb93174a4d1638827c4dd6f44",
         "mitochondria and nuclei in electron microscopy, for laptops",
     ),
     _micro_sam(
@@ -135,6 +162,7 @@ _ALL = (
         "vit_b",
         "noisy-ox/1.2",
         "f3bf2ed83d691456bae2c3f9a05fb438",
+        "bb6398956a6b0132c26b631c14f95ce2",
         "mitochondria and nuclei in electron microscopy, base size",
     ),
     _micro_sam(
@@ -142,6 +170,7 @@ _ALL = (
         "vit_l",
         "humorous-crab/1.2",
         "810b084b6e51acdbf760a993d8619f2d",
+        "334877640bfdaaabce533e3252a17294",
         "mitochondria and nuclei in electron microscopy, large",
     ),
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.run import DataSettings, ModelSettings, OutputSettings, PreprocessingSettings
 from napari_sam_lora.parameters.schema import Parameter, kind_of, parameters_of
@@ -17,9 +18,9 @@ INTRODUCTION = """\
 
 <!-- Written by `python -m napari_sam_lora.parameters.tables docs/settings.md` from the descriptions in the code. -->
 
-All settings of training, everything mode, large planes and propagation, with their defaults. The names are those of
-the Python classes and of the YAML file; on the command line, `learning_rate` is `--learning-rate`. Where the viewer has
-another label, it follows in italics.
+All settings of training, everything mode, the dense head, propagation and large planes, with their defaults. The names
+are those of the Python classes and of the YAML file; on the command line, `learning_rate` is `--learning-rate`. Where
+the viewer has another label, it follows in italics.
 """
 # Heading, class, and where the settings are used.
 SECTIONS: tuple[tuple[str, type, str], ...] = (
@@ -29,6 +30,11 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
     ("Intensities", PreprocessingSettings, "The section `preprocessing` of the YAML file; `Preprocessing` in Python."),
     ("Output", OutputSettings, "The section `output` of the YAML file; the adapter is `--output` on the command line."),
     ("Everything mode", EverythingConfig, "`EverythingConfig` in Python, options of `segment`, *Find everything*."),
+    (
+        "Dense head",
+        InstanceConfig,
+        "`InstanceConfig` in Python, options of `segment`. Without them, a model uses those chosen for its dense head.",
+    ),
     (
         "Propagation",
         PropagationConfig,

@@ -106,6 +106,25 @@ class TrainConfig:
         ge=0,
         description="Checks without a gain after which the run ends early; 0 always runs all steps.",
     )
+    dense: bool = Field(
+        default=True,
+        description="Also train the dense head, which finds objects without prompts. It learns only where background "
+        "is known: in planes that are labelled completely, or where the user says so.",
+    )
+    complete: bool = Field(
+        default=False,
+        description="All planes are labelled completely: what has no label is background. Otherwise only what is known "
+        "of each plane.",
+    )
+    dense_weight: float = Field(
+        default=1.0, gt=0, description="Weight of the dense head's loss relative to that of the prompted masks."
+    )
+    dense_learning_rate: float = Field(default=1.5e-3, gt=0, description="Peak rate of the dense head.")
+    dense_crops: int = Field(
+        default=4,
+        ge=0,
+        description="Crops at varied scale that the dense head sees at each step, besides views of the mask decoder.",
+    )
     seed: int = Field(default=0, ge=0, description="The same seed gives the same adapter on the same machine.")
     cache_bytes: int = Field(default=DEFAULT_CACHE, ge=0, description="Memory for the encoded prefixes of the views.")
     cache_disk_bytes: int = Field(

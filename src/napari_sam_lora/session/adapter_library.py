@@ -245,10 +245,9 @@ def _check_name(name: str) -> str:
 
 
 def _with_note(adapter: Adapter, note: str) -> Adapter:
-    from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
     info = replace(adapter.info, training=adapter.info.training | {"note": note})
-    return Adapter(adapter.tensors, info)
+    return replace(adapter, info=info)
 
 
 def _describe(name: str, adapter: Adapter) -> AdapterEntry:

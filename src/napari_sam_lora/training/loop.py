@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_sam_lora.errors import TrainingError, is_out_of_memory
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach, encoder_split, set_adapter, tuned_blocks
 from napari_sam_lora.lora.layers import LowRank
+from napari_sam_lora.model.dense.head import DenseHead
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
@@ -26,6 +27,8 @@ from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
+from napari_sam_lora.training.dense.loop import DenseTrainer, crop_side
+from napari_sam_lora.training.dense.views import DenseViews
 from napari_sam_lora.training.losses import MaskLoss, mask_targets
 from napari_sam_lora.training.memory import MemoryFallback, free_memory
 from napari_sam_lora.training.prefix_cache import PrefixCache
@@ -33,6 +36,8 @@ from napari_sam_lora.training.prefix_cache import PrefixCache
 # A run may go back to its last good state this often, each time with the learning rate times this factor.
 MOST_SETBACKS = 3
 SETBACK_FACTOR = 0.3
+# The dense head sees the view of the mask decoder at every so many steps, besides its own crops at every step.
+SHARED_EVERY = 2
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,11 @@ class StepResult:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Tensors of the adapter after a step."""
+    """Tensors of the adapter, and of its dense head if one is trained, after a step."""
 
     step: int
     tensors: dict[str, Tensor]
+    dense: dict[str, Tensor] | None = None
 
 
 def lora_config(sam: Sam, config: TrainConfig) -> LoRAConfig:
@@ -94,9 +100,13 @@ class Trainer:
         For the same base model and settings; shared by runs over the same planes.
     fallback : MemoryFallback, optional
         Settings that decide the use of memory; shared by runs over the same planes.
+    head : DenseHead, optional
+        The dense head to start from; it is copied.
 
     Attributes
     ----------
+    dense : DenseTrainer, optional
+        The dense head's part; None where it is not trained, because no background is known.
     warnings : list of Caution
         Memory that ran out, and a loss that was not finite.
     """
@@ -109,6 +119,7 @@ class Trainer:
         config: TrainConfig,
         cache: PrefixCache | None = None,
         fallback: MemoryFallback | None = None,
+        head: DenseHead | None = None,
     ) -> None:
         self.planes, self.config = planes, config
         self.rng = np.random.default_rng(config.seed)
@@ -124,16 +135,17 @@ class Trainer:
         self.cache = prefix_cache(sam, config) if cache is None else cache  # an empty one is false
         self.fallback = fallback or MemoryFallback(config)
         self.warnings: list[Caution] = []
+        self._labels: dict[int, NDArray[np.int64]] = {}
+        for ref in objects:
+            labels = self._labels.get(ref.plane, np.empty(0, np.int64))
+            self._labels[ref.plane] = np.append(labels, ref.label)
+        self.dense = self._new_dense(head)
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
         self.loss = MaskLoss()
         self.done = 0
         self._good = self._copies()
         self._setbacks = 0
-        self._labels: dict[int, NDArray[np.int64]] = {}
-        for ref in objects:
-            labels = self._labels.get(ref.plane, np.empty(0, np.int64))
-            self._labels[ref.plane] = np.append(labels, ref.label)
         self._views = [view for plane in self._labels for view in choose_views(plane, config.views, self.rng)]
 
     def step(self) -> StepResult:
@@ -173,15 +185,17 @@ class Trainer:
         """Do a step, and return None if its loss was not finite."""
         rate = self._rate() * SETBACK_FACTOR**self._setbacks
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         view = self._views[self.rng.integers(len(self._views))]
         prepared, shown = show(view, self.planes)
         labels = self._draw_labels(view.plane)
         given = [show_prompts(view, self.planes, int(label)) for label in labels]
         with self._seeded_dropout():
             loss = self.backward(view, prepared, shown[None] == labels[:, None, None], given)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0))
+        if self.dense is not None:
+            norm += float(torch.nn.utils.clip_grad_norm_(self.dense.parameters.values(), 1.0))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             self._set_back()
             return None
         self._good = self._copies()
@@ -192,7 +206,7 @@ class Trainer:
     def _set_back(self) -> None:
         """Return to the last good parameters, with a lower learning rate."""
         with torch.no_grad():
-            for name, value in self.parameters.items():
+            for name, value in self._every_parameter().items():
                 value.copy_(self._good[name])
         self.optimizer = self._new_optimizer()
         if self._setbacks == MOST_SETBACKS:
@@ -210,12 +224,30 @@ class Trainer:
         self.warnings.append(Caution(message, "loss-not-finite"))
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.parameters.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        rate = self.config.learning_rate
+        groups = [{"params": list(self.parameters.values()), "lr": rate, "factor": 1.0}]
+        if self.dense is not None:
+            factor = self.config.dense_learning_rate / rate
+            groups.append({"params": list(self.dense.parameters.values()), "lr": rate * factor, "factor": factor})
+        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+
+    def _new_dense(self, head: DenseHead | None) -> DenseTrainer | None:
+        """Make the dense head's part of the run, if it is wanted and there is something to learn."""
+        if not self.config.dense:
+            return None
+        views = DenseViews(
+            self.planes, {plane: ids.tolist() for plane, ids in self._labels.items()}, crop_side(self.tree)
         )
+        return DenseTrainer(self.tree, views, self.config, self.split, head) if views.has_background else None
+
+    def _every_parameter(self) -> dict[str, nn.Parameter]:
+        """Return the adapter's parameters and those of the dense head."""
+        if self.dense is None:
+            return self.parameters
+        return self.parameters | {f"dense_head.{name}": value for name, value in self.dense.parameters.items()}
 
     def _copies(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.parameters.items()}
+        return {name: value.detach().clone() for name, value in self._every_parameter().items()}
 
     def begin_at(self, tensors: dict[str, Tensor]) -> None:
         """Start from the tensors of an adapter with the same layers; call it before the first step."""
@@ -241,15 +273,36 @@ class Trainer:
             loss = loss / (rounds * len(masks))
             loss.backward()
             total += loss.item()
+        if self.dense is not None and self.done % SHARED_EVERY == 0:
+            shared = self.dense.shared_loss(leaf, view, prepared)
+            shared.backward()
+            total += shared.item()
         if leaf.grad is not None:
             embedding.backward(leaf.grad)
+        if self.dense is not None:
+            total += self.dense.crops_backward(self.fallback.recompute)
         return total
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copy the adapter's tensors, or the last good ones if they are not finite any more."""
-        broken = any(not torch.isfinite(value).all() for value in self.parameters.values())
-        values = self._good if broken else self.parameters
-        return {name: value.detach().cpu().clone() for name, value in values.items()}
+        """Copy the adapter's tensors, or the last good ones if a parameter is not finite any more."""
+        values = self._last_good()
+        return {name: values[name].detach().cpu().clone() for name in self.parameters}
+
+    def dense_tensors(self) -> dict[str, Tensor] | None:
+        """Copy the dense head's tensors likewise; None where it is not trained."""
+        if self.dense is None:
+            return None
+        values = self._last_good()
+        return {name: values[f"dense_head.{name}"].detach().cpu().clone() for name in self.dense.parameters}
+
+    def state(self) -> State:
+        """Copy the adapter as it is now."""
+        return State(self.done, self.tensors(), self.dense_tensors())
+
+    def _last_good(self) -> Mapping[str, Tensor]:
+        """Return all parameters, or the last good ones if they are not finite any more."""
+        values = self._every_parameter()
+        return self._good if any(not torch.isfinite(value).all() for value in values.values()) else values
 
     def _chunk_loss(
         self, embedding: Tensor, prepared: Prepared, masks: NDArray[np.bool_], given: Sequence[Prompts | None] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.model.encoder import prefix, preprocess
-from napari_sam_lora.training.data.augmentation import View
 
 
 class PrefixCache:
@@ -39,14 +39,14 @@ class PrefixCache:
         self.sam, self.split, self.half = sam, split, half
         self.budget, self.disk_budget = budget, disk_budget
         self.size = self.disk_size = 0
-        self._in_memory: dict[View, Tensor] = {}
-        self._files: dict[View, Path] = {}
+        self._in_memory: dict[Hashable, Tensor] = {}
+        self._files: dict[Hashable, Path] = {}
         self._folder: Path | None = None
         self._remove: weakref.finalize[..., PrefixCache] | None = None
 
     @torch.no_grad()
-    def get(self, view: View, prepared: Prepared) -> Tensor:
-        """Return the prefix of a view, float32 (1, h, w, d), or (1, c, h, w) if it includes the neck."""
+    def get(self, view: Hashable, prepared: Prepared) -> Tensor:
+        """Return the prefix of a view or crop, float32 (1, h, w, d), or (1, c, h, w) if it includes the neck."""
         cached = self._in_memory.get(view)
         if cached is not None:
             return cached.float()
@@ -77,7 +77,7 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._in_memory) + len(self._files)
 
-    def _store(self, view: View, encoded: Tensor) -> None:
+    def _store(self, view: Hashable, encoded: Tensor) -> None:
         size = encoded.numel() * encoded.element_size()
         if self.size + size <= self.budget:
             self._in_memory[view] = encoded
@@ -89,7 +89,7 @@ class PrefixCache:
             except OSError:  # full or write-protected: go on without the disk
                 self.disk_budget = 0
 
-    def _write(self, view: View, encoded: Tensor) -> None:
+    def _write(self, view: Hashable, encoded: Tensor) -> None:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="napari-sam-lora-"))
             self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from napari_sam_lora.text import Caution
 from napari_sam_lora.training.evaluation.acceptance import Verdict
+from napari_sam_lora.training.evaluation.found import FoundPair
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore
 
 
@@ -74,6 +75,8 @@ class FineTuneReport:
         The step whose state is the returned adapter.
     warnings : tuple of Caution
         What else a user should know: labels that were left out, memory that ran out. A `Caution` is a string.
+    found : FoundPair, optional
+        What both models find of the held-out objects without prompts, where a dense head was trained.
     """
 
     verdict: Verdict
@@ -90,12 +93,18 @@ class FineTuneReport:
     curve: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
     warnings: tuple[Caution, ...] = ()
+    found: FoundPair | None = None
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures for an adapter's metadata; those of no objects are left out."""
         both = (("base", self.base), ("adapted", self.adapted))
-        return {
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "cross_validated": self.cross_validated,
-        } | {name: asdict(figures) for name, figures in both if figures.count}
+        found = {} if self.found is None else {"found": asdict(self.found)}
+        return (
+            {
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "cross_validated": self.cross_validated,
+            }
+            | {name: asdict(figures) for name, figures in both if figures.count}
+            | found
+        )

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from segment_anything.modeling import Sam
-from torch import Tensor
 
 from napari_sam_lora.errors import TrainingError, is_out_of_memory
 from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
+from napari_sam_lora.model.dense.dense_model import DenseModel
+from napari_sam_lora.model.dense.head import DenseHead, DenseHeadConfig
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, ObjectRef, snapshot, unused_labels
+from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, snapshot, unused_labels
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
 from napari_sam_lora.training.evaluation.acceptance import Judge
+from napari_sam_lora.training.evaluation.found import FoundPair, FoundWatch, adjusted, held_out_maps, smallest_size
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
 from napari_sam_lora.training.evaluation.validation import Validator, split_held_out
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
@@ -73,6 +79,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._input_size = int(loaded.sam.image_encoder.img_size)
         stride = mask_stride(loaded.sam)
         cut = partial(cut_large, input_size=self._input_size, preprocessing=self._preprocessing, meaning=config.labels)
+        pairs = map(mark_complete, pairs) if config.complete else pairs
         self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels, cut)
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
@@ -91,6 +98,9 @@ class FineTuneRun(Iterator[StepReport]):
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
+        self._checked_found: FoundPair | None = None
+        self._found_watch = FoundWatch(self._planes, watched) if watching else None
+        self._choices: list[float] = []
         self._warnings = [*unused_labels(self._planes), *self._split.cautions]
         if config.patience and not self._choosing:
             message = "Too few objects are held out to decide when to stop early: all steps are run."
@@ -145,8 +155,10 @@ class FineTuneRun(Iterator[StepReport]):
             raise TrainingError("The run was stopped before its first step: it has no result.", code="run-without-step")
         state = self._final_state(self._trainer)
         self._prefixes.close()
-        base, adapted = self._checked if self._folds else self._compare(state.tensors, self._judged)
-        decision = self._judge.decide(base, adapted)
+        adapter = self._adjusted(self._adapter(state))
+        base, adapted = self._checked if self._folds else self._judge.compare(adapter, self._judged)
+        found = self._checked_found if self._folds else self._judge.compare_found(adapter, self._judged)
+        decision = self._judge.decide(base, adapted, found)
         report = FineTuneReport(
             verdict=decision.verdict,
             reason=decision.reason,
@@ -162,8 +174,8 @@ class FineTuneRun(Iterator[StepReport]):
             curve=tuple(self._curve),
             best_step=state.step,
             warnings=self.warnings,
+            found=found,
         )
-        adapter = Adapter(state.tensors, self._describe(state.step))
         return adapter.with_metrics(report.metrics()), report
 
     @property
@@ -212,23 +224,53 @@ class FineTuneRun(Iterator[StepReport]):
             result = trainer.step()
             yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
         if not self._stopped:
-            for scores, more in zip(self._checked, self._compare(trainer.tensors(), fold.test), strict=True):
+            adapter = self._adapter(trainer.state())
+            for scores, more in zip(self._checked, self._judge.compare(adapter, fold.test), strict=True):
                 scores.extend(more)
+            found = self._judge.compare_found(adapter, fold.test)
+            if found is not None:
+                self._checked_found = found if self._checked_found is None else self._checked_found + found
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
-        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback)
+        dense = self._start_head()
+        head = None if dense is None else dense.trainable
+        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback, head)
+
+    def _start_head(self) -> DenseModel | None:
+        """Return the dense head that the run starts from: that of the start adapter, or of the base model.
+
+        A published decoder is not one: it has maps of its own, so a new head is trained and compared with it.
+        """
+        dense = (self._start and self._start.dense) or self._loaded.dense
+        return dense if dense is not None and dense.trainable is not None else None
 
     def _look(self, trainer: Trainer) -> float | None:
         """Measure validation objects, and keep the adapter if it is the best one so far."""
         iou = self._measure(trainer.tree)
         if iou is None:
             return None
-        best = max((value for step, value in self._curve if step), default=-1.0)
         self._curve.append((trainer.done, iou))
-        if self._choosing and iou > best:
-            self._best = State(trainer.done, trainer.tensors())
+        value = self._value(trainer, iou) if self._choosing else iou
+        if self._choosing and value > max(self._choices, default=-1.0):
+            self._best = trainer.state()
+        self._choices.append(value)
         return iou
+
+    def _value(self, trainer: Trainer, iou: float) -> float:
+        """Return the figure by which states are compared: IoU with prompts, and objects found without prompts."""
+        if trainer.dense is None or self._found_watch is None:
+            return iou
+        dense = self._start_head()
+        instances = InstanceConfig() if dense is None else dense.instances
+        try:
+            precision = self._found_watch.measure(trainer.tree, trainer.dense.head, instances)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._found_watch = None
+            return iou
+        return (iou + precision) / 2 if math.isfinite(precision) else iou
 
     def _measure(self, tree: Sam) -> float | None:
         """Measure validation objects; return None if there are none, or if memory is not enough, then or earlier."""
@@ -255,7 +297,7 @@ class FineTuneRun(Iterator[StepReport]):
         """Return the best state of all checks, including the last state, or the last state if none may be chosen."""
         if self._choosing and self._curve and trainer.done > self._curve[-1][0]:
             self._look(trainer)
-        return self._best or State(trainer.done, trainer.tensors())
+        return self._best or trainer.state()
 
     def _report(self, result: StepResult, step: int, phase: str, looked: float | None = None) -> StepReport:
         self._seen += result.objects
@@ -273,11 +315,35 @@ class FineTuneRun(Iterator[StepReport]):
             base_iou=self._curve[0][1] if self._curve else None,
         )
 
-    def _compare(
-        self, tensors: dict[str, Tensor], held_out: Sequence[ObjectRef]
-    ) -> tuple[list[ObjectScore], list[ObjectScore]]:
-        """Score the base model and an adapter with these tensors on held-out objects."""
-        return self._judge.compare(Adapter(tensors, self._describe(len(self._losses))), held_out)
+    def _adapter(self, state: State) -> Adapter:
+        """Make the adapter of a state; its dense head has the parameters that the run started with."""
+        info, start = self._describe(state.step), self._start_head()
+        if state.dense is None:
+            return Adapter(state.tensors, info)
+        learned: dict[int, list[int]] = {}
+        for ref in self._train_objects:
+            learned.setdefault(ref.plane, []).append(ref.label)
+        instances = InstanceConfig() if start is None else start.instances
+        head = DenseHead(DenseHeadConfig.for_sam(self._loaded.sam))
+        head.load_state_dict(state.dense)
+        model = DenseModel(head, replace(instances, smallest=smallest_size(self._planes, learned)))
+        # In half precision, as in the file: an adapter does the same before and after it was saved.
+        return Adapter(state.tensors, info, DenseModel.from_parts(model.describe(), model.tensors()))
+
+    def _adjusted(self, adapter: Adapter) -> Adapter:
+        """Return the adapter with the parameters of the dense head that are best on held-out objects."""
+        if adapter.dense is None:
+            return adapter
+        predictor = predictor_for(self._loaded, adapter, cache=self._embeddings)
+        try:
+            held = list(held_out_maps(predictor, self._planes, self._split.test))
+            return replace(adapter, dense=adjusted(predictor, held, adapter.dense))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        message = "There is not enough memory to choose thresholds for Find everything on held-out objects."
+        self._warnings.append(Caution(message, "no-chosen-thresholds"))
+        return adapter
 
     def _describe(self, best_step: int) -> AdapterInfo:
         return AdapterInfo(

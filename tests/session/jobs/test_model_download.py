@@ -73,6 +73,22 @@ def test_prompting_goes_on_with_the_present_model_during_a_download(
     assert session.models.model is other
 
 
+def test_a_decoder_is_fetched_after_its_model_and_may_be_missing(
+    session: Session, other: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fetch(info: Any, progress: Progress) -> Path:
+        asked.append(info.name)
+        if info.decoder is None:
+            raise CheckpointError("It cannot be downloaded.")
+        return Path(info.file_name)
+
+    monkeypatch.setattr("napari_sam_lora.model.download.model_path", fetch)
+    assert session.models.load("vit_b_lm").result(SOON) is other
+    assert asked == ["vit_b_lm", "vit_b_lm_decoder"]
+
+
 def test_progress_of_a_download_is_reported_under_the_models_key(
     session: Session, server: Server, other: Model
 ) -> None:

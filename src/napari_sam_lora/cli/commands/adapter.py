@@ -131,7 +131,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> None:
             f"the adapter was trained at an input size of {adapter.info.input_size}, but the merged checkpoint runs at "
             f"{own_size}, where its masks may be worse."
         )
-        adapter = Adapter(adapter.tensors, dataclasses.replace(adapter.info, input_size=own_size))
+        adapter = dataclasses.replace(adapter, info=dataclasses.replace(adapter.info, input_size=own_size))
     tree = adapter.apply(model.loaded.sam, model.name, model.loaded.weights_hash)
     save_merged(options.output, tree)
     console.say(f"{options.output}: {model.name} with {options.file.name}.")

@@ -1,7 +1,9 @@
 """Compare the base model with adapters on labelled images that they were not trained on.
 
-Adapters are files (--adapters), or are trained here, one for each rank (--ranks with --train-data). The output folder
-will hold evaluation.json, comparison.png and overlays/.
+Adapters are files (--adapters), or are trained here, one for each rank (--ranks with --train-data). For models with a
+dense head, the average precision (IoU 0.5) of what it finds without prompts is printed too. This takes every image as
+labelled completely: what is found where nothing is labelled counts as a mistake. The output folder will hold
+evaluation.json, comparison.png and overlays/.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from napari_sam_lora.prompts import Prompts
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.evaluation.instance_matching import Matches
     from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
 NAME = "evaluate"
@@ -49,11 +52,14 @@ class Contestant:
     adapter : Adapter or None
     scores : tuple of ObjectScore
         Scores of all objects; ``plane`` is the index of the sample.
+    found : Matches, optional
+        What its dense head finds without prompts; None if it has none.
     """
 
     name: str
     adapter: Adapter | None
     scores: tuple[ObjectScore, ...] = ()
+    found: Matches | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,13 +199,16 @@ def _content(sample: Sample) -> tuple[tuple[int, ...], bytes]:
 def _score(
     model: Model, dataset: Dataset, adapters: Sequence[tuple[str, Adapter | None]], console: Console
 ) -> list[Contestant]:
-    from napari_sam_lora.api import evaluate  # noqa: PLC0415
+    from napari_sam_lora.api import evaluate, evaluate_everything  # noqa: PLC0415
 
     contestants: list[Contestant] = []
     without_objects: dict[str, None] = {}
     with console.bar("evaluating", len(adapters) * len(dataset.samples), "image") as bar:
         for name, adapter in adapters:
             scores: list[ObjectScore] = []
+            matches: list[Matches] = []
+            with model.adapted(adapter):
+                has_head = model.predictor.dense is not None
             for number, sample in enumerate(dataset.samples):
                 bar.set_postfix(model=name, refresh=False)
                 try:
@@ -207,8 +216,11 @@ def _score(
                     scores += [dataclasses.replace(score, plane=number) for score in found.objects]
                 except TrainingError:  # no object that is large enough
                     without_objects[sample.name] = None
+                if has_head:
+                    matches += evaluate_everything(model, [sample.pair], [adapter])
                 bar.update()
-            contestants.append(Contestant(name, adapter, tuple(scores)))
+            all_matches = sum(matches[1:], start=matches[0]) if matches else None
+            contestants.append(Contestant(name, adapter, tuple(scores), all_matches))
     if without_objects:
         console.warn(
             f"{len(without_objects)} images hold no object that is large enough: {name_some(without_objects)}."
@@ -225,15 +237,20 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
     from napari_sam_lora.training.evaluation.metrics import summarise  # noqa: PLC0415
 
     figures = {contestant.name: summarise(contestant.scores) for contestant in contestants}
+    precisions = {
+        contestant.name: "" if contestant.found is None else f"{contestant.found.average_precision:.3f}"
+        for contestant in contestants
+    }
     rows = [
-        (name, *(f"{getattr(found, key):.3f}" for key, _ in FIGURES), str(found.count))
+        (name, *(f"{getattr(found, key):.3f}" for key, _ in FIGURES), precisions[name], str(found.count))
         for name, found in figures.items()
     ]
-    print(table(("model", *(title for _, title in FIGURES), "objects"), rows))
+    print(table(("model", *(title for _, title in FIGURES), "AP without prompts", "objects"), rows))
     values = [
         {
             "name": contestant.name,
             **dataclasses.asdict(figures[contestant.name]),
+            "found": None if contestant.found is None else _matches_as_dict(contestant.found),
             "objects": [_score_as_dict(score, dataset) for score in contestant.scores],
         }
         for contestant in contestants
@@ -248,6 +265,11 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
         "mean over objects, with standard error",
     )
     console.say("")
+
+
+def _matches_as_dict(found: Matches) -> dict[str, float]:
+    precision = found.average_precision
+    return dataclasses.asdict(found) | ({} if np.isnan(precision) else {"average_precision": precision})
 
 
 def _score_as_dict(score: ObjectScore, dataset: Dataset) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def run_fetch(options: argparse.Namespace, console: Console) -> None:
             f"There is no model named {', '.join(unknown)}; named models: {', '.join(MODELS)}.", code="model-not-found"
         )
     for name in options.names:
-        console.say(f"{name}: {fetch(MODELS[name], console)}")
+        for info in (MODELS[name], MODELS[name].decoder):
+            if info is not None:
+                console.say(f"{info.name}: {fetch(info, console)}")
 
 
 def run_info(options: argparse.Namespace, console: Console) -> None:
@@ -79,6 +81,7 @@ def _describe_named(info: ModelInfo) -> dict[str, Any]:
     values = dataclasses.asdict(info)
     path = None if info.asset else str(cache_folder() / info.file_name)
     return {name: value for name, value in values.items() if name != "asset"} | {
+        "decoder": None if info.decoder is None else info.decoder.url,
         "here": is_available(info),
         "path": path,
     }

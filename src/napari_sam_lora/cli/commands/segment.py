@@ -1,13 +1,15 @@
 """Segment images, from prompts in a file or without prompts, and write label images.
 
-Without --prompts everything is segmented, plane by plane in stacks. With --propagate the objects of --prompts or
---seeds are followed through stacks. The labels of each image are written to FOLDER/NAME.tif, with one number an
-object and 0 for background; after corrections the folder can be used as labels/ of a training set.
+Without --prompts everything is segmented, plane by plane in stacks: by the model's dense head if it has one, otherwise
+(or with --method clicks) by a grid of clicks. With --propagate the objects of --prompts or --seeds are followed through
+stacks. The labels of each image are written to FOLDER/NAME.tif, with one number an object and 0 for background; after
+corrections the folder can be used as labels/ of a training set.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ from napari_sam_lora.io.volumes import attributes_of
 from napari_sam_lora.io.writers import save_labels
 from napari_sam_lora.labels import add_masks
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.run import ModelSettings, PreprocessingSettings
 from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.text import pluralize
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "segment"
 HELP = "segment images, from prompts or everything, to label TIFFs"
+HEAD, CLICKS, TILES = "everything mode with the dense head", "everything mode with clicks", "large planes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--skip-existing", action="store_true", help="leave out images that have a label file already")
     add_section(parser, "model", ModelSettings, skip=("start",))
     add_section(parser, "preprocessing", PreprocessingSettings)
-    add_options(parser, "everything mode", EverythingConfig, skip=("point_grids",))
+    parser.add_argument(
+        "--method",
+        choices=("head", "clicks"),
+        help="find everything with the dense head or with a grid of clicks (default: the head where there is one)",
+    )
+    add_options(parser, HEAD, InstanceConfig, skip=("smallest",))
+    add_options(parser, CLICKS, EverythingConfig, skip=("point_grids",))
     propagate.add_arguments(parser)
-    add_options(parser, "large planes", TilingConfig)
-    parser.add_argument("--smallest", type=int, default=0, metavar="N", help="leave out objects with fewer pixels")
+    add_options(parser, TILES, TilingConfig)
+    parser.add_argument(
+        "--smallest",
+        type=int,
+        metavar="N",
+        help="leave out objects with fewer pixels (default: what suits the dense head, or 0 without it)",
+    )
     parser.usage = "%(prog)s IMAGES... --output FOLDER [options]"
     parser.set_defaults(run=run)
 
@@ -69,14 +84,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Segment all images."""
     prompts = read_prompts(options.prompts) if options.prompts else None
-    everything, followed = options_in(options, "everything mode"), propagate.propagation_config(options)
-    if (prompts or followed) and everything:
+    everything = {**options_in(options, CLICKS), **options_in(options, HEAD)}
+    followed = propagate.propagation_config(options)
+    if (prompts or followed) and (everything or options.method):
         other = "--propagate" if followed else "--prompts"
+        option = next(iter(everything), "method").replace("_", "-")
         raise InputError(
-            f"--{next(iter(everything)).replace('_', '-')} belongs to everything mode and cannot be used with {other}.",
+            f"--{option} belongs to everything mode and cannot be used with {other}.",
             code="option-of-everything-mode",
         )
-    tiling = TilingConfig(**options_in(options, "large planes"))
+    tiling = TilingConfig(**options_in(options, TILES))
     images = find_images(options.images)
     if prompts:
         images = _prompted(images, prompts, console)
@@ -91,7 +108,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         if followed:
             segmenter = propagate.Propagator(model, followed, tiling, prompts, options.seeds, options.seed_plane, axes)
         else:
-            segmenter = _Segmenter(model, prompts, EverythingConfig(**everything), tiling, options.smallest, axes)
+            search = None if prompts else _search(model, options)
+            segmenter = _Segmenter(model, prompts, search, tiling, options.smallest, axes)
         _segment_all(segmenter, targets, console)
 
 
@@ -178,6 +196,30 @@ def _model(options: argparse.Namespace, console: Console) -> Model:
     return model
 
 
+def _search(model: Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `Model.segment_everything` for the dense head or for a grid of clicks."""
+    from napari_sam_lora.stacks.dense import dense_model  # noqa: PLC0415  torch is imported when it is needed
+
+    by_head, by_clicks = options_in(options, HEAD), options_in(options, CLICKS)
+    tiles = options_in(options, TILES)
+    method = options.method
+    if method is None:
+        is_head = model.predictor.dense is not None and not by_clicks and not tiles
+        method = "head" if by_head or is_head else "clicks"
+    unused = by_head if method == "clicks" else by_clicks | tiles
+    if unused:
+        option = next(iter(unused)).replace("_", "-")
+        raise InputError(f"--{option} is not used with --method {method}.", code="option-of-other-method")
+    if method == "head":
+        instances = dataclasses.replace(dense_model(model.predictor).instances, **by_head)
+        return {"method": "head", "instances": instances, "smallest": options.smallest}
+    return {
+        "config": EverythingConfig(**by_clicks),
+        "smallest": options.smallest or 0,
+        "tiling": TilingConfig(**tiles),
+    }
+
+
 class _Segmenter:
     """Segments images from prompts or without, plane by plane."""
 
@@ -185,13 +227,13 @@ class _Segmenter:
         self,
         model: Model,
         prompts: PromptFile | None,
-        everything: EverythingConfig,
+        search: dict[str, Any] | None,
         tiling: TilingConfig,
-        smallest: int,
+        smallest: int | None,
         axes: str | None,
     ) -> None:
-        self._model, self._prompts, self._everything, self._tiling = model, prompts, everything, tiling
-        self._smallest, self._axes = smallest, axes
+        self._model, self._prompts, self._search, self._tiling = model, prompts, search or {}, tiling
+        self._smallest, self._axes = smallest or 0, axes
 
     def labels(self, path: Path, bar: Any) -> NDArray[np.int64]:
         """Return the label image (..., y, x) of an image, and advance the bar by one."""
@@ -221,9 +263,7 @@ class _Segmenter:
             bar.update(batches / total / image.plane_count - done)
             done = batches / total / image.plane_count
 
-        labels = self._model.segment_everything(
-            plane, self._everything, smallest=self._smallest, progress=progress, tiling=self._tiling
-        ).astype(np.int64)
+        labels = self._model.segment_everything(plane, progress=progress, **self._search).astype(np.int64)
         bar.update(1 / image.plane_count - done)
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 

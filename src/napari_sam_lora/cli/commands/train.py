@@ -28,6 +28,7 @@ from napari_sam_lora.text import pluralize
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.evaluation.found import FoundPair
     from napari_sam_lora.training.evaluation.metrics import Figures
     from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
 
@@ -89,6 +90,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.say(f"Stopped after {len(report.losses)} of {settings.training.steps} steps.")
     console.say(f"Trained on {pluralize(report.train_count, 'object')} in {report.seconds:.0f} s.")
     console.say(_comparison(report.base, report.adapted))
+    if report.found is not None:
+        console.say(_found(report.found))
     console.say(f"Verdict: {report.verdict}. {report.reason}")
     console.say(f"{adapter_path} ({adapter_path.stat().st_size / 1024:.0f} KiB), figures in {metrics_path}.")
 
@@ -176,6 +179,13 @@ def _comparison(base: Figures, adapted: Figures) -> str:
         return "No object was held out."
     rows = [(title, f"{getattr(base, name):.3f}", f"{getattr(adapted, name):.3f}") for name, title in FIGURES]
     return table((f"{base.count} held-out objects", "base", "adapted"), rows)
+
+
+def _found(found: FoundPair) -> str:
+    """Format what is found without prompts: the average precision at IoU 0.5 over held-out objects."""
+    both = (("base", found.base), ("adapted", found.adapted))
+    shown = [f"{name} {matches.average_precision:.3f}" for name, matches in both if matches is not None]
+    return f"Average precision without prompts: {', '.join(shown)}."
 
 
 def _held_out(settings: RunSettings) -> Sequence[str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.model.registry import ModelInfo
 from napari_sam_lora.session.jobs.worker import CancelToken, JobCancelledError, JobThread
 
@@ -68,7 +69,11 @@ def _download(token: CancelToken, info: ModelInfo) -> Path:
     """Download or verify the file of a model; return its path."""
     from napari_sam_lora.model.download import model_path  # noqa: PLC0415
 
-    return model_path(info, token.progress)
+    path = model_path(info, token.progress)
+    if info.decoder is not None:
+        with suppress(CheckpointError):  # the model works without, and loading it says so
+            model_path(info.decoder, token.progress)
+    return path
 
 
 def _copy_outcome(done: Future[T] | Future[Path], result: Future[T]) -> None:

@@ -47,12 +47,12 @@ def choose_views(plane: int, count: int, rng: np.random.Generator) -> tuple[View
 def show(view: View, planes: Sequence[Plane]) -> tuple[Prepared, NDArray[np.int64]]:
     """Return the pixels and the labels (h, w) of a view; its plane coordinates are those of the resized pixels."""
     plane = planes[view.plane]
-    pixels = _turn(plane.prepared.pixels, view.turn)
+    pixels = turned(plane.prepared.pixels, view.turn)
     if view.gamma != 1.0:
         table = np.rint(255 * (np.arange(256) / 255) ** view.gamma).astype(np.uint8)
         pixels = table[pixels]
     shape = (pixels.shape[0], pixels.shape[1])
-    return Prepared(pixels, shape, plane.prepared.input_size), _turn(plane.resized_labels, view.turn)
+    return Prepared(pixels, shape, plane.prepared.input_size), turned(plane.resized_labels, view.turn)
 
 
 def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | None:
@@ -70,7 +70,7 @@ def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | N
     if prompts.points is not None:
         points = [_turn_points(prompts.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
     if prompts.masks is not None:
-        drawn = _turn(nearest(prompts.masks[0], shape), view.turn)[None]
+        drawn = turned(nearest(prompts.masks[0], shape), view.turn)[None]
         masks = drawn if drawn.any() else None
     if masks is None and boxes is None and prompts.point_count(0) == 0:
         return None
@@ -78,7 +78,7 @@ def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | N
 
 
 def _turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> NDArray[np.float64]:
-    """Turn points (k, 2) of a plane that reaches from 0 to ``extent``, as `_turn` turns its pixels."""
+    """Turn points (k, 2) of a plane that reaches from 0 to ``extent``, as `turned` turns its pixels."""
     y, x = np.asarray(points, np.float64).T
     height, width = extent
     if turn >= 4:
@@ -89,6 +89,7 @@ def _turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> ND
     return np.stack([y, x], axis=1)
 
 
-def _turn(array: NDArray[Any], turn: int) -> NDArray[Any]:
+def turned(array: NDArray[Any], turn: int) -> NDArray[Any]:
+    """Turn and mirror a plane (y, x, ...) as in a view with this turn."""
     mirrored = array[:, ::-1] if turn >= 4 else array
     return np.ascontiguousarray(np.rot90(mirrored, turn % 4))

@@ -14,7 +14,13 @@ from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.stacks.tile_masks import ObjectPrompts, in_tile
 from napari_sam_lora.stacks.tiles import Box, Level, Tile, level_for, pyramid
-from napari_sam_lora.training.data.samples import Labelled, image_key, prompts_and_position
+from napari_sam_lora.training.data.samples import (
+    Background,
+    Labelled,
+    background_of,
+    image_key,
+    prompts_and_position,
+)
 
 # Crops of one plane; each is encoded several times.
 MAX_CROPS = 24
@@ -40,6 +46,7 @@ def cut_large(
         Meaning of the labels; only planes with instances are cut.
     """
     prompts, position = prompts_and_position(pair)
+    background = background_of(pair)
     image, labels = np.asarray(pair[0]), np.asarray(pair[1])
     levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
     fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -51,7 +58,9 @@ def cut_large(
     window = fixed_window(image, preprocessing)
     for tile, objects in choose_crops(find_objects(labels), levels):
         crop, prompts_in_crop = _cut_labels(labels, prompts, tile, objects)
-        yield (image[tile.slices], crop, prompts_in_crop, replace(place, corner=(tile.y0, tile.x0))), window
+        background_in_crop = _cut_background(labels, background, tile)
+        moved = replace(place, corner=(tile.y0, tile.x0))
+        yield (image[tile.slices], crop, prompts_in_crop, moved, background_in_crop), window
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:
@@ -89,6 +98,14 @@ def _cut_labels(
         if own is not None and (own.masks is None or own.masks.dtype == bool):
             prompts_in_crop[label] = in_tile(ObjectPrompts.from_prompts(own), tile)
     return np.where(np.isin(crop, ids), crop, 0), prompts_in_crop
+
+
+def _cut_background(labels: NDArray[Any], background: Background, tile: Tile) -> Background:
+    """Return the known background in a tile; objects that the tile cuts are not background."""
+    if background is None or background is False:
+        return None
+    unlabelled = labels[tile.slices] == 0
+    return unlabelled if background is True else unlabelled & np.asarray(background)[tile.slices]
 
 
 def _box(found: LabelledObject) -> Box:

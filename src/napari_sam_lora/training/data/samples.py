@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError, TrainingError
-from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare
+from napari_sam_lora.images import Prepared, Preprocessing, StackPosition, prepare, to_rgb8
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, check_labels, find_objects, separate_objects
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.text import Caution
 
-# An image, its labels, optionally the user's prompts by object id, and optionally its position in a stack.
+# Where pixels without a label are background: everywhere in a plane that is labelled completely, or in a mask (y, x).
+Background = bool | NDArray[np.bool_] | None
+# An image, its labels, optionally the user's prompts by object id, its position in a stack, and where its unlabelled
+# pixels are background.
 Labelled = (
     tuple[ArrayLike, ArrayLike]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None]
+    | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None, Background]
 )
 
 
@@ -49,6 +53,10 @@ class Plane:
         Its position, if it is a plane of a stack or a crop of a plane.
     image : int
         Number of its training pair; crops of one plane share it.
+    background : bool (y, x), optional
+        Pixels without a label that are known to belong to no object.
+    native : uint8 (y, x, 3), optional
+        Pixels at the resolution of the plane, if they are shrunk in ``prepared`` and background is known.
     """
 
     prepared: Prepared
@@ -61,6 +69,8 @@ class Plane:
     prompts: Mapping[int, Prompts] = field(default_factory=dict)
     position: StackPosition | None = None
     image: int = 0
+    background: NDArray[np.bool_] | None = None
+    native: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +155,59 @@ def _snapshot_pair(
     visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
     found = find_objects(objects)
     large = tuple(one for one in found if one.label in visible)
-    too_small = len(found) - len(large)
-    return Plane(prepared, objects, resized, large, too_small, image_key(image), classes, replayed, position, number)
+    background = _known_background(pair, objects)
+    is_shrunk = background is not None and max(prepared.shape) > input_size
+    return Plane(
+        prepared,
+        objects,
+        resized,
+        large,
+        len(found) - len(large),
+        image_key(image),
+        classes,
+        replayed,
+        position,
+        number,
+        background,
+        to_rgb8(image, preprocessing) if is_shrunk else None,
+    )
+
+
+def background_of(pair: Labelled) -> Background:
+    """Return where unlabelled pixels of a pair are background, as given; None if it does not say so."""
+    return pair[4] if len(pair) == 5 else None
+
+
+def mark_complete(pair: Labelled) -> Labelled:
+    """Return the pair as one that is labelled completely, unless it says itself where background is."""
+    prompts, position = prompts_and_position(pair)
+    background = background_of(pair)
+    return (pair[0], pair[1], prompts, position, True if background is None else background)
+
+
+def _known_background(pair: Labelled, labels: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return the known background of a plane, or None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is neither a bool nor a bool mask of the plane.
+    """
+    given = background_of(pair)
+    if given is None or given is False:
+        return None
+    unlabelled = labels == 0
+    if given is True:
+        found = unlabelled
+    else:
+        mask = np.asarray(given)
+        if mask.dtype != bool or mask.shape != labels.shape:
+            raise InputError(
+                f"The background must be True, or a bool mask {labels.shape}, not {mask.dtype} {mask.shape}.",
+                code="bad-background",
+            )
+        found = mask & unlabelled
+    return found if found.any() else None
 
 
 def unused_labels(planes: Sequence[Plane]) -> tuple[Caution, ...]:
@@ -184,9 +245,10 @@ def prompts_and_position(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPo
     """
     image_and_labels, rest = pair[:2], (*pair[2:], None, None)
     prompts, position = rest[0] or {}, rest[1]
-    if len(image_and_labels) < 2 or len(pair) > 4 or not isinstance(prompts, Mapping):
+    if len(image_and_labels) < 2 or len(pair) > 5 or not isinstance(prompts, Mapping):
         raise InputError(
-            "A training pair is (image, labels), optionally with a dict of prompts and a StackPosition.",
+            "A training pair is (image, labels), optionally with a dict of prompts, a StackPosition and its "
+            "background.",
             code="not-a-training-pair",
         )
     if position is not None and not isinstance(position, StackPosition):

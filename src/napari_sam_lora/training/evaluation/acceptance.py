@@ -18,6 +18,7 @@ from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.text import pluralize
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_OBJECTS
+from napari_sam_lora.training.evaluation.found import FoundPair, compare_found
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, score_objects
 from napari_sam_lora.training.memory import AdaptiveChunks
 
@@ -41,7 +42,7 @@ class Decision:
         In plain words, with the figures.
     code : str
         The reason in a few words with hyphens, for programs and tests: "gain", "boxes-worse", "clicks-worse",
-        "no-gain", "gain-too-small", "too-few-objects" or "not-enough-memory".
+        "found-worse", "no-gain", "gain-too-small", "too-few-objects" or "not-enough-memory".
     """
 
     verdict: Verdict
@@ -97,8 +98,27 @@ class Judge:
         self.failed = True
         return [], []
 
-    def decide(self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
-        """Decide on the scores of `compare`; see `decide`."""
+    def compare_found(self, adapter: Adapter, held_out: Sequence[ObjectRef]) -> FoundPair | None:
+        """Compare what base model and adapter find without prompts.
+
+        Returns None if the adapter has no dense head, or if memory is not enough.
+        """
+        if adapter.dense is None or not held_out:
+            return None
+        base, adapted = None, predictor_for(self._loaded, adapter, cache=self._embeddings)
+        if self._loaded.dense is not None:
+            base = predictor_for(self._loaded, cache=self._embeddings, preprocessing=self._preprocessing)
+        try:
+            return compare_found(base, adapted, self._planes, held_out)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
+
+    def decide(
+        self, base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: FoundPair | None = None
+    ) -> Decision:
+        """Decide on the results of `compare` and `compare_found`; see `decide`."""
         if self.failed and not base:
             return Decision(
                 "too few",
@@ -106,19 +126,22 @@ class Judge:
                 "its results yourself before you use it, or train at a smaller input size.",
                 "not-enough-memory",
             )
-        return decide(base, adapted)
+        return decide(base, adapted, found)
 
 
-def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decision:
+def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: FoundPair | None = None) -> Decision:
     """Compare base and adapted model object by object.
 
-    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, and neither boxes nor clicks may lose
-    more than the standard error of the paired difference.
+    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, or a gain in objects found without
+    prompts that is more than its standard error. None of the three may lose more than the standard error of its
+    difference.
 
     Parameters
     ----------
     base, adapted : sequence of ObjectScore
         The same held-out objects in the same order.
+    found : FoundPair, optional
+        What both models find of them without prompts, where the adapter has a dense head.
     """
     if len(base) < FEWEST_OBJECTS:
         return Decision(
@@ -129,17 +152,24 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore]) -> Decis
         )
     box_gain, click_gain = (_differences(base, adapted, name) for name in ("box_iou", "click_iou"))
     figures = f"{box_gain.mean():+.3f} IoU with boxes, {click_gain.mean():+.3f} IoU with first clicks"
+    found_gain, found_error = (np.nan, np.nan) if found is None else (found.gain, found.standard_error)
+    if np.isfinite(found_gain):
+        figures += f", {found_gain:+.3f} average precision without prompts"
     objects = f"On {len(base)} held-out objects"
-    if _is_loss(box_gain):
-        return Decision("not better", f"{objects}, masks from boxes got worse: {figures}.", "boxes-worse")
-    if _is_loss(click_gain):
-        return Decision("not better", f"{objects}, masks from first clicks got worse: {figures}.", "clicks-worse")
+    losses = (
+        (_is_loss(box_gain), "masks from boxes got worse", "boxes-worse"),
+        (_is_loss(click_gain), "masks from first clicks got worse", "clicks-worse"),
+        (found_gain < -found_error, "fewer are found without prompts", "found-worse"),
+    )
+    for is_loss, loss, code in losses:
+        if is_loss:
+            return Decision("not better", f"{objects}, {loss}: {figures}.", code)
     mean = np.mean([box_gain, click_gain])
+    if found_gain > found_error or mean >= LEAST_GAIN:
+        return Decision("better", f"{objects}: {figures}.", "gain")
     if mean <= 0:
         return Decision("not better", f"{objects}, nothing was gained: {figures}.", "no-gain")
-    if mean < LEAST_GAIN:
-        return Decision("not better", f"{objects}, the gain is too small to matter: {figures}.", "gain-too-small")
-    return Decision("better", f"{objects}: {figures}.", "gain")
+    return Decision("not better", f"{objects}, the gain is too small to matter: {figures}.", "gain-too-small")
 
 
 def spread_objects(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:
