@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,7 +25,6 @@ from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.model.dense_head import new_dense_head
 from napari_sam_lora.model.dense_model import DenseModel
 from napari_sam_lora.model.instances import InstanceConfig
-from tests.error_codes import raises
 
 LATE = LoRAConfig((4, 5), rank=3, alpha=6.0, targets=("q", "k", "mlp"), dropout=0.1)
 DECODER = LoRAConfig((), rank=2)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Model, evaluate_everything, load_model
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.io.samples import nuclei_pair
-from napari_sam_lora.model import checkpoints
+from napari_sam_lora.model.dense_model import read_dense_model
 from napari_sam_lora.model.registry import MODELS
-from tests.error_codes import raises
 
 
 def test_sam_nano_finds_nuclei_without_prompts_and_without_training(nano: Model) -> None:
@@ -38,9 +38,9 @@ def test_empty_planes_hold_nothing(nano: Model) -> None:
 
 
 def test_a_head_with_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = checkpoints.read_dense_model
     wrong = "xxh128:" + "0" * 32
-    monkeypatch.setattr(checkpoints, "read_dense_model", lambda path, digest: read(path, wrong))
+    place = "napari_sam_lora.model.checkpoints.read_dense_model"
+    monkeypatch.setattr(place, lambda path, digest: read_dense_model(path, wrong))
     with raises(CheckpointError, "wrong-hash"):
         load_model("sam_nano", device="cpu")
 

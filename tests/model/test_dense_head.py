@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 
@@ -19,7 +20,6 @@ from napari_sam_lora.model.dense_model import DenseModel, read_dense_model, writ
 from napari_sam_lora.model.families.mobile import build_mobile_sam
 from napari_sam_lora.model.input_size import at_input_size
 from napari_sam_lora.model.instances import InstanceConfig, maps_to_labels
-from tests.error_codes import raises
 
 from .conftest import Twins
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 from numpy.typing import NDArray
 
 from napari_sam_lora import Model
@@ -15,7 +16,6 @@ from napari_sam_lora.model.dense_head import new_dense_head
 from napari_sam_lora.model.dense_model import DenseModel
 from napari_sam_lora.model.instances import InstanceConfig
 from napari_sam_lora.stacks.dense import dense_maps, find_instances, refined
-from tests.error_codes import raises
 
 from .conftest import Discs
 

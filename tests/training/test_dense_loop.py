@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_codes import raises
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig
 from napari_sam_lora.errors import InputError
@@ -21,7 +22,6 @@ from napari_sam_lora.training.evaluation.found import choose_instances, match_kn
 from napari_sam_lora.training.evaluation.instance_matching import Matches
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.run import FineTuneRun
-from tests.error_codes import raises
 
 from .runs import FAST, Pair, finish
 
