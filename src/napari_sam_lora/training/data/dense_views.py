@@ -18,7 +18,7 @@ from napari_sam_lora.training.data.augmentation import View, turned
 from napari_sam_lora.training.data.samples import Plane, nearest
 from napari_sam_lora.training.dense_targets import dense_targets, known_pixels
 
-# Range of the scale of a crop, and how often it is another than 1: measured in benchmarks/README.md.
+# Range of the scale of a crop, and how often it is another than 1: those of the prototype, not measured again.
 SCALES = (0.6, 1.7)
 SCALED_SHARE = 0.6
 # A crop in which less is known is drawn again, so often.
