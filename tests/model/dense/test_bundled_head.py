@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from napari_sam_lora import Model, evaluate_everything, load_model
 from napari_sam_lora.errors import CheckpointError
 from napari_sam_lora.io.samples import nuclei_pair
-from napari_sam_lora.model import checkpoints
-from napari_sam_lora.model.dense import dense_model
+from napari_sam_lora.model.dense.dense_model import read_dense_model
 from napari_sam_lora.model.registry import MODELS
 
 
@@ -39,9 +38,9 @@ def test_empty_planes_hold_nothing(nano: Model) -> None:
 
 
 def test_a_head_with_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = dense_model.read_dense_model
     wrong = "xxh128:" + "0" * 32
-    monkeypatch.setattr(checkpoints, "read_dense_model", lambda path, digest: read(path, wrong))
+    place = "napari_sam_lora.model.checkpoints.read_dense_model"
+    monkeypatch.setattr(place, lambda path, digest: read_dense_model(path, wrong))
     with raises(CheckpointError, "wrong-hash"):
         load_model("sam_nano", device="cpu")
 

@@ -18,7 +18,7 @@ from napari_sam_lora.training.data.augmentation import View, turned
 from napari_sam_lora.training.data.samples import Plane, nearest
 from napari_sam_lora.training.dense.targets import dense_targets, known_pixels
 
-# Range of the scale of a crop, and how often it is another than 1: measured in benchmarks/README.md.
+# Range of the scale of a crop, and how often it is not 1; chosen in a prototype, not measured again.
 SCALES = (0.6, 1.7)
 SCALED_SHARE = 0.6
 # A crop in which a smaller share is known is drawn again, at most this often.
