@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
+from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.project.serialisation import record_from_plain, record_to_plain
 from napari_sam_lora.session.propagation.snapshot import Packed, snapshot_planes
-from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 from ..helpers import SOON, rectangle
 
@@ -265,10 +266,10 @@ def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
     class Broken:
         name, shape, spacing = source.name, source.shape, source.spacing
 
-        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.uint8]:
             if plane.index == (6,):
                 raise OSError("the disk is gone")
-            return read(plane)
+            return read(plane, box)
 
     stacked.add_image("stack", Broken())
     future = stacked.propagation.start(at(3), [1])
@@ -291,7 +292,7 @@ def test_a_failure_after_its_future_was_cancelled_is_only_reported(
     class Broken:
         name, shape, spacing = source.name, source.shape, source.spacing
 
-        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.uint8]:
             held.wait(SOON)
             raise OSError("the disk is gone")
 
