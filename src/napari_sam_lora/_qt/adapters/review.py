@@ -14,6 +14,7 @@ from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora.regions import Region, union_box
 from napari_sam_lora.session import EditResult, Proposal, ProposedChange
 
 NOTHING_CHANGED, TAKEN_BACK = "Nothing was changed.", "The changes were undone."
@@ -133,15 +134,14 @@ class Review(QWidget):
             return
         source = self._controller.session.images[change.plane.image]
         shape = change.plane.shape(source.shape)
-        old, new = change.old.to_mask(shape), change.new.to_mask(shape)
-        ids = np.zeros(shape, np.uint16)
-        ids[old & new], ids[new & ~old], ids[old & ~new] = KEPT, ADDED, REMOVED
-        pixels = np.argwhere(ids)
-        centre = (pixels.min(0) + pixels.max(0)) / 2
+        box = union_box((change.old, change.new))
+        centre = (np.add(box[:2], box[2:]) - 1) / 2
+        both = Region(box[:2], change.old.within(box) & change.new.within(box))
+        masks = [(REMOVED, change.old), (ADDED, change.new), (KEPT, both)]
         self._controller.go_to(change.plane, image_position(change.plane, centre))
         if self._layer is None:
             self._layer = PreviewLayer(self._controller.viewer, "SAM old and new", COLOURS)
-        self._layer.show(image, change.plane, ids)
+        self._layer.show(image, change.plane, shape, masks)
 
     def _step(self, by: int) -> None:
         self._current = min(max(self._current + by, 0), len(self._changes) - 1)

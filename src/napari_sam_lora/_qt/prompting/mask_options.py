@@ -67,7 +67,7 @@ class MaskBox(QWidget):
         for number, made in enumerate(self._candidates):
             made.setEnabled(has_masks)
             made.setChecked(options.candidate == number)
-            score = "" if preview is None or not has_masks else f" · {preview.candidate_scores[-1, number]:.2f}"
+            score = "" if preview is None or not has_masks else f" · {preview.masks[-1].candidate_scores[number]:.2f}"
             made.setText(f"{number + 1}{score}")
         self._state.setText(self._state_text())
         for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
@@ -89,7 +89,7 @@ class MaskBox(QWidget):
         if not len(preview):
             return "Draw something inside the object too, such as a click."
         if len(preview) == 1:
-            return f"{int(preview.masks[0].sum())} pixels, score {preview.scores[0]:.2f}."
+            return f"{preview.masks[0].region.area} pixels, score {preview.masks[0].score:.2f}."
         return f"{len(preview)} objects."
 
     def _lay_out(self) -> None:
