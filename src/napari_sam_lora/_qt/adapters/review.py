@@ -76,7 +76,7 @@ class Review(QWidget):
         for widget in (*self._review_widgets, self.undo):
             layout.addWidget(widget)
         self.take.toggled.connect(self._on_take)
-        controller.labels_changed.connect(self._close_if_labels_gone)
+        controller.layers.labels_changed.connect(self._close_if_labels_gone)
         self._refresh()
 
     @property
@@ -129,7 +129,7 @@ class Review(QWidget):
     def _show_change(self) -> None:
         """Show the old and the new mask of the current change over the image."""
         _, _, change = self._changes[self._current]
-        image = self._controller.layer_of(change.plane.image)
+        image = self._controller.layers.layer_of(change.plane.image)
         if image is None:
             return
         source = self._controller.session.images[change.plane.image]
@@ -161,7 +161,7 @@ class Review(QWidget):
         """Make the ticked changes, as one step of undo in each labels layer."""
         results = []
         with self._controller.report_errors():
-            self._controller.flush()
+            self._controller.layers.flush()
             for which, (labels, proposal) in enumerate(self._proposals):
                 indices = [
                     index

@@ -51,16 +51,20 @@ class MaskBox(QWidget):
         self._contrast.setToolTip("The model sees the image with the contrast that you see. Helps with dim objects.")
         self._contrast.toggled.connect(self._on_contrast)
         self._lay_out()
-        controller.preview_changed.connect(self.refresh)
-        controller.preview_waits.connect(self.refresh)
-        controller.settings_changed.connect(self.refresh)
-        controller.loading_changed.connect(self.refresh)
-        controller.image_chosen.connect(self.refresh)
+        controller.previews.preview_changed.connect(self.refresh)
+        controller.previews.waiting_changed.connect(self.refresh)
+        controller.previews.options_changed.connect(self.refresh)
+        controller.model_loader.loading_changed.connect(self.refresh)
+        controller.active_layers.image_chosen.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Update all widgets from the controller."""
-        controller, preview, options = self._controller, self._controller.preview, self._controller.options
+        controller, preview, options = (
+            self._controller,
+            self._controller.previews.preview,
+            self._controller.previews.options,
+        )
         has_masks = preview is not None and len(preview) > 0
         self._auto.setEnabled(has_masks)
         self._auto.setChecked(options.candidate == "auto")
@@ -74,12 +78,12 @@ class MaskBox(QWidget):
             blocker = QSignalBlocker(widget)
             widget.setChecked(value)
             blocker.unblock()
-        image = controller.image_layer
+        image = controller.active_layers.image_layer
         self._contrast.setEnabled(image is not None and not image.rgb)
 
     def _state_text(self) -> str:
         """Describe the preview, or say what it waits for."""
-        controller, preview = self._controller, self._controller.preview
+        controller, preview = self._controller, self._controller.previews.preview
         if controller.model_loader.loading and controller.session.models.model is None:
             return f"Loading the model {controller.model_loader.loading} …"
         if controller.previews.is_waiting:
