@@ -160,11 +160,11 @@ class TrainingForm(QWidget):
             self.advanced.addWidget(self.editor)
             self.advanced.expand(animate=False)
 
-    # Files
-
     def _on_edited(self, values: dict[str, object]) -> None:
         changed = {name: value for name, value in values.items() if value != self._defaults[name]}
         self._finetuning_controller.set_values(changed)
+
+    # Files
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
