@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -321,7 +322,7 @@ def test_a_plane_is_unpacked_once_for_all_that_look_at_it(stacked: Session, monk
     unpacked: list[int] = []
     original = Packed.pixels
 
-    def note(packed: Packed, shape: tuple[int, int]) -> NDArray[np.int64]:
+    def note(packed: Packed, shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
         unpacked.append(len(packed.data))
         return original(packed, shape)
 
