@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from benchmarks.sets import SMALLEST, LabelledPlane
 from napari_sam_lora.images import to_rgb8
 from napari_sam_lora.labels import click_at_centre, find_objects
-from napari_sam_lora.training.evaluation.metrics import mask_iou
+from napari_sam_lora.overlap import mask_iou
 
 INSIDE, OUTLINE = 1, 2
 # Class probabilities (3, y, x) of a plane's pixels (y, x, channel), float32 from 0 to 1.

@@ -77,7 +77,7 @@ def in_viewer(objects: int, preset: str) -> float:
         changed = np.nonzero(data != layer.data)
         if len(changed[0]):
             layer.data_setitem(changed, data[changed])
-        controller.flush()
+        controller.layers.flush()
         with Pauses() as pauses:
             event, passed = run(panel, preset)
         if event.report is None:
@@ -87,7 +87,7 @@ def in_viewer(objects: int, preset: str) -> float:
             outcome = f"{passed:.1f} s, {event.report.verdict}"
             print(f"| {objects} objects, {preset}: from *Start* to the verdict | {outcome} |")
             print(pauses.rows("meanwhile"), flush=True)
-        controller.session.activate(event.adapter)
+        controller.session.models.activate(event.adapter)
         gc.collect()
         memory.append(process.memory_info().rss / 2**20)
     rounds = ", ".join(f"{megabytes:.0f}" for megabytes in memory)

@@ -27,10 +27,10 @@ from benchmarks.learning import write_rows
 from benchmarks.sets import read
 from napari_sam_lora.api import Model, fine_tune, load_model
 from napari_sam_lora.lora.adapter import Adapter
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.stacks.propagation.propagate import propagate_volume
-from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 COUNTS = (1, 2, 4)
 NEAR = 3

@@ -51,8 +51,8 @@ def first_mask(session: Session, planes: int, number: int) -> float:
     def click() -> None:
         session.add_image(name, ArraySource(lazy(planes, number)))
         plane = PlaneKey.of(name, 3, (planes // 2,))
-        session.add_prompt(plane, "point", CENTRE)
-        masks = session.preview(plane).result().masks
+        session.prompts.add(plane, "point", CENTRE)
+        masks = session.prompts.preview(plane).result().masks
         if not masks.any():
             raise RuntimeError("The click gave no mask.")
 

@@ -65,8 +65,8 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
 def _encode_in_worker(controller: Controller, planes: list[PlaneKey]) -> float:
     """Return the seconds that the worker takes for each plane."""
     start = time.perf_counter()
-    controller.session.embed(planes)
-    wait(lambda: not controller.session.is_busy)
+    controller.session.prompts.embed(planes)
+    wait(lambda: not controller.session.models.is_busy)
     return (time.perf_counter() - start) / len(planes)
 
 
@@ -83,9 +83,9 @@ def _measure(runs: int, input_size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         load(controller, random_checkpoint(Path(folder)), input_size)
     print(f"| prompt to visible mask, ViT-B | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
-    controller.session.cancel("embed")
-    wait(lambda: not controller.session.is_busy)
-    model: Any = controller.session.model
+    controller.session.models.cancel("embed")
+    wait(lambda: not controller.session.models.is_busy)
+    model: Any = controller.session.models.model
     others = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE), np.uint8)
     on_main = statistics.median(seconds(partial(model.encode, plane)) for plane in others)
     fresh = np.random.default_rng(2).integers(0, 256, (PLANES, SIDE, SIDE), np.uint8)
@@ -101,7 +101,7 @@ def _measure(runs: int, input_size: int) -> None:
 
 def load(controller: Controller, name: str | Path, input_size: int | None) -> None:
     """Load a model in the session and wait for it."""
-    future = controller.session.load_model(name, "cpu", input_size)
+    future = controller.session.models.load(name, "cpu", input_size)
     wait(future.done)
     future.result()
 

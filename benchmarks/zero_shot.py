@@ -20,7 +20,7 @@ from skimage.filters import threshold_otsu
 from benchmarks.sets import LabelledPlane, load_set
 from napari_sam_lora.api import Model, evaluate, load_model
 from napari_sam_lora.labels import find_objects
-from napari_sam_lora.training.evaluation.metrics import mask_iou
+from napari_sam_lora.overlap import mask_iou
 
 # Largest number of planes of a set, to limit the time.
 PLANES_A_SET = 30

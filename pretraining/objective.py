@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from napari_sam_lora.overlap import mask_iou
+
 _OUTLINE = 5  # side of the square structuring element of the band along an outline, in mask pixels
 _TEMPERATURE = 0.05  # of the soft choice among candidates, in IoU
 
@@ -47,8 +49,7 @@ def outline_band(target: Tensor) -> Tensor:
 
 def true_iou(logits: Tensor, target: Tensor) -> Tensor:
     """Return the IoU (n, m) of thresholded masks (n, m, h, w) with the target (n, 1, h, w)."""
-    found, truth = logits > 0, target > 0.5
-    return (found & truth).sum((2, 3)) / (found | truth).sum((2, 3)).clamp(min=1)
+    return mask_iou(logits > 0, target > 0.5)
 
 
 def round_loss(logits: Tensor, iou: Tensor, target: Tensor, ambiguous: bool) -> Tensor:

@@ -35,9 +35,9 @@ def photograph_images(theme: str = "dark", prefix: str = "tune", preset: str = "
     controller, viewer = window.controller, window.viewer
     pairs = [nuclei_pair(number) for number in IMAGES]
     viewer.add_image(np.stack([pair[0] for pair in pairs]), name="nuclei")
-    controller.ensure_model()
-    window.wait(lambda: controller.session.model is not None)
-    controller.make_target()
+    controller.model_loader.ensure_model()
+    window.wait(lambda: controller.session.models.model is not None)
+    controller.active_layers.make_target()
     truths = {number: pair[1] for number, pair in enumerate(pairs)}
     click_on(window, truths, {0: OBJECTS, 1: OBJECTS})
     viewer.dims.set_point(0, 2)
@@ -56,9 +56,9 @@ def photograph_stack(preset: str = "standard", prefix: str = "stack") -> None:
     ((image, attributes, _),) = nuclei_stack()
     truth = imread(samples_folder() / "nuclei_stack_labels.tif")
     viewer.add_image(image, **attributes)
-    controller.ensure_model()
-    window.wait(lambda: controller.session.model is not None)
-    controller.make_target()
+    controller.model_loader.ensure_model()
+    window.wait(lambda: controller.session.models.model is not None)
+    controller.active_layers.make_target()
     truths = {number: truth[number] for number in LABELLED}
     click_on(window, truths, {})
     viewer.dims.set_current_step(0, LABELLED[0])
@@ -83,11 +83,11 @@ def photograph_stack(preset: str = "standard", prefix: str = "stack") -> None:
 
 def paint(window: Window, truths: dict[int, np.ndarray]) -> None:
     """Paint the true labels of planes, where each nucleus has the same number in all planes."""
-    layer = window.controller.target_layer
+    layer = window.controller.active_layers.target_layer
     for number, truth in truths.items():
         wrong = np.nonzero(truth != layer.data[number])
         layer.data_setitem((np.full(len(wrong[0]), number), *wrong), truth[wrong])
-    window.controller.flush()
+    window.controller.layers.flush()
 
 
 def learn(window: Window, preset: str, prefix: str) -> None:
@@ -113,13 +113,13 @@ def click_on(window: Window, truths: dict[int, np.ndarray], counts: dict[int, in
         window.click(*((number, *click_at_centre(truth == one.label)) for one in largest))
         window.settle()
         controller.commit()
-        window.wait(lambda number=number: bool(controller.target_layer.data[number].any()))
+        window.wait(lambda number=number: bool(controller.active_layers.target_layer.data[number].any()))
     controller.drawing.set_batch(False)
 
 
 def correct(window: Window, truths: dict[int, np.ndarray]) -> None:
     """Correct the objects of these planes with the brush."""
-    layer = window.controller.target_layer
+    layer = window.controller.active_layers.target_layer
     for number, truth in truths.items():
         window.viewer.dims.set_current_step(0, number)
         for label in np.unique(layer.data[number])[1:]:
@@ -128,7 +128,7 @@ def correct(window: Window, truths: dict[int, np.ndarray]) -> None:
             for wrong, value in ((mask & ~target, 0), (target & (layer.data[number] == 0), label)):
                 ys, xs = np.nonzero(wrong)
                 layer.data_setitem((np.full(len(ys), number), ys, xs), value)
-        window.controller.flush()
+        window.controller.layers.flush()
 
 
 def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
@@ -146,7 +146,7 @@ def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
     scroll_to_end(window, tuning)
     window.save(f"{prefix}_4_verdict")
     if not event.activated:
-        window.controller.session.activate(event.adapter)
+        window.controller.session.models.activate(event.adapter)
 
 
 def scroll_to_end(window: Window, panel: FinetunePanel) -> None:

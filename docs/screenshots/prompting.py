@@ -37,7 +37,12 @@ def label_some(window: Window, number: int) -> list[LabelledObject]:
         window.box(*(side - 0.5 for side in one.box))
     window.settle()
     window.controller.commit()
-    window.wait(lambda: window.controller.target_layer is not None and bool(window.controller.target_layer.data.any()))
+    window.wait(
+        lambda: (
+            window.controller.active_layers.target_layer is not None
+            and bool(window.controller.active_layers.target_layer.data.any())
+        )
+    )
     window.controller.drawing.set_batch(False)
     return objects[number:]
 

@@ -34,7 +34,12 @@ def open_stack(window: Window) -> None:
         window.box(y0, x0, y1, x1, before=(PLANE,))
     window.settle()
     window.controller.commit()
-    window.wait(lambda: window.controller.target_layer is not None and bool(window.controller.target_layer.data.any()))
+    window.wait(
+        lambda: (
+            window.controller.active_layers.target_layer is not None
+            and bool(window.controller.active_layers.target_layer.data.any())
+        )
+    )
     window.controller.drawing.set_batch(False)
 
 

@@ -77,7 +77,7 @@ class Window:
 
     def settle(self) -> None:
         """Wait for the preview."""
-        self.wait(lambda: self.controller.session.model is not None and not self.controller.previews.is_waiting)
+        self.wait(lambda: self.controller.session.models.model is not None and not self.controller.previews.is_waiting)
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Process events until a condition holds."""

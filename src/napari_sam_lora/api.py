@@ -32,13 +32,14 @@ from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.parameters.training import TrainConfig
-from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.prompts import ObjectPrompts, Prompts
+from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_instances
 from napari_sam_lora.stacks.everything import segment_everything
+from napari_sam_lora.stacks.plane_decoder import Choice, ImageDecoder
 from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder, TileMask
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, snapshot
 from napari_sam_lora.training.data.split import list_objects
@@ -57,6 +58,32 @@ class _InBlock(threading.local):
 
     def __init__(self) -> None:
         self.stack: list[Active | None] = []
+
+
+@dataclass(frozen=True, eq=False)
+class TileMask:
+    """Mask of one object of a large plane.
+
+    Attributes
+    ----------
+    row : int
+        Index of the object among the prompts.
+    origin : tuple of int
+        (y, x) of the first pixel of ``logits`` in the plane.
+    logits : float32 (h, w)
+        In pixels of the plane; the mask is where they are above the threshold, and nowhere outside this crop.
+    score : float
+        Predicted IoU.
+    """
+
+    row: int
+    origin: tuple[int, int]
+    logits: NDArray[np.float32]
+    score: float
+
+    def region(self, threshold: float = 0.0) -> Region:
+        """Return the mask: pixels with logits above the threshold."""
+        return Region.of(self.logits > threshold, self.origin)
 
 
 class Model:
@@ -186,8 +213,10 @@ class Model:
         list of TileMask
             ``region()`` is the mask, cropped to its bounding box.
         """
-        decoder = PlaneDecoder(self.predictor, image, tiling)
-        return sorted(decoder.decode(ObjectPrompts.from_prompts(prompts), multimask), key=lambda mask: mask.row)
+        decoder = ImageDecoder(self.predictor, image, tiling)
+        decoded = dict(decoder.decode(ObjectPrompts.from_prompts(prompts), Choice(multimask=multimask)))
+        masks = [decoded[row] for row in range(len(decoded))]
+        return [TileMask(row, mask.region.origin, mask.needed_logits, mask.score) for row, mask in enumerate(masks)]
 
     def maps(self, image: ArrayLike, *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Predict the maps of the dense head: probability of foreground, and relative distance to the outline.

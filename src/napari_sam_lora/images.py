@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -148,9 +149,9 @@ class Prepared:
         """(y, x) of the resized pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Content key: equal for equal pixels, plane shape and input size."""
+        """Content key: equal for equal pixels, plane shape and input size. Hashed once."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.shape, self.pixels.shape, self.input_size)).encode())
         digest.update(self.pixels.tobytes())

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.regions import Region
 
+Box = tuple[float, float, float, float]
 Boxes = ArrayLike | Sequence[Sequence[float] | None]
 
 
@@ -103,7 +105,106 @@ class Prompts:
         return [np.array(rows, np.intp) for rows in groups.values()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class ObjectPrompts:
+    """The prompts of one object, in pixels of the plane: what the decoder takes.
+
+    Attributes
+    ----------
+    box : tuple of float, optional
+        Half-open (y0, x0, y1, x1).
+    points : float (k, 2) as y, x
+    point_labels : int (k,)
+        1 inside, 0 outside.
+    mask : Region, optional
+    """
+
+    box: Box | None = None
+    points: NDArray[Any] | None = None
+    point_labels: NDArray[Any] | None = None
+    mask: Region | None = None
+
+    @classmethod
+    def from_prompts(cls, prompts: Prompts) -> list[ObjectPrompts]:
+        """Split `Prompts` into those of each object.
+
+        Raises
+        ------
+        InputError
+            If the masks are logits, whose grid is that of another input.
+        """
+        if prompts.masks is not None and prompts.masks.dtype != bool:
+            raise InputError(
+                "Logits of an earlier mask cannot be used in tiles: pass the mask itself, as bool.",
+                code="logits-in-tiles",
+            )
+        return [
+            cls(
+                tuple(prompts.boxes[row].tolist()) if prompts.boxes is not None and prompts.has_box(row) else None,
+                None if prompts.points is None else prompts.points[row],
+                None if prompts.point_labels is None else prompts.point_labels[row],
+                None if prompts.masks is None else Region.of(prompts.masks[row]),
+            )
+            for row in range(len(prompts))
+        ]
+
+    def as_prompts(self, shape: tuple[int, int]) -> Prompts:
+        """Return the same prompts as a batch of one object of a plane of this shape (y, x)."""
+        return Prompts(
+            None if self.box is None else [self.box],
+            None if self.points is None else [self.points],
+            None if self.points is None or self.point_labels is None else [self.point_labels],
+            None if self.mask is None else self.mask.to_mask(shape)[None],
+        )
+
+    @property
+    def extent(self) -> Box:
+        """Half-open box (y0, x0, y1, x1) of box, mask and inside points, or outside points if there are no others."""
+        corners = [] if self.box is None else [self.box]
+        if self.mask is not None:
+            corners.append(self.mask.box)
+        if self.points is not None and len(self.points):
+            inside = self.points if self.point_labels is None else self.points[np.asarray(self.point_labels) > 0]
+            if len(inside) or not corners:
+                points = inside if len(inside) else self.points
+                corners.append((*points.min(0), *(points.max(0) + 1)))
+        boxes = np.array(corners, np.float64).reshape(-1, 4)
+        low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    @property
+    def is_points(self) -> bool:
+        """Whether there are only points."""
+        return self.box is None and self.mask is None
+
+    @property
+    def is_lone_point(self) -> bool:
+        """Whether there is one point and nothing else, which is ambiguous."""
+        return self.is_points and self.kinds()[1] == 1
+
+    def kinds(self) -> tuple[bool, int, bool]:
+        """Return which kinds of prompts there are; objects with the same kinds are decoded together."""
+        return self.box is not None, 0 if self.points is None else len(self.points), self.mask is not None
+
+    def within(self, box: tuple[int, int, int, int]) -> ObjectPrompts:
+        """Return the prompts in pixels of a box (y0, x0, y1, x1) of the plane; points outside it are left out."""
+        corner, shape = np.array(box[:2], np.float64), (box[2] - box[0], box[3] - box[1])
+        moved, points, labels, mask = None, None, None, None
+        if self.box is not None:
+            y0, x0, y1, x1 = np.asarray(self.box) - np.tile(corner, 2)
+            moved = float(y0), float(x0), float(y1), float(x1)
+        if self.points is not None:
+            points = np.asarray(self.points, np.float64) - corner
+            labels = np.ones(len(points), np.int8) if self.point_labels is None else np.asarray(self.point_labels)
+            inside = ((points >= -0.5) & (points < np.array(shape) - 0.5)).all(1)
+            points, labels = points[inside], labels[inside]
+        if self.mask is not None:
+            part = Region.of(self.mask.within(box))
+            mask = part if part.area else None
+        return ObjectPrompts(moved, points, labels, mask)
+
+
+@dataclass(frozen=True, eq=False)
 class SamPrompts:
     """Input of SAM's prompt encoder for objects with the same kinds of prompts, in pixels of the model input.
 
@@ -112,20 +213,25 @@ class SamPrompts:
     coordinates : float32 (n, k, 2) as x, y, or None
     labels : float32 (n, k), or None
     boxes : float32 (n, 4) as x0, y0, x1, y1, or None
+    masks : bool (n, y, x) in pixels of the plane, float (n, h, w) logits, or None
     """
 
     coordinates: NDArray[np.float32] | None
     labels: NDArray[np.float32] | None
     boxes: NDArray[np.float32] | None
+    masks: NDArray[Any] | None = None
 
 
-def to_sam(prompts: Prompts, shape: tuple[int, int], resized_shape: tuple[int, int]) -> SamPrompts:
+def to_sam(
+    prompts: Prompts | Sequence[ObjectPrompts], shape: tuple[int, int], resized_shape: tuple[int, int]
+) -> SamPrompts:
     """Scale prompts of the same kinds to the model input and turn (y, x) into (x, y).
 
     Parameters
     ----------
-    prompts : Prompts
-        All rows with as many points as the first, and all or none with a box; see `Prompts.like_shaped`.
+    prompts : Prompts or sequence of ObjectPrompts
+        All objects with as many points as the first, and all or none with a box; see `Prompts.like_shaped` and
+        `ObjectPrompts.kinds`.
     shape, resized_shape : tuple of int
         (y, x) of the plane and of its resized pixels.
 
@@ -134,14 +240,39 @@ def to_sam(prompts: Prompts, shape: tuple[int, int], resized_shape: tuple[int, i
     SamPrompts
     """
     scale = np.array([resized_shape[0] / shape[0], resized_shape[1] / shape[1]])
+    drawn = _stack(prompts) if isinstance(prompts, Prompts) else _stack_objects(prompts, shape)
+    coordinates = None if drawn.coordinates is None else (drawn.coordinates * scale)[..., ::-1].astype(np.float32)
+    boxes = None
+    if drawn.boxes is not None:
+        corners = drawn.boxes.reshape(-1, 2, 2) * scale
+        boxes = corners[..., ::-1].reshape(-1, 4).astype(np.float32)
+    return SamPrompts(coordinates, drawn.labels, boxes, drawn.masks)
+
+
+def _stack(prompts: Prompts) -> SamPrompts:
+    """Stack like-shaped rows, still in pixels of the plane as (y, x)."""
     coordinates = labels = boxes = None
     if prompts.points is not None and prompts.point_labels is not None and prompts.point_count(0):
-        coordinates = (np.stack(prompts.points) * scale)[..., ::-1].astype(np.float32)
-        labels = np.stack(prompts.point_labels).astype(np.float32)
+        coordinates, labels = np.stack(prompts.points), np.stack(prompts.point_labels).astype(np.float32)
     if prompts.boxes is not None and prompts.has_box(0):
-        corners = prompts.boxes.reshape(-1, 2, 2) * scale
-        boxes = corners[..., ::-1].reshape(-1, 4).astype(np.float32)
-    return SamPrompts(coordinates, labels, boxes)
+        boxes = prompts.boxes
+    return SamPrompts(coordinates, labels, boxes, prompts.masks)
+
+
+def _stack_objects(objects: Sequence[ObjectPrompts], shape: tuple[int, int]) -> SamPrompts:
+    """Stack objects of the same kinds, still in pixels of the plane as (y, x)."""
+    has_box, count, has_mask = objects[0].kinds()
+    coordinates = labels = boxes = masks = None
+    if count:
+        coordinates = np.stack([np.asarray(one.points, np.float32) for one in objects])
+        labels = np.stack(
+            [np.ones(count) if one.point_labels is None else np.asarray(one.point_labels) for one in objects]
+        ).astype(np.float32)
+    if has_box:
+        boxes = np.array([one.box for one in objects], np.float32)
+    if has_mask:
+        masks = np.stack([one.mask.to_mask(shape) for one in objects if one.mask is not None])
+    return SamPrompts(coordinates, labels, boxes, masks)
 
 
 def _boxes(values: Boxes) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ class Region:
         top, left = int(rows[0]), int(columns[0])
         return cls((corner[0] + top, corner[1] + left), mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
 
+    @classmethod
+    def empty(cls) -> Region:
+        """Return a region without a pixel."""
+        return cls((0, 0), np.zeros((0, 0), np.bool_))
+
     @property
     def area(self) -> int:
         """Number of pixels."""
@@ -42,6 +48,10 @@ class Region:
         """Bounding box in the plane: half-open y0, x0, y1, x1."""
         (top, left), (height, width) = self.origin, self.crop.shape
         return top, left, top + height, left + width
+
+    def moved(self, dy: int, dx: int) -> Region:
+        """Return the same pixels somewhere else in the plane, or in pixels of a part of it."""
+        return Region((self.origin[0] + dy, self.origin[1] + dx), self.crop)
 
     def to_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the full mask, bool (y, x) of this shape; what lies outside it is cut off."""
@@ -62,3 +72,23 @@ class Region:
         """Set the mask's pixels in a plane (y, x) to a value, in place."""
         y0, x0, y1, x1 = self.box
         plane[y0:y1, x0:x1][self.crop] = value
+
+
+def union_box(regions: Iterable[Region]) -> tuple[int, int, int, int]:
+    """Return the bounding box (y0, x0, y1, x1) around regions, half-open; an empty box if none has a pixel."""
+    boxes = np.array([region.box for region in regions if region.crop.size], np.int64).reshape(-1, 4)
+    if not len(boxes):
+        return 0, 0, 0, 0
+    (y0, x0), (y1, x1) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+    return y0, x0, y1, x1
+
+
+def unite(regions: Iterable[Region]) -> Region:
+    """Return the pixels of all regions together."""
+    parts = list(regions)
+    y0, x0, y1, x1 = union_box(parts)
+    crop = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    for part in parts:
+        top, left, bottom, right = part.box
+        crop[top - y0 : bottom - y0, left - x0 : right - x0] |= part.crop
+    return Region((y0, x0), crop)

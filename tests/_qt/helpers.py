@@ -25,8 +25,8 @@ def drawn_on(controller: Controller) -> Any:
 
 def rows_of(controller: Controller) -> list[tuple[Any, ...]]:
     """Return the prompts of the shown plane, object by object."""
-    assert controller.plane is not None
-    return list(controller.session.draft(controller.plane).rows().values())
+    assert controller.active_layers.plane is not None
+    return list(controller.session.prompts.draft(controller.active_layers.plane).rows().values())
 
 
 def add_point(controller: Controller, position: ArrayLike) -> None:

@@ -59,7 +59,7 @@ def _of_manifest(manifest: PluginManifest) -> set[str]:
 def test_what_the_pages_call_by_name_is_on_the_screen(
     controller: Controller, manifest: PluginManifest, put: Any
 ) -> None:
-    target = controller.make_target()
+    target = controller.active_layers.make_target()
     panels = [put(kind(controller.viewer)) for kind in (PromptPanel, FinetunePanel, AdaptersPanel)]
     shown = {text for panel in panels for text in _texts(panel)} | _of_manifest(manifest) | {target.name}
     shown |= {kind.partition(" (")[0] for kind in KINDS} | NAPARI | AFTER_A_RUN

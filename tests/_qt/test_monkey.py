@@ -47,7 +47,7 @@ class Monkey:
 
     def at(self, *positions: NDArray[Any]) -> NDArray[Any]:
         """Convert positions in the shown plane to data coordinates."""
-        plane = self.controller.plane or PlaneKey("", (1, 2), (0,))
+        plane = self.controller.active_layers.plane or PlaneKey("", (1, 2), (0,))
         return plane_to_data(np.array(positions), plane)
 
     def do_point(self) -> None:
@@ -93,7 +93,7 @@ class Monkey:
         self.settle()
 
     def do_next_object(self) -> None:
-        self.controller.next_object()
+        self.controller.drawing.next_object()
 
     def do_reset(self) -> None:
         self.controller.clear_prompts()
@@ -139,7 +139,7 @@ class Monkey:
         layer.name = f"name {self.random.integers(9)}"
 
     def do_replace_the_image(self) -> None:
-        image = self.controller.image_layer
+        image = self.controller.active_layers.image_layer
         assert image is not None
         index = self.viewer.layers.index(image)
         self.viewer.layers.pop(index)
@@ -147,11 +147,11 @@ class Monkey:
 
     def do_switch_model(self) -> None:
         session = self.controller.session
-        session._model = self.models[int(session.model is self.models[0])]
-        session.model_changed.emit()
+        session.models._model = self.models[int(session.models.model is self.models[0])]
+        session.models.model_changed.emit()
 
     def do_paint_labels(self) -> None:
-        layer = self.controller.target_layer
+        layer = self.controller.active_layers.target_layer
         if layer is not None:
             self.settle()
             index = np.minimum(np.rint(self.at(self.position())), np.array(layer.data.shape) - 1).astype(int)
@@ -190,7 +190,7 @@ def test_a_monkey_breaks_nothing_and_loses_no_label(
     monkey = Monkey(viewer, controller, [nano, other_nano], qtbot.waitUntil, seed=0)
     before: NDArray[Any] | None = None
     for _ in range(OPERATIONS):
-        layer = controller.target_layer
+        layer = controller.active_layers.target_layer
         before = None if layer is None else layer.data.copy()
         monkey.step()
         QApplication.processEvents()
@@ -204,6 +204,6 @@ def test_a_monkey_breaks_nothing_and_loses_no_label(
     assert not failures, (failures, monkey.done[-5:])
     assert len(set(monkey.done)) > 20
     target = controller.target
-    if target is not None and controller.target_layer is not None:
-        present = {int(label) for label in np.unique(controller.target_layer.data) if label}
+    if target is not None and controller.active_layers.target_layer is not None:
+        present = {int(label) for label in np.unique(controller.active_layers.target_layer.data) if label}
         assert {record.id for record in target.records()} == present

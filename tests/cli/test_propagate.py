@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from napari_sam_lora.training.evaluation.metrics import mask_iou
+from napari_sam_lora.overlap import mask_iou
 
 from .conftest import Run, plane
 

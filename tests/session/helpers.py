@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.masks import ObjectMask
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import MaskOptions, PlaneKey, Preview, PromptItem
 from napari_sam_lora.session.prompting.draft import make_item
 
@@ -25,14 +27,26 @@ def make_preview(
     rows: list[tuple[PromptItem, ...]] = []
     for number, mask in enumerate(masks):
         rows.append((make_item(number, "mask", mask, True, mask.shape),) if mask.any() else ())
-    count = len(masks)
+    regions = [Region.of(mask) for mask in masks]
     return Preview(
         plane=plane or PlaneKey.of("image", 2),
+        shape=(masks.shape[1], masks.shape[2]),
         rows=tuple(rows),
-        objects=tuple(range(count)),
-        masks=masks,
-        scores=np.array(scores or [0.9] * count, np.float32),
-        candidates=np.repeat(masks[:, None], 3, axis=1),
-        candidate_scores=np.zeros((count, 3), np.float32),
+        objects=tuple(range(len(masks))),
+        masks=tuple(
+            ObjectMask(region, score, (region,) * 3)
+            for region, score in zip(regions, scores or [0.9] * len(masks), strict=True)
+        ),
         options=MaskOptions(),
     )
+
+
+def dense(preview: Preview) -> NDArray[np.bool_]:
+    """Return the masks of a preview in the whole plane, bool (n, y, x)."""
+    masks = [mask.region.to_mask(preview.shape) for mask in preview.masks]
+    return np.array(masks, np.bool_).reshape(-1, *preview.shape)
+
+
+def scores_of(preview: Preview) -> list[float]:
+    """Return the predicted IoU of each mask of a preview."""
+    return [mask.score for mask in preview.masks]

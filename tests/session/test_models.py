@@ -9,7 +9,7 @@ from typing import Any
 from napari_sam_lora import Adapter
 from napari_sam_lora.session import PlaneKey, Preview, Priority, Session
 
-from .helpers import SOON
+from .helpers import SOON, scores_of
 
 PLANE = PlaneKey.of("nuclei", 2)
 
@@ -25,7 +25,7 @@ def test_a_preview_is_of_the_adapter_that_was_active_when_it_was_asked_for(sessi
     released.set()
     preview = asked_before.result(SOON)
     assert preview.adapter == ""
-    assert preview.scores.tolist() == base.scores.tolist()
+    assert scores_of(preview) == scores_of(base)
     assert session.prompts.preview(PLANE).result(SOON).adapter == "a"
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Adapter, Model, Prompts
 from napari_sam_lora.errors import AdapterError, CheckpointError, InputError
 from napari_sam_lora.labels import find_objects
+from napari_sam_lora.masks import clean
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import (
     ArraySource,
     ArrayStore,
@@ -26,8 +28,9 @@ from napari_sam_lora.session import (
     Preview,
     Session,
 )
+from napari_sam_lora.session.plane_key import Box
 
-from .helpers import SOON, rectangle
+from .helpers import SOON, dense, rectangle, scores_of
 
 PLANE = PlaneKey.of("nuclei", 2)
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -48,9 +51,11 @@ def test_a_preview_is_what_the_model_says(session: Session, small: Model, nuclei
     preview = _preview(session)
     prompts = Prompts(boxes=[[40, 60, 70, 95]], points=[[[50, 80]]])
     expected = small.segment(small.encode(nuclei[0]), prompts)
-    assert np.array_equal(preview.masks, expected.masks)
-    assert np.array_equal(preview.candidates, expected.candidates)
-    assert preview.scores.tolist() == pytest.approx(expected.scores.tolist())
+    (mask,) = preview.masks
+    candidates = [region.to_mask(preview.shape) for region in mask.candidates]
+    assert np.array_equal(dense(preview), expected.masks)
+    assert np.array_equal(candidates, expected.candidates[0])
+    assert mask.score == pytest.approx(expected.scores[0])
     assert preview.objects == (0,)
 
 
@@ -65,24 +70,26 @@ def test_every_kind_of_prompt_gives_a_mask(session: Session, nuclei: Pair) -> No
     session.prompts.add(PLANE, "scribble", [fifth.centre, (fifth.centre[0] + 1, fifth.centre[1] + 1)])
     preview = _preview(session)
     assert preview.objects == (0, 1, 2, 3, 4)
-    for mask, found in zip(preview.masks, (first, second, third, fourth, fifth), strict=True):
+    for mask, found in zip(dense(preview), (first, second, third, fourth, fifth), strict=True):
         assert (mask & (nuclei[1] == found.label)).any()
 
 
 def test_options_shape_the_masks(session: Session) -> None:
     session.prompts.add(PLANE, "point", [50, 80])
-    plain = _preview(session)
-    best = int(plain.candidate_scores[0].argmax())
-    assert np.array_equal(plain.masks[0], plain.candidates[0, best])
+    preview = _preview(session)
+    (plain,) = preview.masks
+    candidates = [region.to_mask(preview.shape) for region in plain.candidates]
+    best = int(np.argmax(plain.candidate_scores))
+    assert np.array_equal(dense(preview)[0], candidates[best])
     for candidate in (0, 1, 2):
         chosen = _preview(session, options=MaskOptions(candidate=candidate))
-        assert np.array_equal(chosen.masks[0], plain.candidates[0, candidate])
-        assert chosen.scores[0] == plain.candidate_scores[0, candidate]
-    low, high = (_preview(session, options=MaskOptions(candidate=2, threshold=t)).masks[0] for t in (-2.0, 2.0))
-    assert (high <= plain.candidates[0, 2]).all()
-    assert (plain.candidates[0, 2] <= low).all()
+        assert np.array_equal(dense(chosen)[0], candidates[candidate])
+        assert chosen.masks[0].score == plain.candidate_scores[candidate]
+    low, high = (dense(_preview(session, options=MaskOptions(candidate=2, threshold=t)))[0] for t in (-2.0, 2.0))
+    assert (high <= candidates[2]).all()
+    assert (candidates[2] <= low).all()
     assert high.sum() < low.sum()
-    assert not _preview(session, options=MaskOptions(smallest=100_000)).masks.any()
+    assert not _preview(session, options=MaskOptions(smallest=100_000)).masks[0].region.area
 
 
 def test_the_contrast_limits_can_be_the_window(session: Session, nuclei: Pair) -> None:
@@ -92,8 +99,8 @@ def test_the_contrast_limits_can_be_the_window(session: Session, nuclei: Pair) -
         session.prompts.add(plane, "box", [40, 60, 70, 95])
     one = _preview(session, options=MaskOptions(window=(10, 60)))
     two = _preview(session, other, MaskOptions(window=(70, 420)))
-    assert np.array_equal(one.masks, two.masks)
-    assert not np.array_equal(one.scores, _preview(session).scores)
+    assert np.array_equal(dense(one), dense(two))
+    assert one.masks[0].score != _preview(session).masks[0].score
 
 
 @pytest.mark.parametrize(
@@ -111,16 +118,15 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], code: s
 
 
 def test_holes_are_filled() -> None:
-    from napari_sam_lora.session.prompting.preview import clean  # noqa: PLC0415
-
     ring = rectangle((20, 20), 2, 2, 12, 12) & ~rectangle((20, 20), 5, 5, 8, 8)
     ring[18, 18] = True
-    assert np.array_equal(clean(ring, MaskOptions(fill_holes=True, smallest=5)), rectangle((20, 20), 2, 2, 12, 12))
+    cleaned = clean(Region.of(ring), MaskOptions(fill_holes=True, smallest=5))
+    assert np.array_equal(cleaned.to_mask((20, 20)), rectangle((20, 20), 2, 2, 12, 12))
 
 
 def test_without_prompts_a_preview_is_empty_and_reads_nothing(session: Session) -> None:
     preview = _preview(session)
-    assert (len(preview), preview.masks.shape) == (0, (0, 256, 256))
+    assert (len(preview), preview.masks, preview.shape) == (0, (), (256, 256))
     assert session.prompts.commit(preview).code == "empty-mask"
 
 
@@ -128,9 +134,9 @@ def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
     reads: list[PlaneKey] = []
 
     class Counting(ArraySource):
-        def read(self, plane: PlaneKey) -> NDArray[Any]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
             reads.append(plane)
-            return super().read(plane)
+            return super().read(plane, box)
 
     stack = np.stack([nuclei[0], nuclei[0].T, nuclei[0][::-1]])
     session.add_image("stack", Counting(stack))
@@ -173,7 +179,7 @@ def test_prompts_of_an_object_are_brought_back_to_edit_it(session: Session) -> N
     session.prompts.add(PLANE, "point", [66, 80], positive=False)
     preview = _preview(session)
     session.prompts.commit(preview, CommitPolicy("replace", 1))
-    assert np.array_equal(session.labels["cells"].store.read(PLANE) == 1, preview.masks[0])
+    assert np.array_equal(session.labels["cells"].store.read(PLANE) == 1, dense(preview)[0])
     ((stored,),) = session.labels["cells"].record(1).prompts.values()
     assert [item.kind for item in stored.row] == ["box", "point"]
 
@@ -215,9 +221,9 @@ def test_adapters_are_activated_toggled_renamed_and_removed(session: Session, ad
     session.models.activate("a")
     adapted = _preview(session)
     assert adapted.adapter == "a"
-    assert not np.allclose(adapted.scores, base.scores)
+    assert scores_of(adapted) != scores_of(base)
     assert session.models.toggle() == ""
-    assert np.array_equal(_preview(session).masks, base.masks)
+    assert np.array_equal(dense(_preview(session)), dense(base))
     assert session.models.toggle() == "a"
     session.models.rename_adapter("a", "b")
     assert session.models.active == "b"
@@ -266,7 +272,7 @@ def test_without_a_model_labels_or_an_image_the_reason_is_given() -> None:
 
 def test_an_image_that_fails_to_be_read_is_reported_and_harms_nothing(session: Session) -> None:
     class Broken(ArraySource):
-        def read(self, plane: PlaneKey) -> NDArray[Any]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
             raise OSError("the disk is gone")
 
     words: Queue[str] = Queue()

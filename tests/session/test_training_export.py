@@ -17,6 +17,7 @@ from napari_sam_lora.io.datasets import read_dataset
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.session import ArraySource, CancelToken, PlaneKey, TrainingPlane
 from napari_sam_lora.session.jobs.worker import JobCancelledError
+from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.training_export import START, TABLE, write_planes, write_settings
 
 IMAGES = np.random.default_rng(0).integers(0, 900, (3, 12, 16), np.uint16)
@@ -26,10 +27,10 @@ LABELS = np.eye(12, 16, dtype=np.int64)
 class _Disk(ArraySource):
     """Source that fails at the second plane, as a full disk does."""
 
-    def read(self, plane: PlaneKey) -> NDArray[Any]:
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
         if plane.index == (1,):
             raise OSError("no space left")
-        return super().read(plane)
+        return super().read(plane, box)
 
 
 def _planes(source: ArraySource) -> list[TrainingPlane]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from napari_sam_lora import Model, Preprocessing, Prompts, PropagationConfig, load_model, propagate, propagate_volume
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane
-from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 from .conftest import Discs, draw_discs
 

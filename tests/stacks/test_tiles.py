@@ -18,10 +18,11 @@ from napari_sam_lora.labels import find_objects
 from napari_sam_lora.model.automatic import records_to_labels
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.overlap import mask_iou
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.stacks.everything import find_everything
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
+from napari_sam_lora.stacks.plane_decoder import ImageDecoder
 from napari_sam_lora.stacks.tiles import Tile, level_for, pyramid, starts
-from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -104,7 +105,7 @@ def test_an_object_larger_than_a_tile_is_one_mask_as_if_untiled(nano: Model) -> 
 def test_only_tiles_with_prompts_are_encoded_and_the_cache_is_bounded(nano: Model, nuclei: Pair) -> None:
     cache = EmbeddingCache(budget=3 * nano.encode(nuclei[0]).tensor.nbytes)
     predictor = replace(nano.predictor, cache=cache)
-    decoder = PlaneDecoder(predictor, large(nuclei)[0])
+    decoder = ImageDecoder(predictor, large(nuclei)[0])
     rows = ObjectPrompts.from_prompts(Prompts(boxes=[[710, 360, 740, 390], [712, 362, 738, 388]]))
     list(decoder.decode(rows))
     assert len(cache) <= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from napari_sam_lora.images import Prepared, Preprocessing, prepare, resized_sha
 from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.embeddings import Embedding, EmbeddingCache
 from napari_sam_lora.model.encoder import preprocess
-from napari_sam_lora.prompts import Prompts, to_sam
+from napari_sam_lora.prompts import ObjectPrompts, Prompts, SamPrompts, to_sam
 
 Multimask = bool | Literal["auto"]
 OBJECTS_AT_ONCE = 32
@@ -113,14 +114,7 @@ class Predictor:
     @torch.no_grad()
     def decode(self, embedding: Embedding, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Return low-resolution logits (n, 4, h, w), the single mask first, and their predicted IoU (n, 4)."""
-        if embedding.prepared.input_size != self.input_size:
-            raise InputError(
-                f"This plane was encoded at {embedding.prepared.input_size} pixels, the model now runs at "
-                f"{self.input_size}: encode it again.",
-                code="embedding-of-another-input-size",
-            )
-        if embedding.weights_key != self.encoder_key:
-            embedding = self.encode_prepared(embedding.prepared)
+        embedding = self._present(embedding)
         logits: list[Tensor | None] = [None] * len(prompts)
         scores: list[Tensor | None] = [None] * len(prompts)
         for group in prompts.like_shaped():
@@ -131,6 +125,14 @@ class Predictor:
         return torch.stack([row for row in logits if row is not None]), torch.stack(
             [row for row in scores if row is not None]
         )
+
+    @torch.no_grad()
+    def decode_objects(self, embedding: Embedding, objects: Sequence[ObjectPrompts]) -> tuple[Tensor, Tensor]:
+        """Decode objects with the same kinds of prompts (see `ObjectPrompts.kinds`) at once; returns as `decode`."""
+        embedding = self._present(embedding)
+        prepared = embedding.prepared
+        arrays = to_sam(objects, prepared.shape, prepared.resized_shape)
+        return _decode(self.sam, embedding.tensor, prepared, arrays)
 
     def upscale(
         self, shape: tuple[int, int], logits: Tensor, scores: Tensor, prompts: Prompts, multimask: Multimask
@@ -159,6 +161,16 @@ class Predictor:
         scaled = self.sam.postprocess_masks(logits, resized_shape(shape, self.input_size), shape)
         return scaled > self.sam.mask_threshold
 
+    def _present(self, embedding: Embedding) -> Embedding:
+        """Return an embedding, encoded again if the weights have changed since."""
+        if embedding.prepared.input_size != self.input_size:
+            raise InputError(
+                f"This plane was encoded at {embedding.prepared.input_size} pixels, the model now runs at "
+                f"{self.input_size}: encode it again.",
+                code="embedding-of-another-input-size",
+            )
+        return embedding if embedding.weights_key == self.encoder_key else self.encode_prepared(embedding.prepared)
+
     def _run_encoder(self, prepared: Prepared) -> Tensor:
         return self.sam.image_encoder(preprocess(self.sam, torch.from_numpy(np.ascontiguousarray(prepared.pixels))))
 
@@ -182,13 +194,16 @@ def decode_prompts(sam: Sam, embedding: Tensor, prepared: Prepared, prompts: Pro
     scores : Tensor
         Predicted IoU (n, 4).
     """
-    arrays = to_sam(prompts, prepared.shape, prepared.resized_shape)
+    return _decode(sam, embedding, prepared, to_sam(prompts, prepared.shape, prepared.resized_shape))
+
+
+def _decode(sam: Sam, embedding: Tensor, prepared: Prepared, arrays: SamPrompts) -> tuple[Tensor, Tensor]:
     device = embedding.device
     points = None
     if arrays.coordinates is not None and arrays.labels is not None:
         points = (torch.from_numpy(arrays.coordinates).to(device), torch.from_numpy(arrays.labels).to(device))
     boxes = None if arrays.boxes is None else torch.from_numpy(arrays.boxes).to(device)
-    masks = None if prompts.masks is None else _mask_input(sam, prompts.masks, prepared).to(device)
+    masks = None if arrays.masks is None else _mask_input(sam, arrays.masks, prepared).to(device)
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
     return sam.mask_decoder.predict_masks(
         image_embeddings=embedding,

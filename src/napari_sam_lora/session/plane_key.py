@@ -120,8 +120,8 @@ class ImageSource(Protocol):
         """Size of a pixel along each axis."""
         ...
 
-    def read(self, plane: PlaneKey) -> NDArray[Any]:
-        """Load the pixels (y, x) or (y, x, c) of one plane, and no others."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
+        """Load the pixels (y, x) or (y, x, c) of one plane, or of a box of it, and no others."""
         ...
 
 
@@ -156,10 +156,10 @@ class ArraySource:
         """Shape of the data array, without a channel axis."""
         return tuple(int(side) for side in (self.data.shape[:-1] if self.rgb else self.data.shape))
 
-    def read(self, plane: PlaneKey) -> NDArray[Any]:
-        """Load the pixels (y, x) or (y, x, c) of one plane."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
+        """Load the pixels (y, x) or (y, x, c) of one plane, or of a box of it."""
         check_plane(plane, self.shape)
-        pixels = np.asarray(self.data[plane.slices()])
+        pixels = np.asarray(self.data[plane.slices(box)])
         return pixels.swapaxes(0, 1) if plane.is_transposed else pixels
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_sam_lora.masks import MaskOptions
 from napari_sam_lora.session.jobs.worker import Priority
 from napari_sam_lora.session.labels.label_set import LabelSet
 from napari_sam_lora.session.labels.label_sets import LabelSets
@@ -15,7 +16,6 @@ from napari_sam_lora.session.labels.proposals import Proposal
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.models import Models
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey, labels_do_not_fit, need_image
-from napari_sam_lora.session.prompting.preview import MaskOptions
 from napari_sam_lora.session.prompting.replay import ReplayPlane, everything, own_prompt, replay
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import StackPosition
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.session.jobs.openmp import release_pools
 from napari_sam_lora.session.jobs.user_messages import user_message
@@ -21,12 +22,11 @@ from napari_sam_lora.session.jobs.worker import TorchThread, emit_safely
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
-from napari_sam_lora.session.prompting.draft import group_rows
+from napari_sam_lora.session.prompting.draft import combine
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
-    from napari_sam_lora.parameters.training import TrainConfig
     from napari_sam_lora.training.run import FineTuneReport, StepReport
 
 TrainingState = Literal["preparing", "running", "paused", "stopping", "ended", "discarded", "failed"]
@@ -205,7 +205,6 @@ class TrainingJob:
 
     def _train(self) -> None:
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
-        from napari_sam_lora.parameters.training import TrainConfig  # noqa: PLC0415
 
         config = self._config or TrainConfig()
         run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out, start=self._start)
@@ -271,8 +270,9 @@ def user_prompts(plane: TrainingPlane) -> dict[int, Prompts]:
     prompts = {}
     for label in np.intersect1d(plane.labels, list(plane.prompts)):
         row = tuple(item for stored in plane.prompts[int(label)] for item in stored.row)
-        for group in group_rows([row], (plane.labels.shape[0], plane.labels.shape[1])):
-            prompts[int(label)] = group.prompts
+        combined = combine(row)
+        if combined is not None:
+            prompts[int(label)] = combined.as_prompts((plane.labels.shape[0], plane.labels.shape[1]))
     return prompts
 
 

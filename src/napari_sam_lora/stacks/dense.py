@@ -21,9 +21,8 @@ from napari_sam_lora.model.dense.instances import maps_to_labels
 from napari_sam_lora.model.encoder import preprocess
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.stacks.everything import segment_prompted
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
 Progress = Callable[[int, int], None]
 # Overlap of neighbouring tiles, as a share of their side; there the two are blended.
@@ -152,7 +151,7 @@ def find_instances(
 
 def refined(predictor: Predictor, image: ArrayLike, labels: NDArray[np.int32], smallest: int = 0) -> NDArray[np.int32]:
     """Segment each object of a label image again from its box; where masks overlap, the surer one wins."""
-    asked = {found.label: ObjectPrompts.from_prompts(Prompts(boxes=[found.box]))[0] for found in find_objects(labels)}
+    asked = {found.label: ObjectPrompts(box=found.box) for found in find_objects(labels)}
     if not asked:
         return labels
     found = segment_prompted(predictor, image, asked)

@@ -16,9 +16,10 @@ from napari_sam_lora.model.automatic import Progress, everything, records_to_lab
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.tiling import TilingConfig
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.plane_decoder import ImageDecoder
 from napari_sam_lora.stacks.propagation.step import segment_seeds
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
 from napari_sam_lora.stacks.tiles import Level, Tile, pyramid
 
 # Overlap of searched tiles: every object up to this share of a tile's side lies wholly in one of them.
@@ -124,7 +125,7 @@ def segment_prompted(
     predictor: Predictor, image: ArrayLike, prompts: Mapping[int, ObjectPrompts], tiling: TilingConfig | None = None
 ) -> NDArray[np.int64]:
     """Segment prompted objects by id in a plane of any size, to labels (y, x); a pixel goes to the highest logit."""
-    decoder = PlaneDecoder(predictor, image, tiling)
+    decoder = ImageDecoder(predictor, image, tiling)
     labels = np.zeros(decoder.shape, np.int64)
     for label, region in segment_seeds(decoder, prompts, np.ones(decoder.shape, np.bool_)).objects.items():
         region.write(labels, label)

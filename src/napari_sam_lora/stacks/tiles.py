@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam_lora.parameters.tiling import TilingConfig
+from napari_sam_lora.prompts import Box
 
-Box = tuple[float, float, float, float]
 # An object longer than this share of a tile is segmented in larger tiles, which show its surroundings.
 LONGEST_SHARE = 1 / 3
 
@@ -26,6 +26,11 @@ class Tile:
     def shape(self) -> tuple[int, int]:
         """(y, x)."""
         return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(y0, x0, y1, x1), half-open."""
+        return self.y0, self.x0, self.y1, self.x1
 
     @property
     def slices(self) -> tuple[slice, slice]:

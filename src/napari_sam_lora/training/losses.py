@@ -9,6 +9,8 @@ from monai.losses import DiceLoss
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam_lora.overlap import mask_iou
+
 # Weights of (single mask, best candidate): candidates matter for a single click, the single mask otherwise.
 _WEIGHTS = {True: (0.3, 1.0), False: (1.0, 0.3)}
 
@@ -44,15 +46,8 @@ class MaskLoss:
         losses = (self._dice(flat, expanded).flatten() + entropy).view(count, masks)
         single, candidates = losses[:, 0], losses[:, 1:].min(1).values
         weight_single, weight_candidates = _WEIGHTS[ambiguous]
-        error = functional.mse_loss(predicted_iou, mask_iou(logits, target), reduction="none").mean(1)
+        error = functional.mse_loss(predicted_iou, mask_iou(logits > 0, target > 0.5), reduction="none").mean(1)
         return (weight_single * single + weight_candidates * candidates + error).sum()
-
-
-@torch.no_grad()
-def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the IoU (n, m) of the thresholded masks (n, m, h, w) with the target (n, 1, h, w)."""
-    found, wanted = logits > 0, target > 0.5
-    return (found & wanted).sum((2, 3)) / (found | wanted).sum((2, 3)).clamp(min=1)
 
 
 def mask_targets(masks: NDArray[np.bool_], size: int, stride: int) -> Tensor:

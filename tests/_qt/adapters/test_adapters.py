@@ -59,7 +59,7 @@ def test_an_adapter_is_listed_with_its_description(panel: AdaptersPanel) -> None
         "base": {"box_iou": 0.5, "click_iou": 0.4},
         "adapted": {"box_iou": 0.6, "click_iou": 0.7},
     }
-    panel.controller.session.adapters.add(random_adapter().with_metrics(metrics), "nuclei", "bright ones")
+    panel.controller.session.models.adapters.add(random_adapter().with_metrics(metrics), "nuclei", "bright ones")
     assert [_cell(panel, 0, column).text() for column in range(4)] == ["nuclei", "+0.200", "7", "bright ones"]
     for fact in ("sam_nano", "7 objects in 1 image", "Better. On 9 held-out objects.", "MiB", "bright ones"):
         assert fact in panel.about.text()
@@ -67,24 +67,36 @@ def test_an_adapter_is_listed_with_its_description(panel: AdaptersPanel) -> None
 
 def test_using_and_not_using_it(panel: AdaptersPanel) -> None:
     session = panel.controller.session
-    session.adapters.add(random_adapter(), "a")
+    session.models.adapters.add(random_adapter(), "a")
     panel.use.click()
-    assert session.active == "a"
+    assert session.models.active == "a"
     assert "“a”" in panel.state.text()
     assert panel.use.text() == "Stop using"
     assert _cell(panel, 0, 0).font().bold()
     panel.use.click()
-    assert session.active == ""
+    assert session.models.active == ""
+
+
+def test_an_adapter_is_used_once_the_default_model_is_loaded(qtbot: Any, viewer: Any) -> None:
+    controller = Controller(viewer, QApplication.instance(), Session())
+    panel = AdaptersPanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    controller.session.models.adapters.add(random_adapter(), "a")
+    panel.use.click()
+    assert panel.state.text() == "Loading the model sam_nano …"
+    qtbot.waitUntil(lambda: controller.session.models.active == "a", timeout=SOON_MS)
+    qtbot.waitUntil(lambda: "“a”" in panel.state.text(), timeout=SOON_MS)
+    controller.close()
 
 
 def test_comparing_switches_the_masks_of_the_present_prompts(qtbot: Any, panel: AdaptersPanel) -> None:
     controller = panel.controller
-    controller.session.adapters.add(random_adapter(), "a")
+    controller.session.models.adapters.add(random_adapter(), "a")
     panel.use.click()
-    controller.session.add_prompt(PLANE, "box", BOX)
+    controller.session.prompts.add(PLANE, "box", BOX)
     masks = []
     for _ in range(3):
-        preview = controller.session.preview(PLANE).result(SOON_MS)
+        preview = controller.session.prompts.preview(PLANE).result(SOON_MS)
         masks.append((preview.adapter, preview.masks))
         panel.toggle.click()
     assert [name for name, _ in masks] == ["a", "", "a"]
@@ -98,33 +110,35 @@ def test_an_adapter_of_another_base_is_refused_with_a_message_to_the_user(
     shown: list[str] = []
     monkeypatch.setattr("napari_sam_lora._qt.viewer.controller.show_warning", shown.append)
     session = panel.controller.session
-    session.adapters.add(random_adapter(), "own")
-    session.activate("own")
-    session.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
+    session.models.adapters.add(random_adapter(), "own")
+    session.models.activate("own")
+    session.models.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
     panel.table.choose("foreign")
     assert "vit_b" in panel.about.text()
     assert _cell(panel, panel.table.currentRow(), 0).font().italic()
     panel.use.click()
     with raises(AdapterError, "adapter-of-another-base", match="vit_b") as refused:
-        session.activate("foreign")
+        session.models.activate("foreign")
     assert shown == [str(refused.value)]
-    assert session.active == "own", "the one in use stays in use"
+    assert session.models.active == "own", "the one in use stays in use"
 
 
 def test_names_and_notes_are_edited_in_the_list(panel: AdaptersPanel) -> None:
     session = panel.controller.session
     for name in ("a", "b"):
-        session.adapters.add(random_adapter(), name)
-    session.activate("a")
+        session.models.adapters.add(random_adapter(), name)
+    session.models.activate("a")
     row = next(number for number in range(2) if _cell(panel, number, 0).text() == "a")
     _cell(panel, row, 0).setText("better name")
-    assert session.active == "better name"
+    assert session.models.active == "better name"
     row = next(number for number in range(2) if _cell(panel, number, 0).text() == "better name")
     _cell(panel, row, 3).setText("for bright cells")
-    assert session.adapters.entry("better name").note == "for bright cells"
+    assert session.models.adapters.entry("better name").note == "for bright cells"
     row = next(number for number in range(2) if _cell(panel, number, 0).text() == "b")
     _cell(panel, row, 0).setText("better name")
-    assert {entry.name for entry in session.adapters.entries()} == {"better name", "b"}, "a name in use is refused"
+    assert {entry.name for entry in session.models.adapters.entries()} == {"better name", "b"}, (
+        "a name in use is refused"
+    )
     assert {_cell(panel, number, 0).text() for number in range(2)} == {"better name", "b"}
 
 
@@ -133,21 +147,21 @@ def test_deleting_asks_first(panel: AdaptersPanel, monkeypatch: pytest.MonkeyPat
     buttons = QMessageBox.StandardButton
     monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.Yes if sure else buttons.No)
     session = panel.controller.session
-    session.adapters.add(random_adapter(), "a")
-    session.activate("a")
+    session.models.adapters.add(random_adapter(), "a")
+    session.models.activate("a")
     panel.delete.click()
-    assert [entry.name for entry in session.adapters.entries()] == ([] if sure else ["a"])
-    assert session.active == ("" if sure else "a")
+    assert [entry.name for entry in session.models.adapters.entries()] == ([] if sure else ["a"])
+    assert session.models.active == ("" if sure else "a")
 
 
 def test_an_exported_file_is_imported_again(qtbot: Any, panel: AdaptersPanel, tmp_path: Path) -> None:
     session = panel.controller.session
-    session.adapters.add(random_adapter(), "a")
+    session.models.adapters.add(random_adapter(), "a")
     panel.export("a", tmp_path / "shared")
     qtbot.waitUntil((tmp_path / "shared.safetensors").exists, timeout=SOON_MS)
     panel.import_file(tmp_path / "shared.safetensors")
-    qtbot.waitUntil(lambda: len(session.adapters.entries()) == 2, timeout=SOON_MS)
-    assert session.adapters.get("shared").key == session.adapters.get("a").key
+    qtbot.waitUntil(lambda: len(session.models.adapters.entries()) == 2, timeout=SOON_MS)
+    assert session.models.adapters.get("shared").key == session.models.adapters.get("a").key
 
 
 def test_which_blocks_is_asked_for_a_file_of_another_project(
@@ -161,14 +175,14 @@ def test_which_blocks_is_asked_for_a_file_of_another_project(
 
     monkeypatch.setattr(QInputDialog, "getText", answer)
     session = panel.controller.session
-    assert session.model is not None
-    width = session.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
+    assert session.models.model is not None
+    width = session.models.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
     pairs = {f"w_a_{number:03d}": torch.ones(2, width) for number in range(4)}
     pairs |= {f"w_b_{number:03d}": torch.ones(width, 2) for number in range(4)}
     save_file(pairs, tmp_path / "theirs.safetensors")
     panel.import_file(tmp_path / "theirs.safetensors")
-    qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
-    assert session.adapters.get("theirs").info.lora.blocks == (1, 4)
+    qtbot.waitUntil(lambda: bool(session.models.adapters.entries()), timeout=SOON_MS)
+    assert session.models.adapters.get("theirs").info.lora.blocks == (1, 4)
     ((question, suggested),) = questions
     assert "theirs.safetensors" in question
     assert re.findall(r"\d+", question) == ["2", "6", "0", "5"]
@@ -187,18 +201,18 @@ def test_alpha_is_asked_for_a_file_of_lora_vit(
     monkeypatch.setattr(QInputDialog, "getInt", answer)
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("0, 3", True))
     session = panel.controller.session
-    assert session.model is not None
-    width = session.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
+    assert session.models.model is not None
+    width = session.models.model.loaded.sam.image_encoder.blocks[0].attn.proj.in_features
     pairs = {f"w_a_{number:03d}": torch.ones(2, width) for number in range(4)}
     pairs |= {f"w_b_{number:03d}": torch.ones(width, 2) for number in range(4)}
     save_file(pairs | {"fc_001": torch.ones(2, 2)}, tmp_path / "theirs.safetensors")
     panel.import_file(tmp_path / "theirs.safetensors")
-    qtbot.waitUntil(lambda: bool(session.adapters.entries()), timeout=SOON_MS)
+    qtbot.waitUntil(lambda: bool(session.models.adapters.entries()), timeout=SOON_MS)
     ((title, question, suggested),) = questions
     assert title == "Which alpha?"
     assert "theirs.safetensors" in question
     assert suggested == 2
-    adapter = session.adapters.get("theirs")
+    adapter = session.models.adapters.get("theirs")
     assert adapter.info.lora.blocks == (0, 3)
     addition = [value for name, value in adapter.tensors.items() if name.endswith("lora.q.b")]
     assert all(torch.equal(value, torch.full_like(value, 2.0)) for value in addition)  # 5 // 2
@@ -213,19 +227,19 @@ def test_a_file_that_is_no_adapter_is_refused_with_a_message(
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     panel.import_file(tmp_path / "x.safetensors")
     qtbot.waitUntil(lambda: len(shown) == 1, timeout=SOON_MS)
-    model = panel.controller.session.model
+    model = panel.controller.session.models.model
     assert model is not None
     with raises(AdapterError, "adapter-file-unreadable", match="x.safetensors") as refused:
-        panel.controller.session.adapters.import_file(tmp_path / "x.safetensors", model.loaded)
+        panel.controller.session.models.adapters.import_file(tmp_path / "x.safetensors", model.loaded)
     assert shown == [str(refused.value)]
-    assert panel.controller.session.adapters.entries() == ()
+    assert panel.controller.session.models.adapters.entries() == ()
 
 
 def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
     qtbot: Any, panel: AdaptersPanel, tmp_path: Path, nuclei: Pair
 ) -> None:
     adapter = random_adapter()
-    panel.controller.session.adapters.add(adapter, "a")
+    panel.controller.session.models.adapters.add(adapter, "a")
     panel.merge("a", tmp_path / "merged.safetensors")
     qtbot.waitUntil((tmp_path / "merged.safetensors").exists, timeout=SOON_MS)
     with small_model().adapted(adapter) as adapted:

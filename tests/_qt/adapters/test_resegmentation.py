@@ -43,10 +43,10 @@ def _prompt(controller: Controller, nuclei: Pair, count: int = 3) -> None:
     """Commit the largest nuclei from boxes."""
     found = sorted(find_objects(nuclei[1]), key=lambda one: -one.area)[:count]
     for number, one in enumerate(found):
-        controller.session.add_prompt(PLANE, "box", one.box, obj=number)
-    preview = controller.session.preview(PLANE).result(SOON_MS)
-    controller.session.commit(preview, CommitPolicy(), next(iter(controller.session.labels)))
-    controller.session.adapters.add(random_adapter(), "a")
+        controller.session.prompts.add(PLANE, "box", one.box, obj=number)
+    preview = controller.session.prompts.preview(PLANE).result(SOON_MS)
+    controller.session.prompts.commit(preview, CommitPolicy(), next(iter(controller.session.labels)))
+    controller.session.models.adapters.add(random_adapter(), "a")
 
 
 def _open(qtbot: Any, panel: AdaptersPanel, button: Any) -> None:
@@ -73,7 +73,7 @@ def test_prompts_are_replayed_with_the_adapter_and_taken_back_in_one_step(
     box = panel.resegment
     _prompt(panel.controller, nuclei)
     before = _pixels(panel)
-    panel.controller.session.activate("a")
+    panel.controller.session.models.activate("a")
     _open(qtbot, panel, box.replay)
     assert np.array_equal(_pixels(panel), before), "nothing is changed before the review"
     assert "SAM old and new" in panel.controller.viewer.layers
@@ -94,7 +94,7 @@ def test_old_or_new_is_chosen_object_by_object(qtbot: Any, panel: AdaptersPanel,
     review = panel.resegment.review
     _prompt(panel.controller, nuclei)
     before = _pixels(panel)
-    panel.controller.session.activate("a")
+    panel.controller.session.models.activate("a")
     _open(qtbot, panel, panel.resegment.replay)
     changes = [change for _, _, change in review._changes]
     assert len(changes) > 1
@@ -113,7 +113,7 @@ def test_old_or_new_is_chosen_object_by_object(qtbot: Any, panel: AdaptersPanel,
 def test_refusing_changes_nothing(qtbot: Any, panel: AdaptersPanel, nuclei: Pair) -> None:
     _prompt(panel.controller, nuclei)
     before = _pixels(panel)
-    panel.controller.session.activate("a")
+    panel.controller.session.models.activate("a")
     _open(qtbot, panel, panel.resegment.replay)
     panel.resegment.review.refuse.click()
     assert np.array_equal(_pixels(panel), before)
@@ -129,8 +129,8 @@ def test_painted_and_approved_objects_stay_as_they_are(qtbot: Any, panel: Adapte
     labels.approve([first])
     ys, xs = np.nonzero(layer.data == second)
     layer.data_setitem((ys[:5], xs[:5]), 0)
-    controller.flush()
-    controller.session.activate("a")
+    controller.layers.flush()
+    controller.session.models.activate("a")
     panel.resegment.replay.click()
     qtbot.waitUntil(lambda: not panel.resegment.is_busy, timeout=SOON_MS)
     assert sum(proposal.left_alone for _, proposal in panel.resegment._proposals) == 2
@@ -145,7 +145,7 @@ def test_labels_without_prompts_are_refined_from_their_box(qtbot: Any, panel: Ad
     square = np.zeros_like(wanted)
     square[y0 - 4 : y1 + 4, x0 - 4 : x1 + 4] = True
     layer.data_setitem(np.nonzero(square), 5)
-    panel.controller.flush()
+    panel.controller.layers.flush()
     _open(qtbot, panel, panel.resegment.refine)
     panel.resegment.review.apply.click()
     found = _pixels(panel) == 5
@@ -159,7 +159,7 @@ def test_all_open_images_are_segmented_again_one_after_the_other(
     _prompt(panel.controller, nuclei)
     viewer.add_image(nuclei[0][:200, :220], name="other")
     viewer.add_labels(nuclei[1][:200, :220].astype(np.int32), name="other cells")
-    session.activate("a")
+    session.models.activate("a")
     panel.resegment.scope.setCurrentIndex(panel.resegment.scope.findData("all"))
     _open(qtbot, panel, panel.resegment.refine)
     assert {name for name, _ in panel.resegment.review._proposals} == {"other cells"}, "the others have prompts"
@@ -178,8 +178,8 @@ def test_a_folder_is_segmented_and_failures_are_named(
     qtbot: Any, panel: AdaptersPanel, nuclei: Pair, tmp_path: Path
 ) -> None:
     _write_images(tmp_path / "images", nuclei)
-    panel.controller.session.adapters.add(random_adapter(), "a")
-    panel.controller.session.activate("a")
+    panel.controller.session.models.adapters.add(random_adapter(), "a")
+    panel.controller.session.models.activate("a")
     panel.folder.images.setText(str(tmp_path / "images"))
     panel.folder.output.setText(str(tmp_path / "labels"))
     panel.folder.start.click()

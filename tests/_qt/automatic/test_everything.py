@@ -60,8 +60,8 @@ def test_found_objects_are_shown_and_nothing_is_added(box: EverythingBox, contro
     assert is_managed(layer)
     assert set(np.unique(layer.data)) == set(range(number + 1))
     assert box.accept.text() == f"Add {number} objects"
-    assert controller.target_layer is not None
-    assert not controller.target_layer.data.any()
+    assert controller.active_layers.target_layer is not None
+    assert not controller.active_layers.target_layer.data.any()
 
 
 def test_all_are_added_as_one_step(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_click_drops_an_object_and_a_second_one_takes_it_back(
     box.accept.click()
     assert controller.target is not None
     assert len(controller.target.records()) == number - 1
-    assert not controller.target_layer.data[y, x]  # type: ignore[union-attr]
+    assert not controller.active_layers.target_layer.data[y, x]  # type: ignore[union-attr]
 
 
 def test_dragging_the_image_drops_nothing(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -140,7 +140,7 @@ def test_the_proposal_is_discarded_when_its_labels_are_removed(
     box: EverythingBox, controller: Controller, qtbot: Any
 ) -> None:
     find(box, qtbot)
-    controller.viewer.layers.remove(controller.target_layer)
+    controller.viewer.layers.remove(controller.active_layers.target_layer)
     assert box.proposal is None
     assert box.layer.layer is None
 
@@ -159,8 +159,8 @@ def test_the_proposal_lies_in_its_plane_of_a_stack(
     assert layer.data.shape == (1, *nuclei[0].shape)
     assert np.allclose(layer.translate, (12, 0, 0))
     box.accept.click()
-    assert controller.target_layer.data[1].any()  # type: ignore[union-attr]
-    assert not controller.target_layer.data[[0, 2]].any()  # type: ignore[union-attr]
+    assert controller.active_layers.target_layer.data[1].any()  # type: ignore[union-attr]
+    assert not controller.active_layers.target_layer.data[[0, 2]].any()  # type: ignore[union-attr]
 
 
 def test_without_a_model_the_default_one_is_loaded_first(

@@ -98,9 +98,9 @@ def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: Finetune
     session = panel.controller.session
     (labels,) = session.labels.values()
     painted = len(labels.records())
-    session.add_prompt(PLANE, "box", [0, 0, 12, 12])
-    preview = session.preview(PLANE).result(SOON_MS)
-    session.commit(replace(preview, masks=np.ones_like(preview.masks)), labels=next(iter(session.labels)))
+    session.prompts.add(PLANE, "box", [0, 0, 12, 12])
+    preview = session.prompts.preview(PLANE).result(SOON_MS)
+    session.prompts.commit(replace(preview, masks=np.ones_like(preview.masks)), labels=next(iter(session.labels)))
     assert len(labels.records()) == painted + 1
     panel.table.checked.setChecked(True)
     assert panel.finetuning_controller.pairs()[0].objects == painted
@@ -116,7 +116,7 @@ def test_all_planes_of_labels_can_be_marked_as_complete(panel: FinetunePanel) ->
     item.setCheckState(Qt.CheckState.Checked)
     (labels,) = panel.controller.session.labels.values()
     assert labels.complete_planes == {PLANE.on("")}
-    assert panel.controller.session.training_planes()[0].complete
+    assert panel.controller.session.training.planes()[0].complete
 
 
 def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbot: Any, panel: FinetunePanel) -> None:
@@ -130,7 +130,7 @@ def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbo
     assert event.report is not None
     assert event.adapter == "my_ nuclei"
     assert event.activated == (event.report.verdict == "better")
-    assert panel.controller.session.active == (event.adapter if event.activated else "")
+    assert panel.controller.session.models.active == (event.adapter if event.activated else "")
     assert len(panel.finetuning_controller.curve.losses) >= 3
     assert panel.form_box.isEnabled()
     assert event.report.reason == panel.verdict.reason.text()
@@ -146,28 +146,28 @@ def test_an_adapter_that_is_not_better_can_be_used_anyway(qtbot: Any, panel: Fin
     event = train(qtbot, panel.controller, FAST)
     assert event.report is not None
     assert event.report.verdict == "too few", "nothing was held out"
-    assert panel.controller.session.active == ""
+    assert panel.controller.session.models.active == ""
     assert panel.verdict.use.text() == "Use it anyway"
     panel.verdict.use.click()
-    assert panel.controller.session.active == event.adapter
+    assert panel.controller.session.models.active == event.adapter
     assert panel.verdict.use.text() == "Stop using it"
     panel.verdict.use.click()
-    assert panel.controller.session.active == ""
+    assert panel.controller.session.models.active == ""
 
 
 def test_painting_and_prompting_meanwhile_do_not_change_the_run_nor_the_masks(qtbot: Any, panel: FinetunePanel) -> None:
     session, layer = panel.controller.session, panel.controller.viewer.layers["cells"]
-    session.add_prompt(PLANE, "box", [40, 60, 70, 95])
-    before = session.preview(PLANE).result(SOON_MS)
+    session.prompts.add(PLANE, "box", [40, 60, 70, 95])
+    before = session.prompts.preview(PLANE).result(SOON_MS)
     alone = train(qtbot, panel.controller, FAST | {"steps": 6}, "alone")
     panel.finetuning_controller.start("meanwhile")
-    during = session.preview(PLANE).result(SOON_MS)
+    during = session.prompts.preview(PLANE).result(SOON_MS)
     layer.data_setitem(np.nonzero(layer.data), 0)
     meanwhile = finish(qtbot, panel.finetuning_controller)
     assert (alone.state, meanwhile.state) == ("ended", "ended")
     assert np.array_equal(during.masks, before.masks)
     assert np.array_equal(during.scores, before.scores)
-    assert session.adapters.get("meanwhile").key == session.adapters.get("alone").key
+    assert session.models.adapters.get("meanwhile").key == session.models.adapters.get("alone").key
 
 
 def test_stopping_keeps_what_was_learned(qtbot: Any, panel: FinetunePanel) -> None:
@@ -176,7 +176,7 @@ def test_stopping_keeps_what_was_learned(qtbot: Any, panel: FinetunePanel) -> No
     at_first_step(qtbot, panel.finetuning_controller, panel.run.stop.click)
     event = finish(qtbot, panel.finetuning_controller)
     assert event.state == "ended"
-    assert len(panel.controller.session.adapters.entries()) == 1
+    assert len(panel.controller.session.models.adapters.entries()) == 1
 
 
 def test_discarding_leaves_every_bit_as_it_was(qtbot: Any, panel: FinetunePanel) -> None:
@@ -185,7 +185,7 @@ def test_discarding_leaves_every_bit_as_it_was(qtbot: Any, panel: FinetunePanel)
     panel.run.start.click()
     at_first_step(qtbot, panel.finetuning_controller, panel.run.discard.click)
     assert finish(qtbot, panel.finetuning_controller).state == "discarded"
-    assert panel.controller.session.adapters.entries() == ()
+    assert panel.controller.session.models.adapters.entries() == ()
     after = weights(small_model())
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert panel.finetuning_controller.latest is not None
@@ -248,7 +248,7 @@ def test_a_panel_that_is_closed_during_a_run_asks_what_becomes_of_it(
     qtbot.waitUntil(lambda: questions == [1], timeout=SOON_MS)
     if state == "running":
         assert finetuning_controller.is_running
-        controller.session.discard()
+        controller.session.training.discard()
     event = finish(qtbot, finetuning_controller)
     assert state in ("running", event.state)
 
@@ -257,15 +257,15 @@ def test_training_can_go_on_from_an_adapter_that_was_chosen(qtbot: Any, panel: F
     combo = panel.form.resume_from
     assert [combo.itemText(index) for index in range(combo.count())] == ["the base model"]
     session = panel.controller.session
-    session.adapters.add(random_adapter(), "earlier")
-    session.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
+    session.models.adapters.add(random_adapter(), "earlier")
+    session.models.adapters.add(random_adapter(1, "0" * 16, "vit_b"), "foreign")
     assert [combo.itemText(index) for index in range(combo.count())] == ["the base model", "earlier"]
     combo.setCurrentIndex(1)
     combo.activated.emit(1)
     event = train(qtbot, panel.controller, FAST | {"learning_rate": 1e-12})
     assert event.state == "ended", event.message
-    assert session.adapters.get(event.adapter).info.lora == session.adapters.get("earlier").info.lora
-    session.remove_adapter("earlier")
+    assert session.models.adapters.get(event.adapter).info.lora == session.models.adapters.get("earlier").info.lora
+    session.models.remove_adapter("earlier")
     assert panel.finetuning_controller.resume_from == "", "an adapter that was removed cannot be gone on from"
 
 
@@ -288,14 +288,14 @@ def test_closing_the_window_while_training_asks_and_ends_cleanly(
     window: Any = controller.viewer if answer else main_window_of(panel)
     at_first_step(qtbot, panel.finetuning_controller, window.close)
     assert questions == [1]
-    job = session.training
+    job = session.training.job
     assert job is not None
     if answer:
         qtbot.waitUntil(lambda: job.event.is_final, timeout=SOON_MS)
         assert job.event.state == "discarded"
     else:
         assert panel.finetuning_controller.is_running
-        session.discard()
+        session.training.discard()
         finish(qtbot, panel.finetuning_controller)
 
 
@@ -307,7 +307,7 @@ def test_labels_of_two_like_images_belong_to_the_image_below_them(viewer: Any) -
     viewer.add_labels(labels.astype(np.int32), name="cells b")
     controller = controller_of(viewer)
     pairs = find_pairs(controller, {}, only_checked=False)
-    images = {controller.id_of(one): one.name for one in controller.image_layers()}
+    images = {controller.layers.id_of(one): one.name for one in controller.layers.images()}
     assert [images[pair.image] for pair in pairs] == ["image a", "image b"]
     controller.close()
 
@@ -320,7 +320,7 @@ def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, 
     first = train(qtbot, controller, CHECKED | {"steps": 1})
     assert first.report is not None
     (held_out,) = {score.plane for score in first.report.base_objects}
-    controller.session.deactivate()
+    controller.session.models.deactivate()
     label_sets = list(controller.session.labels.values())
     assert len(label_sets) == 2
     trained_on = label_sets[1 - held_out].store
@@ -331,7 +331,7 @@ def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, 
     assert event.report is not None
     assert event.report.verdict == "not better", event.report.reason
     assert not event.activated
-    assert controller.session.active == ""
+    assert controller.session.models.active == ""
     controller.close()
 
 
@@ -401,13 +401,13 @@ def test_a_saved_file_also_holds_user_prompts_held_out_blocks_and_the_adapter_to
     (labels,) = session.labels.values()
     add_box(panel.controller, (40, 60, 70, 95))
     qtbot.waitUntil(lambda: not panel.controller.previews.is_waiting, timeout=SOON_MS)
-    panel.controller.choose_target(panel.controller.viewer.layers["cells"])
+    panel.controller.active_layers.choose_target(panel.controller.viewer.layers["cells"])
     panel.controller.set_policy(overwrite=True)
     panel.controller.commit()
     qtbot.waitUntil(lambda: any(record.prompts for record in labels.records()), timeout=SOON_MS)
     with_prompts = train(qtbot, panel.controller, FAST, "with prompts")
     panel.finetuning_controller.resume_from = plain.adapter
-    session.hold_out(["a block of an earlier round"])
+    session.training.hold_out(["a block of an earlier round"])
     further = train(qtbot, panel.controller, CHECKED, "further")
     panel.form.save(tmp_path / "run.yaml", with_data=True)
     assert _trained_without_a_viewer(qtbot, tmp_path).key == _key(panel, further.adapter)
@@ -421,7 +421,7 @@ def _trained_without_a_viewer(qtbot: Any, folder: Path) -> Adapter:
 
 
 def _key(panel: FinetunePanel, name: str) -> str:
-    return panel.controller.session.adapters.get(name).key
+    return panel.controller.session.models.adapters.get(name).key
 
 
 def test_a_folder_of_labelled_images_is_opened_as_layers(qtbot: Any, panel: FinetunePanel, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_a_preview_of_the_training_set_leads_to_its_planes(qtbot: Any, panel: Fi
     panel.table._show.click()
     qtbot.waitUntil(lambda: len(panel.table.strip.buttons) == 1, timeout=SOON_MS)
     panel.table.strip.buttons[0].click()
-    assert panel.controller.plane == PLANE
+    assert panel.controller.active_layers.plane == PLANE
 
 
 def test_two_panels_of_one_viewer_share_one_controller(qtbot: Any, panel: FinetunePanel) -> None:

@@ -46,7 +46,7 @@ def test_three_rounds_in_one_viewer_without_files_or_restart(qtbot: Any, control
         event = finish(qtbot, tuning.finetuning_controller)
         assert event.state == "ended", event.message
         names.append(event.adapter)
-        controller.session.activate(event.adapter)
+        controller.session.models.activate(event.adapter)
         adapters.resegment.refine.click()
         qtbot.waitUntil(lambda: not adapters.resegment.is_busy, timeout=SOON_MS)
         assert {change.label for _, _, change in adapters.resegment.review._changes} <= set(np.unique(layer.data))
@@ -54,6 +54,6 @@ def test_three_rounds_in_one_viewer_without_files_or_restart(qtbot: Any, control
         gc.collect()
         memory.append(process.memory_info().rss)
     assert names == ["nuclei", "nuclei 2", "nuclei 3"]
-    assert sorted(entry.name for entry in controller.session.adapters.entries()) == names
+    assert sorted(entry.name for entry in controller.session.models.adapters.entries()) == names
     assert np.array_equal(layer.data > 0, np.isin(nuclei[1], [one.label for one in found[:18]])), "no label was lost"
     assert memory[2] < 1.1 * memory[0]

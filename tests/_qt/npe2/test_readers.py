@@ -68,7 +68,7 @@ def test_labels_made_for_a_volume_remember_where_its_file_has_its_voxels(
     viewer: Any, tmp_path: Path, make_controller: Any
 ) -> None:
     (layer,) = viewer.open(_volume(tmp_path / "head.nii"), plugin=PLUGIN)
-    made = make_controller(viewer).make_target()
+    made = make_controller(viewer).active_layers.make_target()
     assert made.metadata["napari-sam-lora"]["placement"] == layer.metadata["napari-sam-lora"]["placement"]
 
 
@@ -79,9 +79,9 @@ def test_a_dropped_adapter_opens_the_panel_and_is_added_there(
     assert controller_of(viewer) is controller
     path = _adapter(nano).save(tmp_path / "my nuclei.safetensors")
     assert viewer.open(path, plugin=PLUGIN) == []
-    qtbot.waitUntil(lambda: bool(controller.session.adapters.entries()), timeout=WAIT_MS)
-    assert [entry.name for entry in controller.session.adapters.entries()] == ["my nuclei"]
+    qtbot.waitUntil(lambda: bool(controller.session.models.adapters.entries()), timeout=WAIT_MS)
+    assert [entry.name for entry in controller.session.models.adapters.entries()] == ["my nuclei"]
     viewer.open(path, plugin=PLUGIN)  # into the panel that is open
-    qtbot.waitUntil(lambda: len(controller.session.adapters.entries()) == 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(controller.session.models.adapters.entries()) == 2, timeout=WAIT_MS)
     assert len(viewer.layers) == 0
     assert len([dock for dock in viewer.window.dock_widgets if "Adapters" in dock]) == 1

@@ -59,8 +59,11 @@ def test_what_the_session_knows_is_saved_too(
     add_box(controller, cell.box)
     settle(controller)
     controller.commit()
-    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=20_000)
-    layer = controller.target_layer
+    qtbot.waitUntil(
+        lambda: controller.active_layers.target_layer is not None and controller.active_layers.target_layer.data.any(),
+        timeout=20_000,
+    )
+    layer = controller.active_layers.target_layer
     assert layer is not None
     data, attributes, _ = layer.as_layer_data_tuple()
     layer_to_table(str(tmp_path / "a.csv"), data, attributes)
@@ -83,7 +86,10 @@ def test_labels_are_exported_by_a_button(
     add_box(controller, cell.box)
     settle(controller)
     controller.commit()
-    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=20_000)
+    qtbot.waitUntil(
+        lambda: controller.active_layers.target_layer is not None and controller.active_layers.target_layer.data.any(),
+        timeout=20_000,
+    )
     assert box.export.isEnabled()
     for number, kind in enumerate(KINDS):
         answer = (str(tmp_path / str(number)), kind)

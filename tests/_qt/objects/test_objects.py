@@ -85,8 +85,8 @@ def test_a_click_goes_to_the_object_and_chooses_its_label(
     controller = make_controller(viewer)
     table = put(ObjectsTable(controller))
     table.view.clicked.emit(table.sorted.index(0, ID))
-    assert controller.plane is not None
-    assert controller.plane.index == (3,)
+    assert controller.active_layers.plane is not None
+    assert controller.active_layers.plane.index == (3,)
     assert layer.selected_label == 5
     assert getattr(viewer, "scene", viewer).camera.center[-2:] == pytest.approx((213.5, 43.5), abs=1.5)
 
@@ -176,7 +176,7 @@ def test_the_selection_stays_when_other_objects_come_and_go(table: ObjectsTable,
 def test_prompts_of_an_object_are_brought_back(
     table: ObjectsTable, controller: Controller, settle: Any, qtbot: Any, cell: Any
 ) -> None:
-    plane = controller.plane
+    plane = controller.active_layers.plane
     assert plane is not None
     controller.session.prompts.add(plane, "box", cell.box)
     preview = controller.session.prompts.preview(plane).result(WAIT_MS / 1000)

@@ -53,7 +53,10 @@ def _commit(controller: Controller, cell: Any, settle: Any, qtbot: Any) -> None:
     add_box(controller, cell.box)
     settle(controller)
     controller.commit()
-    qtbot.waitUntil(lambda: controller.target_layer is not None and controller.target_layer.data.any(), timeout=WAIT_MS)
+    qtbot.waitUntil(
+        lambda: controller.active_layers.target_layer is not None and controller.active_layers.target_layer.data.any(),
+        timeout=WAIT_MS,
+    )
 
 
 def _sessions() -> list[Path]:
@@ -78,7 +81,7 @@ def test_work_saves_itself_and_is_offered_after_a_crash(
     _commit(controller, cell, settle, qtbot)
     (folder,) = _sessions()
     _wait_for_labels(folder, qtbot)
-    wanted = controller.target_layer.data.copy()
+    wanted = controller.active_layers.target_layer.data.copy()
     shutil.copytree(folder, folder.with_name("crashed"))  # as if the process of this one had been killed
     controller.close()
     Recovery(folder.parent).end(folder)  # the next test is about those that were closed
@@ -94,12 +97,12 @@ def test_work_saves_itself_and_is_offered_after_a_crash(
     restored = second.layers["my cells labels"]
     np.testing.assert_array_equal(restored.data, wanted)
     np.testing.assert_allclose(restored.scale, (0.5, 0.5))
-    (record,) = again.session.labels[again.id_of(restored)].records()
+    (record,) = again.session.labels[again.layers.id_of(restored)].records()
     assert record.origin == "prompted"
     ((plane, stored),) = record.prompts.items()
-    assert plane.image == again.id_of(second.layers["my cells"])
+    assert plane.image == again.layers.id_of(second.layers["my cells"])
     assert stored[0].row[0].kind == "box"
-    assert again.target_layer is restored
+    assert again.active_layers.target_layer is restored
 
 
 def test_work_that_was_closed_by_mistake_can_be_restored(
@@ -109,8 +112,8 @@ def test_work_that_was_closed_by_mistake_can_be_restored(
     controller = make_controller(viewer)
     project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
-    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # the last moment before
-    wanted = controller.target_layer.data.copy()
+    controller.active_layers.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # the last moment before
+    wanted = controller.active_layers.target_layer.data.copy()
     controller.close()
 
     again = make_controller(make_napari_viewer(strict_qt=True))
@@ -118,7 +121,7 @@ def test_work_that_was_closed_by_mistake_can_be_restored(
     (offered,) = project.offered
     assert offered.closed > 0
     project.restore(offered, _leave_out)
-    np.testing.assert_array_equal(again.target_layer.data, wanted)
+    np.testing.assert_array_equal(again.active_layers.target_layer.data, wanted)
     assert Recovery(offered.folder.parent).unfinished() == []  # no other viewer may open it meanwhile
 
 
@@ -179,7 +182,7 @@ def test_a_project_is_saved_where_the_user_says_and_goes_on_being_saved_there(
     assert project.folder == tmp_path / "my project"
     _wait_for_labels(tmp_path / "my project", qtbot)
     qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
-    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    controller.active_layers.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
     controller.close()
     (labels,) = read_manifest(tmp_path / "my project")["labels"]
     plane = tifffile.imread(tmp_path / "my project" / labels["folder"] / labels["planes"][""])
@@ -198,7 +201,7 @@ def test_what_cannot_be_written_into_the_project_when_the_viewer_closes_can_be_r
     qtbot.waitUntil(lambda: _sessions() == [], timeout=WAIT_MS)
     shutil.rmtree(folder)
     folder.write_text("the disk is gone")
-    controller.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
+    controller.active_layers.target_layer.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
     controller.close()
     (offered,) = Recovery(cache_folder() / "sessions").unfinished()
     assert open_project(offered.folder).labels[0].data[0, 0] == 9
@@ -229,14 +232,14 @@ def test_adapters_of_a_project_are_read_in_the_background_before_it_is_laid_out(
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = controller.session.model
+    model = controller.session.models.model
     assert model is not None
-    controller.session.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
-    controller.session.activate("nuclei")
+    controller.session.models.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
+    controller.session.models.activate("nuclei")
     project_controller_of(controller).save(tmp_path / "p")
     controller.close()
     again = make_controller(make_napari_viewer(strict_qt=True))
-    library, readers = again.session.adapters, []
+    library, readers = again.session.models.adapters, []
     entries = library.entries
 
     def watched() -> Any:
@@ -261,29 +264,29 @@ def test_a_project_that_is_opened_once_more_has_the_last_changes(
     _commit(controller, cell, settle, qtbot)
     project.save(tmp_path / "p")
     _wait_for_labels(tmp_path / "p", qtbot)
-    first = controller.target_layer
+    first = controller.active_layers.target_layer
     first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
     project.open(tmp_path / "p" / ".." / "p", _leave_out)
-    assert controller.target_layer is not first
-    np.testing.assert_array_equal(controller.target_layer.data, first.data)  # type: ignore[union-attr]
+    assert controller.active_layers.target_layer is not first
+    np.testing.assert_array_equal(controller.active_layers.target_layer.data, first.data)  # type: ignore[union-attr]
 
 
 def test_a_project_is_opened_as_it_is_when_its_adapters_are_read(
     controller: Controller, cell: Any, settle: Any, qtbot: Any, tmp_path: Path
 ) -> None:
-    model = controller.session.model
+    model = controller.session.models.model
     assert model is not None
-    controller.session.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
-    controller.session.activate("nuclei")
+    controller.session.models.adapters.add(random_adapter(base_hash=model.loaded.weights_hash), "nuclei")
+    controller.session.models.activate("nuclei")
     project = project_controller_of(controller)
     _commit(controller, cell, settle, qtbot)
     project.save(tmp_path / "p")
     _wait_for_labels(tmp_path / "p", qtbot)
-    first = controller.target_layer
+    first = controller.active_layers.target_layer
     project.open(tmp_path / "p", _leave_out)
     first.data_setitem((np.array([0]), np.array([0])), 9)  # type: ignore[union-attr]
-    qtbot.waitUntil(lambda: controller.target_layer is not first, timeout=WAIT_MS)
-    assert controller.target_layer.data[0, 0] == 9  # type: ignore[union-attr]
+    qtbot.waitUntil(lambda: controller.active_layers.target_layer is not first, timeout=WAIT_MS)
+    assert controller.active_layers.target_layer.data[0, 0] == 9  # type: ignore[union-attr]
 
 
 def test_what_is_no_project_is_refused_at_once(

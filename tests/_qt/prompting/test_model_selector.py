@@ -67,9 +67,9 @@ def test_a_model_that_is_in_use_as_chosen_need_not_be_loaded_again(box: ModelBox
 
 
 def test_loading_a_model_keeps_prompts_and_labels(box: ModelBox, controller: Controller, qtbot: Any) -> None:
-    plane = controller.plane
+    plane = controller.active_layers.plane
     assert plane is not None
-    layer = controller.make_target()
+    layer = controller.active_layers.make_target()
     layer.data_setitem((np.array([3]), np.array([4])), 1)
     controller.session.prompts.add(plane, "box", [40, 60, 70, 95])
     before = controller.session.models.model
@@ -168,8 +168,8 @@ def test_the_activity_dock_shows_megabytes_until_a_download_is_cancelled(
         raise CheckpointError("The connection has ended.")
 
     fetch_with(fetch)
-    bars = controller.model_loader._bars._bars
-    controller.load_model("vit_b")
+    bars = controller._bars._bars
+    controller.model_loader.load_model("vit_b")
     qtbot.waitUntil(lambda: "model" in bars, timeout=WAIT_MS)
     assert (bars["model"].n, bars["model"].total) == (100, 375)
     controller.session.models.cancel("model")

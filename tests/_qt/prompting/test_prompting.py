@@ -63,11 +63,11 @@ def test_every_kind_of_prompt_becomes_a_preview_and_then_an_object(
     controller.commit()
     settle(controller)
     (record,) = controller.target.records()  # type: ignore[union-attr]
-    found = controller.target_layer.data == record.id  # type: ignore[union-attr]
+    found = controller.active_layers.target_layer.data == record.id  # type: ignore[union-attr]
     y, x = (round(value) for value in cell.centre)
     assert found[y, x]
     assert iou(found, truth) > 0.3  # a rough prompt gives a rough mask
-    (stored,) = record.prompts[controller.plane]  # type: ignore[index]
+    (stored,) = record.prompts[controller.active_layers.plane]  # type: ignore[index]
     assert [item.kind for item in stored.row] == [kind]
     assert record.origin == "prompted"
 
@@ -85,8 +85,8 @@ def test_several_prompts_of_different_kinds_show_one_object(
     add_box(controller, cells[0].box)
     add_shape(controller, middle_line(cells[0]), "path")
     settle(controller)
-    assert controller.preview is not None
-    (row,) = controller.preview.rows
+    assert controller.previews.preview is not None
+    (row,) = controller.previews.preview.rows
     assert sorted(item.kind for item in row) == ["box", "point", "scribble"]
 
 
@@ -99,11 +99,11 @@ def test_the_preview_follows_a_point_that_is_moved_and_one_that_is_deleted(
     layer.data = [cells[1].centre]
     settle(controller)
     y, x = (round(value) for value in cells[1].centre)
-    assert controller.preview is not None
-    assert controller.preview.masks[0, y, x]
+    assert controller.previews.preview is not None
+    assert controller.previews.preview.masks[0, y, x]
     layer.selected_data = {0}
     layer.remove_selected()
-    assert controller.preview is None
+    assert controller.previews.preview is None
     assert not controller.previews.layer.layer.data.any()
 
 
@@ -113,10 +113,10 @@ def test_a_newer_prompt_replaces_the_one_that_waits(
     shown: list[int] = []
 
     def note() -> None:
-        if controller.preview is not None:
-            shown.append(len(controller.preview.rows[0]))
+        if controller.previews.preview is not None:
+            shown.append(len(controller.previews.preview.rows[0]))
 
-    controller.preview_changed.connect(note)
+    controller.previews.preview_changed.connect(note)
     for cell in cells[:5]:
         add_point(controller, cell.centre)
     settle(controller)
@@ -151,7 +151,7 @@ def test_shift_is_left_alone_when_it_drags_selects_or_paints_labels_of_the_user(
     painted = viewer.add_labels(np.zeros((256, 256), int))
     painted.mode = "paint"
     click(viewer, cells[0].centre, ("Shift",))
-    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
 
 
 def test_a_plain_click_with_the_point_tool_is_positive_until_polarity_is_switched(
@@ -207,7 +207,7 @@ def test_in_batch_mode_each_box_is_an_object_and_one_undo_takes_all_back(
         add_box(controller, cell.box)
     controller.commit()
     settle(controller)
-    layer = controller.target_layer
+    layer = controller.active_layers.target_layer
     assert layer is not None
     for label, cell in enumerate(cells[:3], 1):
         assert iou(layer.data == label, nuclei[1] == cell.label) > 0.6
@@ -222,32 +222,32 @@ def test_in_batch_mode_a_negative_point_belongs_to_the_last_object(
     add_point(controller, cells[0].centre)
     add_point(controller, cells[1].centre)
     click(viewer, (5, 5), ("Shift",))
-    rows = controller.session.prompts.draft(controller.plane).rows()  # type: ignore[arg-type]
+    rows = controller.session.prompts.draft(controller.active_layers.plane).rows()  # type: ignore[arg-type]
     assert [[item.positive for item in row] for row in rows.values()] == [[True], [True, False]]
 
 
 def test_batch_mode_separates_what_was_drawn_before(controller: Controller, cells: list[LabelledObject]) -> None:
     add_point(controller, [cell.centre for cell in cells[:3]])
     controller.drawing.set_batch(True)
-    assert len(controller.session.prompts.draft(controller.plane).rows()) == 3  # type: ignore[arg-type]
+    assert len(controller.session.prompts.draft(controller.active_layers.plane).rows()) == 3  # type: ignore[arg-type]
 
 
 def test_the_next_object_keeps_the_prompts_of_the_one_before(
     controller: Controller, cells: list[LabelledObject], settle: Settle
 ) -> None:
     add_point(controller, cells[0].centre)
-    controller.next_object()
+    controller.drawing.next_object()
     add_box(controller, cells[1].box)
-    controller.next_object()
+    controller.drawing.next_object()
     controller.draw_with("mask")
     layer = drawn_on(controller).mask.layer
     layer.data_setitem((np.array([100, 101]), np.array([100, 100])), layer.selected_label)
     controller.drawing.pull()
-    rows = controller.session.prompts.draft(controller.plane).rows()  # type: ignore[arg-type]
+    rows = controller.session.prompts.draft(controller.active_layers.plane).rows()  # type: ignore[arg-type]
     assert [[item.kind for item in row] for row in rows.values()] == [["point"], ["box"], ["mask"]]
     controller.commit()
     settle(controller)
-    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
     assert drawn_on(controller).obj == 0
 
 
@@ -273,7 +273,7 @@ def test_finished_objects_are_not_overwritten_unless_that_is_wanted(
     add_box(controller, cells[0].box)
     controller.commit()
     settle(controller)
-    layer, (y, x) = controller.target_layer, (round(value) for value in cells[0].centre)
+    layer, (y, x) = controller.active_layers.target_layer, (round(value) for value in cells[0].centre)
     assert layer is not None
     before = layer.data.copy()
     messages: list[str] = []
@@ -285,7 +285,7 @@ def test_finished_objects_are_not_overwritten_unless_that_is_wanted(
     np.testing.assert_array_equal(layer.data, before)
     assert results[-1].code == "no-free-pixels"
     assert messages[-1] == results[-1].message
-    assert len(controller.session.prompts.draft(controller.plane)) == 1, "the prompt stays if nothing was written"  # type: ignore[arg-type]
+    assert len(rows_of(controller)) == 1, "the prompt stays if nothing was written"
     controller.set_policy(overwrite=True)
     controller.commit()
     settle(controller)
@@ -301,7 +301,7 @@ def test_a_mask_can_become_another_part_of_an_object(
         controller.commit()
         settle(controller)
     (record,) = controller.target.records()  # type: ignore[union-attr]
-    assert len(record.prompts[controller.plane]) == 2  # type: ignore[index]
+    assert len(record.prompts[controller.active_layers.plane]) == 2  # type: ignore[index]
 
 
 def test_adding_to_an_object_that_is_not_there_says_so_and_keeps_the_prompts(
@@ -309,13 +309,13 @@ def test_adding_to_an_object_that_is_not_there_says_so_and_keeps_the_prompts(
 ) -> None:
     messages: list[str] = []
     controller.message.connect(messages.append)
-    controller.make_target()
+    controller.active_layers.make_target()
     controller.set_policy(target="part", label=77)
     add_box(controller, cells[0].box)
     controller.commit()
     settle(controller)
     assert messages[-1] == "There is no object 77 in these labels any more."
-    assert len(controller.session.prompts.draft(controller.plane)) == 1  # type: ignore[arg-type]
+    assert len(controller.session.prompts.draft(controller.active_layers.plane)) == 1  # type: ignore[arg-type]
 
 
 def test_prompts_brought_back_replace_the_object(
@@ -332,7 +332,7 @@ def test_prompts_brought_back_replace_the_object(
     controller.commit()
     settle(controller)
     (record,) = controller.target.records()  # type: ignore[union-attr]
-    (stored,) = record.prompts[controller.plane]  # type: ignore[index]
+    (stored,) = record.prompts[controller.active_layers.plane]  # type: ignore[index]
     assert sorted(item.kind for item in stored.row) == ["box", "point", "point"]
     assert controller.policy.target == "new"
 
@@ -342,7 +342,7 @@ def test_committing_without_a_prompt_says_what_to_do(controller: Controller) -> 
     controller.message.connect(messages.append)
     controller.commit()
     assert messages == ["Draw a prompt on an object first: a click, a box or a line."]
-    assert controller.target_layer is None
+    assert controller.active_layers.target_layer is None
 
 
 def test_a_commit_waits_for_the_mask_of_the_present_prompts(
@@ -354,7 +354,7 @@ def test_a_commit_waits_for_the_mask_of_the_present_prompts(
     controller.commit()
     settle(controller)
     y, x = (round(value) for value in cells[0].centre)
-    assert controller.target_layer.data[y, x] == 1  # type: ignore[union-attr]
+    assert controller.active_layers.target_layer.data[y, x] == 1  # type: ignore[union-attr]
 
 
 # Options
@@ -365,25 +365,25 @@ def test_another_candidate_and_a_higher_threshold_change_the_preview(
 ) -> None:
     add_point(controller, cells[0].centre)
     settle(controller)
-    assert controller.preview is not None
-    candidates = controller.preview.candidates[0]
+    assert controller.previews.preview is not None
+    candidates = controller.previews.preview.candidates[0]
     controller.set_options(candidate=2)
     settle(controller)
-    np.testing.assert_array_equal(controller.preview.masks[0], candidates[2])
+    np.testing.assert_array_equal(controller.previews.preview.masks[0], candidates[2])
     controller.set_options(threshold=2.0)
     settle(controller)
-    assert controller.preview.masks[0].sum() < candidates[2].sum()
+    assert controller.previews.preview.masks[0].sum() < candidates[2].sum()
 
 
 def test_contrast_limits_of_the_layer_are_the_window_while_that_is_chosen(controller: Controller) -> None:
-    layer = controller.image_layer
+    layer = controller.active_layers.image_layer
     assert layer is not None
     controller.previews.set_use_contrast(True)
     layer.contrast_limits = (10, 90)
-    assert controller.options.window == (10, 90)
+    assert controller.previews.options.window == (10, 90)
     controller.previews.set_use_contrast(False)
     layer.contrast_limits = (0, 50)
-    assert controller.options.window is None
+    assert controller.previews.options.window is None
 
 
 # Layers of the user's own
@@ -399,9 +399,9 @@ def test_points_of_the_user_s_own_layer_are_prompts_and_stay_theirs(
     settle(controller)
     assert len(controller.target.records()) == 3  # type: ignore[union-attr]
     assert len(own.data) == 3
-    assert not len(controller.session.prompts.draft(controller.plane)), "they are not prompts again"  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane)), "they are not prompts again"  # type: ignore[arg-type]
     own.add([cells[3].centre])
-    assert len(controller.session.prompts.draft(controller.plane)) == 1  # type: ignore[arg-type]
+    assert len(controller.session.prompts.draft(controller.active_layers.plane)) == 1  # type: ignore[arg-type]
 
 
 def test_shapes_with_another_transform_are_prompts_where_they_are_seen(controller: Controller, viewer: Any) -> None:
@@ -432,9 +432,9 @@ def test_a_line_that_was_not_ended_is_ended_by_adding_the_object(
     begin_line(controller, viewer, cell, steps)
     controller.commit()
     settle(controller)
-    assert controller.target_layer is not None
+    assert controller.active_layers.target_layer is not None
     y, x = np.round(cell.centre).astype(int)
-    assert controller.target_layer.data[y, x] == 1
+    assert controller.active_layers.target_layer.data[y, x] == 1
     assert not len(drawn_on(controller).shapes.data)
     add_box(controller, (10, 10, 30, 30))
     assert [item.kind for row in rows_of(controller) for item in row] == ["box"]

@@ -32,8 +32,8 @@ def stack() -> NDArray[Any]:
 def committed(controller: Controller, settle: Settle) -> NDArray[Any]:
     controller.commit()
     settle(controller)
-    assert controller.target_layer is not None
-    return np.array(controller.target_layer.data)
+    assert controller.active_layers.target_layer is not None
+    return np.array(controller.active_layers.target_layer.data)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_masks_are_the_same_to_the_pixel_whatever_the_transform(
     labels = committed(controller, settle)
     np.testing.assert_array_equal(labels[1], plain)
     assert not labels[[0, 2]].any()
-    for made in (controller.target_layer, *drawn_on(controller).all()):
+    for made in (controller.active_layers.target_layer, *drawn_on(controller).all()):
         np.testing.assert_allclose(made.data_to_world((1, 2, 3)), layer.data_to_world((1, 2, 3)))
         assert made.units == layer.units
         assert made.axis_labels == layer.axis_labels
@@ -81,7 +81,7 @@ def test_masks_are_the_same_to_the_pixel_whatever_the_transform(
 
 def test_what_was_added_follows_when_the_image_is_moved(controller: Controller, cell: LabelledObject) -> None:
     add_point(controller, cell.centre)
-    image = controller.image_layer
+    image = controller.active_layers.image_layer
     assert image is not None
     image.scale, image.translate = (0.5, 0.5), (10, 20)
     points = drawn_on(controller).points
@@ -98,8 +98,8 @@ def test_any_view_of_a_stack_can_be_prompted(
     controller = make_controller(viewer)
     viewer.dims.order = order
     viewer.dims.set_current_step(order[0], (18, 20, 25)[order[0]])
-    assert controller.plane is not None
-    assert controller.plane.axes == order[1:]
+    assert controller.active_layers.plane is not None
+    assert controller.active_layers.plane.axes == order[1:]
     seen = list(order[1:])
     corners = np.tile((18.0, 20.0, 25.0), (4, 1))
     corners[:, seen] += np.array([[-10, -10], [-10, 10], [10, 10], [10, -10]])
@@ -122,14 +122,14 @@ def test_prompts_stay_with_their_plane(
     painted = drawn_on(controller).mask
     painted.layer.data_setitem((np.array([0]), np.array([5]), np.array([6])), 1)
     viewer.dims.set_current_step(0, 1)
-    assert not len(controller.session.prompts.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
     assert not painted.layer.data.any()
-    assert controller.preview is None
+    assert controller.previews.preview is None
     viewer.dims.set_current_step(0, 0)
     (row,) = rows_of(controller)
     assert [item.kind for item in row] == ["point", "mask"]
     settle(controller)
-    assert controller.preview is not None
+    assert controller.previews.preview is not None
 
 
 def test_only_the_plane_shown_and_its_neighbours_are_read_from_a_lazy_stack(
@@ -166,11 +166,11 @@ def test_a_plane_can_be_gone_to_whatever_is_shown(
     viewer.dims.ndisplay = 3
     plane = PlaneKey(controller.image, (2, 0), (77,))
     controller.go_to(plane, centre=(1, 77, 200))
-    assert controller.plane == plane
+    assert controller.active_layers.plane == plane
     np.testing.assert_allclose(getattr(viewer, "scene", viewer).camera.center[1:], (100, 8))
     plane = PlaneKey(controller.image, (1, 2), (2,))
     controller.go_to(plane)
-    assert controller.plane == plane
+    assert controller.active_layers.plane == plane
 
 
 def test_the_3d_view_has_no_plane_and_keeps_the_prompts(
@@ -178,11 +178,11 @@ def test_the_3d_view_has_no_plane_and_keeps_the_prompts(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    plane = controller.plane
+    plane = controller.active_layers.plane
     assert plane is not None
     add_point(controller, (plane.index[0], 100, 100))
     viewer.dims.ndisplay = 3
-    assert controller.plane is None
+    assert controller.active_layers.plane is None
     controller.commit()
     viewer.dims.ndisplay = 2
     assert len(controller.session.prompts.draft(plane)) == 1
@@ -196,15 +196,15 @@ def test_undo_shows_the_plane_that_it_changes(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    layer, messages = controller.make_target(), list[str]()
+    layer, messages = controller.active_layers.make_target(), list[str]()
     controller.message.connect(messages.append)
     viewer.dims.set_current_step(0, 1)
     layer.paint((1, 50, 50), 3)
-    controller.flush()
+    controller.layers.flush()
     viewer.dims.set_current_step(0, 2)
     controller.undo()
     assert not layer.data.any()
-    assert controller.plane == PlaneKey.of(controller.image, 3, (1,))
+    assert controller.active_layers.plane == PlaneKey.of(controller.image, 3, (1,))
     assert messages == ["Undone: painting, in the plane that is shown now."]
     controller.redo()
     assert messages[1:] == ["Redone: painting."]
@@ -215,23 +215,23 @@ def test_naparis_own_undo_shows_the_plane_too(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    layer = controller.make_target()
+    layer = controller.active_layers.make_target()
     viewer.dims.set_current_step(0, 1)
     layer.paint((1, 50, 50), 3)
-    controller.flush()
+    controller.layers.flush()
     viewer.dims.set_current_step(0, 2)
     layer.undo()
-    controller.flush()
-    assert controller.plane == PlaneKey.of(controller.image, 3, (1,))
+    controller.layers.flush()
+    assert controller.active_layers.plane == PlaneKey.of(controller.image, 3, (1,))
 
 
 def test_undo_in_a_hidden_layer_says_so(viewer: Any, make_controller: MakeController, stack: NDArray[Any]) -> None:
     viewer.add_image(stack, name="cells")
     controller = make_controller(viewer)
-    layer, messages = controller.make_target(), list[str]()
+    layer, messages = controller.active_layers.make_target(), list[str]()
     controller.message.connect(messages.append)
     layer.paint((1, 50, 50), 3)
-    controller.flush()
+    controller.layers.flush()
     layer.visible = False
     controller.undo()
     assert messages == ["Undone: painting, in the hidden layer cells labels."]
@@ -242,13 +242,13 @@ def test_a_brush_of_three_dimensions_is_measured_in_all_planes_it_reaches(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    layer = controller.make_target()
+    layer = controller.active_layers.make_target()
     assert controller.target is not None
     assert controller.target.areas() == {}
     viewer.dims.set_current_step(0, 1)
     layer.n_edit_dimensions, layer.brush_size = 3, 5
     layer.paint((1, 50, 50), 3)
-    controller.flush()
+    controller.layers.flush()
     assert layer.data[0].any()
     assert controller.target.areas() == {3: np.count_nonzero(layer.data)}
     controller.undo()
@@ -261,16 +261,16 @@ def test_commits_need_not_be_noted_as_painting(
 ) -> None:
     viewer.add_image(stack)
     controller = make_controller(viewer)
-    layer = controller.make_target()
+    layer = controller.active_layers.make_target()
     layer.paint((0, 50, 50), 3)
-    controller.flush()
+    controller.layers.flush()
     labels, noted = controller.target, list[PlaneKey]()
     assert labels is not None
     monkeypatch.setattr(labels, "note_painted", noted.append)
     labels.delete([3])
-    controller.flush()
+    controller.layers.flush()
     assert not layer.data.any()
     controller.undo()
-    controller.flush()
+    controller.layers.flush()
     assert layer.data.any()
     assert noted == []

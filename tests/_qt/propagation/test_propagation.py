@@ -104,7 +104,7 @@ def propagated(box: PropagationBox, qtbot: Any, state: str = "found") -> None:
 
 
 def pixels(box: PropagationBox) -> NDArray[Any]:
-    return np.array(box._controller.target_layer.data)  # type: ignore[union-attr]
+    return np.array(box._controller.active_layers.target_layer.data)  # type: ignore[union-attr]
 
 
 def numbers_in(text: str) -> list[int]:
@@ -158,7 +158,9 @@ def test_objects_are_previewed_plane_by_plane_and_accepted_as_one_step(box: Prop
 @pytest.mark.usefixtures("slowly")
 def test_a_stopped_propagation_resumes_where_it_was(box: PropagationBox, qtbot: Any) -> None:
     propagation_controller = box.propagation_controller
-    box._controller.progressed.connect(lambda *_: box.view.stop.click() if propagation_controller.done == 2 else None)
+    box._controller.events.progressed.connect(
+        lambda *_: box.view.stop.click() if propagation_controller.done == 2 else None
+    )
     propagated(box, qtbot, "stopped")
     assert 2 <= propagation_controller.done < 6
     assert (
@@ -167,7 +169,7 @@ def test_a_stopped_propagation_resumes_where_it_was(box: PropagationBox, qtbot: 
     )
     assert numbers_in(box.view.state.text())[:2] == [propagation_controller.done, 6]
     assert not box.propagate.isVisible()
-    box._controller.progressed.disconnect()
+    box._controller.events.progressed.disconnect()
     box.view.go_on.click()
     qtbot.waitUntil(lambda: propagation_controller.state == "found", timeout=SOON_MS)
     box.view.accept.click()
@@ -179,7 +181,7 @@ def test_a_stopped_propagation_resumes_where_it_was(box: PropagationBox, qtbot: 
 def test_a_propagation_that_waits_for_a_prompt_is_stopped_at_once(box: PropagationBox, qtbot: Any, layer: str) -> None:
     session, released = box._controller.session, threading.Event()
     box.propagate.click()
-    prompt = session._worker.submit_with(Priority.PROMPT, "prompt", lambda _: released.wait(20))
+    prompt = session.models._worker.submit_with(Priority.PROMPT, "prompt", lambda _: released.wait(20))
     qtbot.waitUntil(lambda: prompt.running() and box.propagation_controller.state == "running", timeout=SOON_MS)
     if layer:
         box._controller.viewer.layers.remove(layer)
@@ -192,7 +194,7 @@ def test_a_propagation_that_waits_for_a_prompt_is_stopped_at_once(box: Propagati
 
 @pytest.mark.usefixtures("slowly")
 def test_objects_found_before_a_stop_can_be_accepted(box: PropagationBox, qtbot: Any) -> None:
-    box._controller.progressed.connect(
+    box._controller.events.progressed.connect(
         lambda *_: box.view.stop.click() if box.propagation_controller.done == 1 else None
     )
     propagated(box, qtbot, "stopped")
@@ -245,8 +247,8 @@ def test_direction_bounds_and_selection_are_respected(box: PropagationBox, qtbot
 
 def test_drawn_prompts_are_added_first_and_propagated(box: PropagationBox, qtbot: Any) -> None:
     controller = box._controller
-    controller.target_layer.data[:] = 0  # type: ignore[union-attr]
-    controller.target_layer.refresh()  # type: ignore[union-attr]
+    controller.active_layers.target_layer.data[:] = 0  # type: ignore[union-attr]
+    controller.active_layers.target_layer.refresh()  # type: ignore[union-attr]
     controller.target.note_painted(PlaneKey.of("", 3, (KEY,)))  # type: ignore[union-attr]
     box.refresh()
     assert box.hint.text() == NO_OBJECTS
@@ -262,13 +264,13 @@ def test_drawn_prompts_are_added_first_and_propagated(box: PropagationBox, qtbot
 def test_a_corrected_plane_is_kept_and_propagated_from(box: PropagationBox, qtbot: Any) -> None:
     propagated(box, qtbot)
     box.view.accept.click()
-    layer, viewer = box._controller.target_layer, box._controller.viewer
+    layer, viewer = box._controller.active_layers.target_layer, box._controller.viewer
     assert layer is not None
     viewer.dims.set_current_step(0, 5)
     small = disc(18, 18, 6)
     layer.data_setitem(np.nonzero(np.stack([np.zeros_like(small)] * 5 + [~small & (layer.data[5] == 1)])), 0)
     corrected = pixels(box)[5]
-    box._controller.flush()
+    box._controller.layers.flush()
     qtbot.waitUntil(box.redo.isVisible, timeout=SOON_MS)
     assert box.redo.isChecked()
     propagated(box, qtbot)
@@ -281,7 +283,7 @@ def test_a_corrected_plane_is_kept_and_propagated_from(box: PropagationBox, qtbo
 
 def test_objects_are_propagated_through_side_views_too(box: PropagationBox, qtbot: Any) -> None:
     viewer, controller = box._controller.viewer, box._controller
-    controller.target_layer.data[:, 8:29, 8:29] = 1  # type: ignore[union-attr]
+    controller.active_layers.target_layer.data[:, 8:29, 8:29] = 1  # type: ignore[union-attr]
     viewer.dims.order = (1, 0, 2)
     viewer.dims.set_current_step(1, 18)
     box.scope.setCurrentIndex(0)
@@ -359,14 +361,14 @@ def test_objects_can_be_accepted_without_the_preview_layer(box: PropagationBox, 
 @pytest.mark.usefixtures("slowly")
 def test_a_propagation_keeps_the_model_it_started_with(box: PropagationBox, qtbot: Any) -> None:
     controller = box._controller
-    controller.session.adapters.add(random_adapter(), "a")
+    controller.session.models.adapters.add(random_adapter(), "a")
     box.propagate.click()
     qtbot.waitUntil(lambda: box.propagation_controller.done > 0, timeout=SOON_MS)
-    controller.session.activate("a")
+    controller.session.models.activate("a")
     qtbot.waitUntil(lambda: box.propagation_controller.state == "found", timeout=SOON_MS)
     assert box.propagation_controller.proposal is not None
     assert box.propagation_controller.proposal.adapter == ""
-    controller.load_model("sam_nano", "cpu", 128)
+    controller.model_loader.load_model("sam_nano", "cpu", 128)
     qtbot.waitUntil(lambda: not controller.model_loader.loading, timeout=SOON_MS)
     box.view.accept.click()
     assert planes_with(box, 1) == [*range(PLANES)]
@@ -464,8 +466,8 @@ def test_a_whole_stack_is_segmented_again_except_for_complete_planes(
     target = controller.target
     assert target is not None
     target.mark_complete(PlaneKey.of("", 3, (5,)))
-    controller.session.adapters.add(random_adapter(), "a")
-    controller.session.activate("a")
+    controller.session.models.adapters.add(random_adapter(), "a")
+    controller.session.models.activate("a")
     assert not box.stack.isHidden()
     box.stack.click()
     assert not box.replay.isEnabled()
@@ -477,7 +479,7 @@ def test_a_whole_stack_is_segmented_again_except_for_complete_planes(
     propagation_controller.accept()
     assert box.replay.isEnabled()
     controller.undo()
-    assert [index for index, plane in enumerate(controller.target_layer.data) if plane.any()] == [KEY]  # type: ignore[union-attr]
+    assert [index for index, plane in enumerate(controller.active_layers.target_layer.data) if plane.any()] == [KEY]  # type: ignore[union-attr]
     put(panel)
 
 

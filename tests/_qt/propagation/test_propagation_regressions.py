@@ -47,8 +47,8 @@ def test_a_whole_stack_is_propagated_along_the_axis_of_the_prompt_panel(
     panel = AdaptersPanel(time_series.viewer)
     time_series.viewer.window.add_dock_widget(panel)
     propagation_controller = propagation_controller_of(time_series)
-    time_series.session.adapters.add(random_adapter(), "a")
-    time_series.session.activate("a")
+    time_series.session.models.adapters.add(random_adapter(), "a")
+    time_series.session.models.activate("a")
     panel.resegment.stack.click()
     qtbot.waitUntil(lambda: propagation_controller.state == "found", timeout=SOON_MS)
     assert propagation_controller.request is not None
@@ -86,7 +86,7 @@ def test_prompts_that_are_cleared_while_they_are_added_are_not_waited_for(box: P
     controller = box._controller
     qtbot.waitUntil(box.propagate.isEnabled, timeout=SOON_MS)
     add_box(controller, (8, 30, 29, 55), (KEY,))
-    controller.session.cancel("preview")
+    controller.session.models.cancel("preview")
     box.propagate.click()
     assert box.hint.text() == ADDING_FIRST
     assert not box.propagate.isEnabled()
@@ -105,7 +105,7 @@ def test_a_propagation_that_cannot_start_leaves_nothing_behind(
         raise InputError("That cannot be.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(controller.session, "propagate", refuse)
+        patched.setattr(controller.session.propagation, "start", refuse)
         before = pixels(box)
         box.propagate.click()
     assert notification_manager.records[-1].message == "That cannot be."
@@ -128,8 +128,8 @@ def test_the_default_model_is_loaded_and_used_where_there_is_none(viewer: Any, p
     box.propagate.click()
     assert box.view.state.text() == LOADING
     qtbot.waitUntil(lambda: box.propagation_controller.state == "found", timeout=SOON_MS)
-    assert controller.session.model is not None
-    assert controller.session.model.loaded.name == "sam_nano"
+    assert controller.session.models.model is not None
+    assert controller.session.models.model.loaded.name == "sam_nano"
     box.view.accept.click()
     for label, centre in CENTRES.items():
         assert iou(pixels(box)[KEY + 1] == label, disc(*centre)) > 0.7

@@ -55,10 +55,10 @@ def test_two_viewers_know_nothing_of_each_other(
     first, second = (make_controller(viewer) for viewer in viewers)
     add_point(first, cell.centre)
     settle(first)
-    assert second.preview is None
+    assert second.previews.preview is None
     assert [layer.name for layer in viewers[1].layers] == ["nuclei"] or len(viewers[1].layers) == 1
     commit_box(second, cell, settle)
-    assert first.target_layer is None
+    assert first.active_layers.target_layer is None
 
 
 # Following layers
@@ -77,7 +77,7 @@ def test_renaming_and_moving_layers_does_no_harm(
     controller.commit()
     settle(controller)
     assert len(controller.target.records()) >= 1  # type: ignore[union-attr]
-    target: Any = controller.target_layer
+    target: Any = controller.active_layers.target_layer
     assert target.name.startswith("renamed")
     assert controller.session.images[controller.image].name == "renamed 0"
 
@@ -89,8 +89,8 @@ def test_prompt_layers_that_were_deleted_are_made_again(
     settle(controller)
     for layer in [layer for layer in viewer.layers if is_managed(layer)]:
         viewer.layers.remove(layer)
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
-    assert controller.preview is None
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
+    assert controller.previews.preview is None
     commit_box(controller, cell, settle)
     assert len(controller.target.records()) == 1  # type: ignore[union-attr]
 
@@ -100,16 +100,16 @@ def test_a_deleted_image_takes_its_prompts_along_and_leaves_the_labels(
 ) -> None:
     commit_box(controller, cell, settle)
     add_point(controller, cell.centre)
-    labels, before = controller.target_layer, controller.target_layer.data.copy()  # type: ignore[union-attr]
+    labels, before = controller.active_layers.target_layer, controller.active_layers.target_layer.data.copy()  # type: ignore[union-attr]
     viewer.layers.remove("nuclei")
     qtbot.waitUntil(lambda: not any(is_managed(layer) for layer in viewer.layers), timeout=WAIT_MS)
-    assert controller.image_layer is None
-    assert controller.plane is None
+    assert controller.active_layers.image_layer is None
+    assert controller.active_layers.plane is None
     assert labels in viewer.layers
     np.testing.assert_array_equal(labels.data, before)  # type: ignore[union-attr]
     controller.commit()
     controller.clear_prompts()
-    controller.refresh_preview()
+    controller.previews.refresh()
 
 
 def test_deleted_labels_are_not_written_to(
@@ -117,41 +117,41 @@ def test_deleted_labels_are_not_written_to(
 ) -> None:
     commit_box(controller, cell, settle)
     viewer.layers.remove("nuclei labels")
-    assert controller.label_layers() == []
+    assert controller.active_layers.fitting_labels() == []
     commit_box(controller, cell, settle)
-    assert controller.target_layer is viewer.layers["nuclei labels"]
+    assert controller.active_layers.target_layer is viewer.layers["nuclei labels"]
 
 
 def test_labels_that_do_not_fit_the_image_are_not_offered(controller: Controller, viewer: Any) -> None:
     viewer.add_labels(np.zeros((9, 9), int))
-    assert controller.label_layers() == []
+    assert controller.active_layers.fitting_labels() == []
     fitting = viewer.add_labels(np.zeros((256, 256), int))
-    assert controller.label_layers() == [fitting]
-    assert controller.target_layer is fitting
+    assert controller.active_layers.fitting_labels() == [fitting]
+    assert controller.active_layers.target_layer is fitting
 
 
 def test_new_pixels_of_an_image_give_new_masks(controller: Controller, cell: LabelledObject, settle: Settle) -> None:
     add_box(controller, cell.box)
     settle(controller)
-    assert controller.preview is not None
-    before = controller.preview.masks.copy()
-    image = controller.image_layer
+    assert controller.previews.preview is not None
+    before = controller.previews.preview.masks.copy()
+    image = controller.active_layers.image_layer
     assert image is not None
     image.data = np.roll(image.data, 90, axis=1)
     settle(controller)
-    assert not np.array_equal(before, controller.preview.masks)
+    assert not np.array_equal(before, controller.previews.preview.masks)
 
 
 def test_another_image_has_other_prompts(
     controller: Controller, viewer: Any, cell: LabelledObject, nuclei: Any
 ) -> None:
     add_point(controller, cell.centre)
-    first = controller.image_layer
-    controller.choose_image(viewer.add_image(nuclei[0][:100, :90], name="part"))
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
+    first = controller.active_layers.image_layer
+    controller.active_layers.choose_image(viewer.add_image(nuclei[0][:100, :90], name="part"))
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
     assert not viewer.layers["SAM points"].visible
-    controller.choose_image(first)
-    assert len(controller.session.draft(controller.plane)) == 1  # type: ignore[arg-type]
+    controller.active_layers.choose_image(first)
+    assert len(controller.session.prompts.draft(controller.active_layers.plane)) == 1  # type: ignore[arg-type]
     assert viewer.layers["SAM points"].visible
 
 
@@ -162,7 +162,7 @@ def test_painting_over_an_object_makes_it_painted_and_keeps_its_prompts(
     controller: Controller, cell: LabelledObject, settle: Settle, qtbot: Any
 ) -> None:
     commit_box(controller, cell, settle)
-    layer = controller.target_layer
+    layer = controller.active_layers.target_layer
     assert layer is not None
     layer.paint((50, 50), 1)
     qtbot.waitUntil(lambda: controller.target.records()[0].origin == "painted", timeout=WAIT_MS)  # type: ignore[union-attr]
@@ -173,7 +173,7 @@ def test_napari_s_own_undo_takes_the_object_out_of_the_list_and_redo_puts_it_bac
     controller: Controller, cell: LabelledObject, settle: Settle, qtbot: Any
 ) -> None:
     commit_box(controller, cell, settle)
-    layer, target = controller.target_layer, controller.target
+    layer, target = controller.active_layers.target_layer, controller.target
     assert layer is not None
     assert target is not None
     layer.undo()
@@ -187,7 +187,7 @@ def test_our_undo_takes_back_commits_and_strokes_in_the_order_they_were_made(
     controller: Controller, cell: LabelledObject, settle: Settle
 ) -> None:
     commit_box(controller, cell, settle)
-    layer = controller.target_layer
+    layer = controller.active_layers.target_layer
     assert layer is not None
     committed = layer.data.copy()
     layer.paint((50, 50), 9)
@@ -208,8 +208,8 @@ def test_the_first_tool_loads_the_default_model_in_the_background(viewer: Any, n
     add_point(controller, (100, 100))
     assert controller.model_loader.loading == "sam_nano"
     assert controller.previews.is_waiting
-    qtbot.waitUntil(lambda: controller.preview is not None, timeout=60_000)
-    assert controller.session.model is not None
+    qtbot.waitUntil(lambda: controller.previews.preview is not None, timeout=60_000)
+    assert controller.session.models.model is not None
     assert controller.model_loader.loading == ""
     controller.close()
 
@@ -223,18 +223,18 @@ def test_an_error_in_the_worker_is_reported_and_loses_nothing(
         raise error
 
     messages: list[str] = []
-    controller.failed.connect(messages.append)
+    controller.events.failed.connect(messages.append)
     source = controller.session.images[controller.image]
     add_point(controller, cell.centre)
     settle(controller)
     with monkeypatch.context() as patch:
         patch.setattr(type(source), "read", fail)
-        controller.image_layer.data = controller.image_layer.data + 1  # type: ignore[union-attr]
+        controller.active_layers.image_layer.data = controller.active_layers.image_layer.data + 1  # type: ignore[union-attr]
         controller.commit()
         qtbot.waitUntil(lambda: bool(messages), timeout=WAIT_MS)
     assert messages[0] == user_message(error)
     settle(controller)
-    assert controller.target_layer is None, "the commit was given up"
+    assert controller.active_layers.target_layer is None, "the commit was given up"
     controller.commit()
     settle(controller)
     assert len(controller.target.records()) == 1  # type: ignore[union-attr]
@@ -244,25 +244,27 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_in_use(
     controller: Controller, nano: Model, tmp_path: Any, qtbot: Any
 ) -> None:
     messages: list[str] = []
-    controller.failed.connect(messages.append)
+    controller.events.failed.connect(messages.append)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"nothing")
-    controller.load_model(broken)
+    controller.model_loader.load_model(broken)
     qtbot.waitUntil(lambda: bool(messages) and not controller.model_loader.loading, timeout=WAIT_MS)
-    assert controller.session.model is nano
+    assert controller.session.models.model is nano
 
 
 def test_results_of_other_threads_are_delivered_on_the_gui_thread_until_closed(qapp: Any, qtbot: Any) -> None:
-    bridge = ThreadBridge()
+    session = Session()
+    bridge = ThreadBridge(session)
     seen: list[threading.Thread] = []
-    thread = threading.Thread(target=lambda: bridge.post(lambda: seen.append(threading.current_thread())))
+    bridge.failed.connect(lambda _: seen.append(threading.current_thread()))
+    thread = threading.Thread(target=lambda: session.models.failed.emit("no disk"))
     thread.start()
     thread.join()
     assert not seen
     qtbot.waitUntil(lambda: bool(seen), timeout=WAIT_MS)
     assert seen == [threading.main_thread()]
     bridge.close()
-    bridge.post(lambda: seen.append(threading.main_thread()))
+    session.models.failed.emit("no disk")
     assert len(seen) == 1
 
 
@@ -278,7 +280,7 @@ def test_closing_while_busy_waits_for_nothing_and_is_clean(
         begun.set()
         go_on.wait(30)
 
-    controller.session._worker.submit("long", work)
+    controller.session.models._worker.submit("long", work)
     assert begun.wait(30)
     for _ in range(3):
         add_point(controller, cell.centre)
@@ -286,10 +288,10 @@ def test_closing_while_busy_waits_for_nothing_and_is_clean(
     controller.commit()
     controller.close()
     controller.close()
-    assert controller.session.is_busy
+    assert controller.session.models.is_busy
     assert [layer.name for layer in viewer.layers] == ["nuclei"]
     go_on.set()
-    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not controller.session.models.is_busy, timeout=WAIT_MS)
 
 
 def test_the_session_ends_with_the_window(make_napari_viewer: Any, nuclei: Any, qtbot: Any) -> None:
@@ -303,7 +305,7 @@ def test_the_session_ends_with_the_window(make_napari_viewer: Any, nuclei: Any, 
     viewer.close()
     qtbot.waitUntil(lambda: controller.viewer is None, timeout=WAIT_MS)
     with pytest.raises(RuntimeError, match="was closed"):
-        session.load_model("sam_nano")
+        session.models.load("sam_nano")
 
 
 def test_a_window_with_a_training_going_on_asks_before_it_closes(
@@ -324,7 +326,7 @@ def test_a_window_with_a_training_going_on_asks_before_it_closes(
         def wait(self, timeout: float | None = None) -> Any:
             return self.event
 
-    controller.session._training = Running()  # type: ignore[assignment]
+    controller.session.training._job = Running()  # type: ignore[assignment]
     answers = [False, True]
     monkeypatch.setattr(module, "ask_to_discard_training", lambda _: answers.pop(0))
     window = viewer.window._qt_window
@@ -360,16 +362,16 @@ def test_a_session_can_be_given_by_a_script(viewer: Any, nuclei: Any, nano: Mode
     session = Session(nano)
     controller = Controller(viewer, qapp, session)
     layer = viewer.add_image(nuclei[0])
-    assert controller.image_layer is layer
+    assert controller.active_layers.image_layer is layer
     assert list(session.images) == [controller.image]
     controller.close()
 
 
 def test_prompts_added_by_a_script_are_drawn(controller: Controller, viewer: Any) -> None:
-    plane = controller.plane
+    plane = controller.active_layers.plane
     assert plane is not None
-    controller.session.add_prompt(plane, "box", [40, 60, 70, 95])
-    controller.session.add_prompt(plane, "point", [50, 70], positive=False)
+    controller.session.prompts.add(plane, "box", [40, 60, 70, 95])
+    controller.session.prompts.add(plane, "point", [50, 70], positive=False)
     shapes: NDArray[Any] = viewer.layers["SAM boxes"].data[0]
     np.testing.assert_array_equal(shapes.min(0), [39.5, 59.5])
     assert list(viewer.layers["SAM points"].features["polarity"]) == ["negative"]

@@ -25,12 +25,12 @@ def test_a_model_keeps_embeddings_in_the_cache_folder_only_if_the_user_wants_it(
     controller: Controller, wanted: bool, qtbot: Any
 ) -> None:
     save_preferences(Preferences(keep_embeddings=wanted))
-    before = controller.session.model
-    controller.load_model("sam_nano", "cpu", 128)
+    before = controller.session.models.model
+    controller.model_loader.load_model("sam_nano", "cpu", 128)
     qtbot.waitUntil(
-        lambda: controller.session.model is not before and not controller.model_loader.loading, timeout=WAIT_MS
+        lambda: controller.session.models.model is not before and not controller.model_loader.loading, timeout=WAIT_MS
     )
-    model = controller.session.model
+    model = controller.session.models.model
     assert model is not None
     files = model.predictor.cache.files
     assert (None if files is None else files.folder) == (cache_folder() / "embeddings" if wanted else None)

@@ -7,7 +7,10 @@ from typing import Any
 
 from qtpy.QtWidgets import QLabel
 
+from napari_sam_lora._qt.viewer.model_loader import ModelLoader
 from napari_sam_lora._qt.viewer.progress import INDICATOR_PERCENT, ProgressBars, activity_bar
+from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
+from napari_sam_lora.session import Session
 
 
 def _movies(viewer: Any) -> list[Any]:
@@ -30,8 +33,11 @@ def test_the_indicator_turns_slowly_while_a_bar_is_open(make_napari_viewer: Call
 def test_bars_of_the_sessions_work_use_it(make_napari_viewer: Callable[[], Any], qtbot: Any) -> None:
     viewer = make_napari_viewer()
     (movie,) = _movies(viewer)
-    bars = ProgressBars()
-    bars.update(("everything", 0), 1, 4)
+    session = Session()
+    events = ThreadBridge(session)
+    bars = ProgressBars(events, ModelLoader(session, events, events))
+    events.progressed.emit(("everything", 0), 1, 4)
     assert movie.speed() == INDICATOR_PERCENT
-    bars.clear(loading=False)
+    events.busy_changed.emit(False)
+    assert not bars._bars
     qtbot.waitUntil(lambda: movie.state() == movie.MovieState.NotRunning, timeout=5000)  # Qt deletes the bar later

@@ -99,30 +99,30 @@ def test_an_object_is_made_and_taken_back_with_keys_alone(
 ) -> None:
     add_point(controller, cell.centre)
     press(viewer, "Shift-R")
-    assert not len(controller.session.draft(controller.plane))  # type: ignore[arg-type]
+    assert not len(controller.session.prompts.draft(controller.active_layers.plane))  # type: ignore[arg-type]
     press(viewer, "Shift-T")
     assert not controller.drawing.positive
     press(viewer, "Shift-T")
     add_box(controller, cell.box)
     settle(controller)
     press(viewer, "Shift-K")
-    assert controller.options.candidate == 0
+    assert controller.previews.options.candidate == 0
     press(viewer, "Shift-N")
     assert drawn_on(controller).obj == 1
     press(viewer, "Shift-C")
-    qtbot.waitUntil(lambda: controller.target_layer is not None, timeout=WAIT_MS)
-    assert controller.target_layer.data.any()  # type: ignore[union-attr]
+    qtbot.waitUntil(lambda: controller.active_layers.target_layer is not None, timeout=WAIT_MS)
+    assert controller.active_layers.target_layer.data.any()  # type: ignore[union-attr]
     press(viewer, "Control-Z")
-    assert not controller.target_layer.data.any()  # type: ignore[union-attr]
+    assert not controller.active_layers.target_layer.data.any()  # type: ignore[union-attr]
     press(viewer, "Control-Shift-Z")
-    assert controller.target_layer.data.any()  # type: ignore[union-attr]
+    assert controller.active_layers.target_layer.data.any()  # type: ignore[union-attr]
 
 
 def test_switching_to_an_adapter_that_is_not_there_says_so(
     controller: Controller, viewer: Any, panel: PromptPanel
 ) -> None:
     with raises(AdapterError, "no-last-adapter") as error:
-        controller.session.toggle()
+        controller.session.models.toggle()
     messages: list[str] = []
     controller.message.connect(messages.append)
     press(viewer, "Shift-M")

@@ -12,6 +12,8 @@ from error_codes import raises
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.tables.prompts import read_prompts
 from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.masks import ObjectMask
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import ArrayStore, LabelSet, MaskOptions, ObjectClass, PlaneKey, Preview
 from napari_sam_lora.session.labels.export import export_prompts, object_infos
 from napari_sam_lora.session.prompting.draft import make_item
@@ -33,16 +35,14 @@ def _labels() -> LabelSet:
         ),
         (make_item(3, "scribble", [[12, 12], [15, 20]], True, plane),),
     )
-    masks = np.stack([rectangle(plane, 2, 3, 9, 12), rectangle(plane, 11, 11, 16, 21)])
+    masks = rectangle(plane, 2, 3, 9, 12), rectangle(plane, 11, 11, 16, 21)
     labels.commit(
         Preview(
             plane=PlaneKey.of("image", 3, (2,)),
             rows=rows,
             objects=(0, 1),
-            masks=masks,
-            scores=np.array([0.75, 0.5], np.float32),
-            candidates=np.repeat(masks[:, None], 3, 1),
-            candidate_scores=np.zeros((2, 3), np.float32),
+            shape=plane,
+            masks=(ObjectMask(Region.of(masks[0]), 0.75), ObjectMask(Region.of(masks[1]), 0.5)),
             options=MaskOptions(),
             adapter="mine",
         )

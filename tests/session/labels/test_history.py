@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ def _paint(labels: LabelSet, box: tuple[int, int, int, int], label: int) -> tupl
     return labels.note_painted(PLANE)
 
 
-def _pixels(labels: LabelSet) -> NDArray[np.int64]:
+def _pixels(labels: LabelSet) -> NDArray[np.integer[Any]]:
     return labels.store.read(PLANE)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from error_codes import raises
@@ -31,7 +33,7 @@ def labels() -> LabelSet:
     return LabelSet(ArrayStore(np.zeros(SHAPE, np.int32)), [CELL, DEBRIS])
 
 
-def _pixels(labels: LabelSet) -> NDArray[np.int64]:
+def _pixels(labels: LabelSet) -> NDArray[np.integer[Any]]:
     return labels.store.read(PLANE)
 
 

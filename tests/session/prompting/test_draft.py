@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from error_codes import raises
+from skimage.draw import polygon2mask
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.prompts import ObjectPrompts
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import Draft, PromptItem
-from napari_sam_lora.session.prompting.draft import group_rows, scribble_points
+from napari_sam_lora.session.prompting.draft import combine, make_item, scribble_points
 
 SHAPE = (40, 50)
 
@@ -26,69 +29,76 @@ def _square(y: int, x: int, size: int = 6) -> Any:
     return mask
 
 
-def test_several_kinds_of_one_object_become_one_row(draft: Draft) -> None:
+def _combined(draft: Draft) -> list[ObjectPrompts | None]:
+    return [combine(row) for row in draft.rows().values()]
+
+
+def test_several_kinds_of_one_object_are_combined(draft: Draft) -> None:
     draft.add("box", [5, 6, 20, 30])
     draft.add("point", [10, 12])
     draft.add("point", [3, 3], positive=False)
-    (group,) = group_rows(draft.rows().values(), SHAPE)
-    assert group.rows == (0,)
-    assert group.prompts.boxes is not None
-    assert group.prompts.boxes.tolist() == [[5, 6, 20, 30]]
-    assert group.prompts.points is not None
-    assert group.prompts.points[0].tolist() == [[10, 12], [3, 3]]
-    assert group.prompts.point_labels is not None
-    assert group.prompts.point_labels[0].tolist() == [1, 0]
-    assert group.prompts.masks is None
+    (one,) = _combined(draft)
+    assert one is not None
+    assert one.box == (5, 6, 20, 30)
+    assert one.points is not None
+    assert one.points.tolist() == [[10, 12], [3, 3]]
+    assert one.point_labels is not None
+    assert one.point_labels.tolist() == [1, 0]
+    assert one.mask is None
 
 
-def test_objects_with_and_without_a_mask_are_separate_groups_and_keep_their_rows(draft: Draft) -> None:
-    draft.add("point", [10, 12], obj=0)
-    draft.add("mask", _square(4, 4), obj=1)
-    draft.add("box", [1, 1, 9, 9], obj=2)
-    plain, masked = group_rows(draft.rows().values(), SHAPE)
-    assert (plain.rows, masked.rows) == ((0, 2), (1,))
-    assert (plain.prompts.has_box(0), plain.prompts.has_box(1)) == (False, True)
-    assert masked.prompts.masks is not None
-    assert np.array_equal(masked.prompts.masks[0], _square(4, 4))
-    assert masked.prompts.boxes is not None
-    assert masked.prompts.boxes[0].tolist() == [4, 4, 10, 10]
+def test_a_mask_comes_with_the_box_around_it(draft: Draft) -> None:
+    draft.add("mask", _square(4, 4))
+    (masked,) = _combined(draft)
+    assert masked is not None
+    assert masked.mask is not None
+    assert np.array_equal(masked.mask.to_mask(SHAPE), _square(4, 4))
+    assert masked.box == (4, 4, 10, 10)
 
 
 def test_a_negative_mask_is_cut_out_of_the_positive_ones(draft: Draft) -> None:
     draft.add("mask", _square(4, 6, 2), positive=False)
     draft.add("mask", _square(4, 4))
     draft.add("lasso", [[20, 20], [20, 29], [29, 29], [29, 20]])
-    (group,) = group_rows(draft.rows().values(), SHAPE)
-    assert group.prompts.masks is not None
-    mask = group.prompts.masks[0]
+    (one,) = _combined(draft)
+    assert one is not None
+    assert one.mask is not None
+    mask = one.mask.to_mask(SHAPE)
     assert mask[:12, :12].sum() == 36 - 4
     assert mask[21:29, 21:29].all()
     assert not mask[4, 6]
 
 
+def test_a_lasso_over_the_edge_has_the_pixels_of_its_polygon(draft: Draft) -> None:
+    corners = np.array([[-5.5, 30.2], [12.7, 60.0], [33.3, 41.9], [20.0, 10.5]])
+    draft.add("lasso", corners)
+    ((item,),) = draft.rows().values()
+    assert item.region is not None
+    np.testing.assert_array_equal(item.region.to_mask(SHAPE), polygon2mask(SHAPE, corners))
+
+
 def test_two_boxes_of_an_object_are_the_box_around_both(draft: Draft) -> None:
     draft.add("box", [5, 6, 10, 12])
     draft.add("box", [8, 2, 20, 9])
-    (group,) = group_rows(draft.rows().values(), SHAPE)
-    assert group.prompts.boxes is not None
-    assert group.prompts.boxes.tolist() == [[5, 2, 20, 12]]
+    (one,) = _combined(draft)
+    assert one is not None
+    assert one.box == (5, 2, 20, 12)
 
 
 def test_an_object_without_a_positive_prompt_is_left_out(draft: Draft) -> None:
     draft.add("point", [3, 3], positive=False, obj=0)
     draft.add("mask", _square(3, 3), positive=False, obj=1)
-    assert group_rows(draft.rows().values(), SHAPE) == []
     draft.add("point", [9, 9], obj=2)
-    assert [group.rows for group in group_rows(draft.rows().values(), SHAPE)] == [(2,)]
+    assert [one is not None for one in _combined(draft)] == [False, False, True]
 
 
 def test_a_scribble_becomes_points_along_it(draft: Draft) -> None:
     draft.add("scribble", [[10, 2], [10, 42]])
-    (group,) = group_rows(draft.rows().values(), SHAPE)
-    assert group.prompts.points is not None
-    points = group.prompts.points[0]
-    assert points[:, 0].tolist() == [10] * 4
-    assert np.allclose(points[:, 1], [2, 2 + 40 / 3, 2 + 80 / 3, 42])
+    (one,) = _combined(draft)
+    assert one is not None
+    assert one.points is not None
+    assert one.points[:, 0].tolist() == [10] * 4
+    assert np.allclose(one.points[:, 1], [2, 2 + 40 / 3, 2 + 80 / 3, 42])
 
 
 @pytest.mark.parametrize(("path", "count"), [([[5, 5]], 1), ([[5, 5], [6, 6]], 1), ([[0, 0], [0, 500]], 8)])
@@ -166,3 +176,33 @@ def test_stored_items_come_back_as_a_new_object_with_new_ids(draft: Draft) -> No
     assert isinstance(back, PromptItem)
     assert back.id != stored[0].id
     assert np.array_equal(back.coordinates, stored[0].coordinates)
+
+
+def _drawn(kind: Any, data: Any, positive: bool = True, obj: int = 0) -> tuple[int, PromptItem]:
+    return obj, make_item(0, kind, data, positive, SHAPE)
+
+
+def test_only_what_is_drawn_differently_is_changed(draft: Draft) -> None:
+    point, box = draft.add("point", [3, 3]), draft.add("box", [5, 5, 9, 9])
+    other = draft.add("point", [20, 20], obj=1)
+    kept = draft.rows()[0][1]
+    drawn = [_drawn("box", [5, 5, 9, 9]), _drawn("point", [4, 6]), _drawn("point", [20, 20], False, 1)]
+    assert draft.update([*drawn, _drawn("lasso", [[0, 0], [0, 9], [9, 9]], obj=2)])
+    (moved, same), (flipped,), (added,) = draft.rows().values()
+    assert (moved.id, moved.coordinates.tolist()) == (point, [[4, 6]])
+    assert same is kept
+    assert same.id == box
+    assert (flipped.id, flipped.positive) == (other, False)
+    assert (added.kind, added.id) == ("lasso", 3)
+    assert draft.update(drawn[:2])
+    assert list(draft.rows()) == [0]
+
+
+def test_the_same_drawing_changes_nothing_whatever_its_order_or_precision(draft: Draft) -> None:
+    for data in ([3.3, 3.1], [8, 8], [3.3, 3.1]):
+        draft.add("point", data)
+    draft.add("mask", _square(4, 4))
+    before = draft.rows()
+    drawn = [_drawn("point", np.float32(data)) for data in ([8, 8], [3.3, 3.1], [3.3, 3.1])]
+    assert not draft.update([_drawn("mask", Region.of(_square(4, 4))), *drawn])
+    assert all(a is b for a, b in zip(before[0], draft.rows()[0], strict=True))

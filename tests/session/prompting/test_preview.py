@@ -38,8 +38,9 @@ def test_no_score_of_a_preview_is_more_than_one(
     session.add_image("nuclei", ArraySource(nuclei[0]))
     session.prompts.add(PLANE, "box", [40, 60, 70, 95])
     preview = session.prompts.preview(PLANE, options).result(SOON)
-    assert preview.scores.tolist() == [1]
-    np.testing.assert_array_equal(preview.candidate_scores, np.minimum(raw.candidate_scores, 1))
+    (mask,) = preview.masks
+    assert mask.score == 1
+    np.testing.assert_array_equal(mask.candidate_scores, np.minimum(raw.candidate_scores[0], 1))
     assert session.close(SOON)
 
 

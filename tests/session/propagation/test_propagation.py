@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from napari_sam_lora import Adapter, Model
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Proposal, Session
+from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.project.serialisation import record_from_plain, record_to_plain
 from napari_sam_lora.session.propagation.snapshot import Packed, snapshot_planes
-from napari_sam_lora.training.evaluation.metrics import mask_iou
 
 from ..helpers import SOON, rectangle
 
@@ -265,10 +267,10 @@ def test_a_failure_keeps_what_was_done(stacked: Session) -> None:
     class Broken:
         name, shape, spacing = source.name, source.shape, source.spacing
 
-        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.uint8]:
             if plane.index == (6,):
                 raise OSError("the disk is gone")
-            return read(plane)
+            return read(plane, box)
 
     stacked.add_image("stack", Broken())
     future = stacked.propagation.start(at(3), [1])
@@ -291,7 +293,7 @@ def test_a_failure_after_its_future_was_cancelled_is_only_reported(
     class Broken:
         name, shape, spacing = source.name, source.shape, source.spacing
 
-        def read(self, plane: PlaneKey) -> NDArray[np.uint8]:
+        def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[np.uint8]:
             held.wait(SOON)
             raise OSError("the disk is gone")
 
@@ -320,7 +322,7 @@ def test_a_plane_is_unpacked_once_for_all_that_look_at_it(stacked: Session, monk
     unpacked: list[int] = []
     original = Packed.pixels
 
-    def note(packed: Packed, shape: tuple[int, int]) -> NDArray[np.int64]:
+    def note(packed: Packed, shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
         unpacked.append(len(packed.data))
         return original(packed, shape)
 

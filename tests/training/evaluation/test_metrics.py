@@ -14,7 +14,7 @@ from napari_sam_lora import Preprocessing, Prompts, Result
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.training.data.samples import Plane, snapshot
 from napari_sam_lora.training.data.split import list_objects
-from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, mask_iou, score_objects, summarise
+from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
 
 Mask = NDArray[np.bool_]
 
@@ -65,20 +65,6 @@ def _left_half(mask: Mask) -> Mask:
     half = mask.copy()
     half[:, int(np.flatnonzero(mask.any(0)).mean()) + 1 :] = False
     return half
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        ([1, 1, 0, 0], [0, 1, 1, 0], 1 / 3),
-        ([1, 0, 0, 0], [0, 1, 0, 0], 0.0),
-        ([1, 1, 0, 0], [1, 1, 0, 0], 1.0),
-        ([0, 0, 0, 0], [0, 0, 0, 0], 1.0),
-        ([0, 0, 0, 0], [1, 0, 0, 0], 0.0),
-    ],
-)
-def test_iou_of_two_masks(a: list[int], b: list[int], expected: float) -> None:
-    assert mask_iou(np.array(a, bool), np.array(b, bool)) == pytest.approx(expected)
 
 
 def test_a_perfect_predictor_is_good_after_one_click() -> None:

@@ -73,6 +73,7 @@ class AdaptersPanel(ScrollPanel):
             self.column.addWidget(widget)
         self.column.addStretch(1)
         self.table.chosen.connect(self.refresh)
+        self.controller.model_loader.loading_changed.connect(self.refresh)
         self.refresh()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
@@ -88,17 +89,20 @@ class AdaptersPanel(ScrollPanel):
         """Show which adapter is in use, and enable the buttons that apply."""
         session, entry = self.controller.session, self.table.entry
         entries = self.finetuning_controller.adapters()
-        in_use = f"the adapter “{session.active}”" if session.active else "the base model, without an adapter"
-        self.state.say(f"Segmenting with {in_use}.")
-        self.empty.say("" if entries else NO_ADAPTERS if session.adapters.is_read else "Reading the adapters…")
-        foreign = entry is not None and is_foreign(entry, session.model)
+        in_use = (
+            f"the adapter “{session.models.active}”" if session.models.active else "the base model, without an adapter"
+        )
+        loading = self.controller.model_loader.loading
+        self.state.say(f"Loading the model {loading} …" if loading else f"Segmenting with {in_use}.")
+        self.empty.say("" if entries else NO_ADAPTERS if session.models.adapters.is_read else "Reading the adapters…")
+        foreign = entry is not None and is_foreign(entry, session.models.model)
         lines = [] if entry is None else describe_entry(entry)
         if foreign and entry is not None:
             lines.append(f"It belongs to another model. Load {entry.base_name} to use it.")
-        if session.adapters.problems:
-            lines.append("Files that cannot be read: " + " ".join(session.adapters.problems))
+        if session.models.adapters.problems:
+            lines.append("Files that cannot be read: " + " ".join(session.models.adapters.problems))
         self.about.say("\n".join(lines))
-        is_active = entry is not None and entry.name == session.active
+        is_active = entry is not None and entry.name == session.models.active
         self.use.setText("Stop using" if is_active else "Use")
         for widget in (self.use, self.delete):
             widget.setEnabled(entry is not None)
@@ -107,20 +111,15 @@ class AdaptersPanel(ScrollPanel):
             action.setEnabled(name == "import" or entry is not None)
 
     def _use(self) -> None:
-        entry, session = self.table.entry, self.controller.session
-        if entry is not None:
-            with self.controller.report_errors():
-                if entry.name == session.active:
-                    session.deactivate()
-                elif session.model is None:
-                    self.controller.ensure_model()
-                    show_info("The model is being loaded. Press Use again when it is ready.")
-                else:
-                    session.activate(entry.name)
+        entry, models = self.table.entry, self.controller.session.models
+        if entry is not None and entry.name == models.active:
+            models.deactivate()
+        elif entry is not None:
+            self.controller.with_model(partial(models.activate, entry.name), self)
 
     def _toggle(self) -> None:
         with self.controller.report_errors():
-            self.controller.session.toggle()
+            self.controller.session.models.toggle()
 
     def _delete(self) -> None:
         entry = self.table.entry
@@ -128,7 +127,7 @@ class AdaptersPanel(ScrollPanel):
             question = f"Delete the adapter “{entry.name}” and its file? This cannot be undone."
             if QMessageBox.question(self, "Delete an adapter", question) == QMessageBox.StandardButton.Yes:
                 with self.controller.report_errors():
-                    self.controller.session.remove_adapter(entry.name)
+                    self.controller.session.models.remove_adapter(entry.name)
 
     # Files
 
@@ -168,17 +167,16 @@ class AdaptersPanel(ScrollPanel):
 
     def import_file(self, path: Path, answers: Answers | None = None) -> None:
         """Import an adapter file, also of another project, in the background; asks for what the file does not tell."""
-        session = self.controller.session
-        if session.model is None:
-            self.controller.ensure_model()
-            show_info("The model is being loaded. Import the file again when it is ready.")
-            return
+        self.controller.with_model(partial(self._import_now, path, answers or Answers()), self)
+
+    def _import_now(self, path: Path, answers: Answers) -> None:
+        models = self.controller.session.models
         job = partial(
             import_or_ask,
-            library=session.adapters,
+            library=models.adapters,
             path=path,
-            loaded=session.model.loaded,
-            answers=answers or Answers(),
+            loaded=models.need().loaded,
+            answers=answers,
         )
         self.finetuning_controller.in_background("adapter", job, self._on_imported, self)
 
@@ -190,13 +188,13 @@ class AdaptersPanel(ScrollPanel):
                     self.import_file(result.path, answers)
             return
         self.table.choose(result)
-        entry = self.controller.session.adapters.entry(result)
-        if is_foreign(entry, self.controller.session.model):
+        entry = self.controller.session.models.adapters.entry(result)
+        if is_foreign(entry, self.controller.session.models.model):
             show_warning(f"“{result}” was trained on {entry.base_name}. Load that model to use it.")
 
     def export(self, name: str, path: Path) -> None:
         """Export an adapter to a file, in the background."""
-        adapters, target = self.controller.session.adapters, _with_suffix(path, (".safetensors",))
+        adapters, target = self.controller.session.models.adapters, _with_suffix(path, (".safetensors",))
         job = partial(_export, adapters=adapters, name=name, path=target)
         self.finetuning_controller.in_background("adapter", job, show_info, self.finetuning_controller)
 
@@ -204,7 +202,7 @@ class AdaptersPanel(ScrollPanel):
         """Merge an adapter into the base model and save it as a SAM checkpoint, in the background."""
         with self.controller.report_errors():
             session = self.controller.session
-            job = partial(_merge, adapter=session.adapters.get(name), model=session.model, path=path)
+            job = partial(_merge, adapter=session.models.adapters.get(name), model=session.models.model, path=path)
             self.finetuning_controller.in_background("merge", job, show_info, self.finetuning_controller)
 
 

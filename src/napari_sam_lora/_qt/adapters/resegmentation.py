@@ -86,16 +86,16 @@ class ResegmentBox(QWidget):
     def _connect(self) -> None:
         controller = self._controller
         for signal in (
-            controller.image_chosen,
-            controller.target_chosen,
-            controller.plane_changed,
-            controller.labels_changed,
-            controller.model_changed,
+            controller.active_layers.image_chosen,
+            controller.active_layers.target_chosen,
+            controller.active_layers.plane_changed,
+            controller.layers.labels_changed,
+            controller.events.model_changed,
         ):
             signal.connect(self._refresh)
-        controller.objects_changed.connect(self._refresh)
-        controller.progressed.connect(self._on_progress)
-        controller.busy_changed.connect(self._on_busy)
+        controller.layers.objects_changed.connect(self._refresh)
+        controller.events.progressed.connect(self._on_progress)
+        controller.events.busy_changed.connect(self._on_busy)
         self.review.ended.connect(self._on_reviewed)
         self.propagation_controller.changed.connect(self._refresh)
 
@@ -109,7 +109,7 @@ class ResegmentBox(QWidget):
         self._refresh()
 
     def _refresh(self, *_: object) -> None:
-        has_labels = self._controller.target is not None or bool(self._controller.label_layers(fitting=False))
+        has_labels = self._controller.target is not None or bool(self._controller.layers.labels())
         is_idle = not self.is_busy and not self.review.is_open and not self.propagation_controller.is_busy
         self.stack.setVisible(bool(stack_axes(self._controller)))
         self.stack.setEnabled(self._controller.target is not None and is_idle)
@@ -125,7 +125,7 @@ class ResegmentBox(QWidget):
 
     def _replay(self) -> None:
         session, planes = self._controller.session, self._planes()
-        self._begin(lambda labels: session.resegment(labels, planes))
+        self._begin(lambda labels: session.proposals.resegment(labels, planes))
 
     def _refine(self) -> None:
         session, planes = self._controller.session, self._planes()
@@ -133,14 +133,14 @@ class ResegmentBox(QWidget):
 
         def refine(labels: str) -> Future[Proposal]:
             if planes is not None:
-                return session.refine(planes, labels, by=by)
+                return session.proposals.refine(planes, labels, by=by)
             labelled = session.labels[labels].labelled_planes(self._image_of(labels))
-            return session.refine(labelled, labels, by=by)
+            return session.proposals.refine(labelled, labels, by=by)
 
         self._begin(refine)
 
     def _stack(self) -> None:
-        plane, axes = self._controller.plane, stack_axes(self._controller)
+        plane, axes = self._controller.active_layers.plane, stack_axes(self._controller)
         if plane is not None and axes:
             self.state.say("")
             values = usable_values(RememberedSettings("propagation").read()) | {"direction": "both"}
@@ -150,7 +150,7 @@ class ResegmentBox(QWidget):
         """Return the plane to segment, or None for all planes."""
         if self.scope.currentData() != "plane":
             return None
-        plane = self._controller.plane
+        plane = self._controller.active_layers.plane
         return [] if plane is None else [plane]
 
     def _image_of(self, labels: str) -> str:
@@ -161,20 +161,21 @@ class ResegmentBox(QWidget):
         return chosen if chosen in fitting else next(iter(fitting), "")
 
     def _begin(self, request: Callable[[str], Future[Proposal]]) -> None:
-        with self._controller.report_errors():
-            if self._controller.session.model is None:
-                self._controller.ensure_model()
-                raise InputError("The model is being loaded. Try again when it is ready.", code="model-is-loading")
-            self._controller.flush()
+        self.state.say("Loading the model…")
+        self._controller.with_model(partial(self._start, request), self, self.state.say)
+
+    def _start(self, request: Callable[[str], Future[Proposal]]) -> None:
+        self.state.say("")
+        if not self.is_busy and not self.review.is_open:  # asked twice while the model was loaded
+            self._controller.layers.flush()
             self._request, self._proposals, self._queue = request, [], self._targets()
-            self.state.say("")
             self._next()
 
     def _targets(self) -> list[str]:
-        layers = self._controller.label_layers(fitting=False)
-        target = self._controller.id_of(self._controller.target_layer)
+        layers = self._controller.layers.labels()
+        target = self._controller.layers.id_of(self._controller.active_layers.target_layer)
         if self.scope.currentData() == "all":
-            return [self._controller.id_of(layer) for layer in layers]
+            return [self._controller.layers.id_of(layer) for layer in layers]
         if not target:
             raise InputError("Choose the labels in the prompt widget first.", code="no-label-image")
         return [target]
@@ -185,7 +186,7 @@ class ResegmentBox(QWidget):
             labels = self._queue.pop(0)
             if labels in self._controller.session.labels:
                 future = self._future = self._request(labels)
-                self._controller.when_done(future, partial(self._on_proposal, labels, future), self._on_failed)
+                self._controller.events.when_done(future, partial(self._on_proposal, labels, future), self._on_failed)
                 self._refresh()
                 return
         self._stop()
@@ -212,7 +213,7 @@ class ResegmentBox(QWidget):
         self._refresh()
 
     def _cancel(self) -> None:
-        self._controller.session.cancel("resegment")
+        self._controller.session.models.cancel("resegment")
         self._stop()
         self.state.say("Cancelled; nothing was changed.")
 

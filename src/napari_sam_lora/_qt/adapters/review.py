@@ -14,6 +14,7 @@ from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora.regions import Region, union_box
 from napari_sam_lora.session import EditResult, Proposal, ProposedChange
 
 NOTHING_CHANGED, TAKEN_BACK = "Nothing was changed.", "The changes were undone."
@@ -75,7 +76,7 @@ class Review(QWidget):
         for widget in (*self._review_widgets, self.undo):
             layout.addWidget(widget)
         self.take.toggled.connect(self._on_take)
-        controller.labels_changed.connect(self._close_if_labels_gone)
+        controller.layers.labels_changed.connect(self._close_if_labels_gone)
         self._refresh()
 
     @property
@@ -128,20 +129,19 @@ class Review(QWidget):
     def _show_change(self) -> None:
         """Show the old and the new mask of the current change over the image."""
         _, _, change = self._changes[self._current]
-        image = self._controller.layer_of(change.plane.image)
+        image = self._controller.layers.layer_of(change.plane.image)
         if image is None:
             return
         source = self._controller.session.images[change.plane.image]
         shape = change.plane.shape(source.shape)
-        old, new = change.old.to_mask(shape), change.new.to_mask(shape)
-        ids = np.zeros(shape, np.uint16)
-        ids[old & new], ids[new & ~old], ids[old & ~new] = KEPT, ADDED, REMOVED
-        pixels = np.argwhere(ids)
-        centre = (pixels.min(0) + pixels.max(0)) / 2
+        box = union_box((change.old, change.new))
+        centre = (np.add(box[:2], box[2:]) - 1) / 2
+        both = Region(box[:2], change.old.within(box) & change.new.within(box))
+        masks = [(REMOVED, change.old), (ADDED, change.new), (KEPT, both)]
         self._controller.go_to(change.plane, image_position(change.plane, centre))
         if self._layer is None:
             self._layer = PreviewLayer(self._controller.viewer, "SAM old and new", COLOURS)
-        self._layer.show(image, change.plane, ids)
+        self._layer.show(image, change.plane, shape, masks)
 
     def _step(self, by: int) -> None:
         self._current = min(max(self._current + by, 0), len(self._changes) - 1)
@@ -161,7 +161,7 @@ class Review(QWidget):
         """Make the ticked changes, as one step of undo in each labels layer."""
         results = []
         with self._controller.report_errors():
-            self._controller.flush()
+            self._controller.layers.flush()
             for which, (labels, proposal) in enumerate(self._proposals):
                 indices = [
                     index

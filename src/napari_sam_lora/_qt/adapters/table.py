@@ -46,9 +46,9 @@ class AdaptersTable(QTableWidget):
         self._set_up_columns()
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_edit)
-        controller.adapters_changed.connect(self.refresh)
-        controller.model_changed.connect(self.refresh)
-        controller.active_changed.connect(self.refresh)
+        controller.events.adapters_changed.connect(self.refresh)
+        controller.events.model_changed.connect(self.refresh)
+        controller.events.active_changed.connect(self.refresh)
         self.refresh()
 
     @property
@@ -76,7 +76,7 @@ class AdaptersTable(QTableWidget):
         self.setVisible(bool(entries))
         self.updateGeometry()
         if chosen not in {entry.name for entry in entries}:
-            chosen = session.active or (entries[0].name if entries else "")
+            chosen = session.models.active or (entries[0].name if entries else "")
         self.choose(chosen)
         self.chosen.emit()
 
@@ -107,7 +107,7 @@ class AdaptersTable(QTableWidget):
                 header.setSectionResizeMode(number, mode)
 
     def _fill_row(self, number: int, entry: AdapterEntry) -> None:
-        model = self._controller.session.model
+        model = self._controller.session.models.model
         gain = "" if entry.gain is None else f"{entry.gain:+.3f}"
         for column, text in enumerate((entry.name, gain, str(entry.objects or ""), entry.note)):
             item = QTableWidgetItem(text)
@@ -116,7 +116,7 @@ class AdaptersTable(QTableWidget):
             flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
             item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column in (0, 3) else flags)
             font = item.font()
-            font.setBold(entry.name == self._controller.session.active)
+            font.setBold(entry.name == self._controller.session.models.active)
             font.setItalic(model is not None and entry.base_hash != model.loaded.weights_hash)
             item.setFont(font)
             self.setItem(number, column, item)
@@ -136,9 +136,9 @@ class AdaptersTable(QTableWidget):
         with self._controller.report_errors():
             try:
                 if item.column() == 0:
-                    self._controller.session.rename_adapter(name, text)
+                    self._controller.session.models.rename_adapter(name, text)
                 else:
-                    self._controller.session.adapters.set_note(name, text)
+                    self._controller.session.models.adapters.set_note(name, text)
             except SamLoraError:
                 self.refresh()  # undo the edit
                 raise

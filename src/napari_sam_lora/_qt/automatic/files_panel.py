@@ -15,7 +15,6 @@ from napari_sam_lora._qt.viewer.progress import activity_bar
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.batch.files import FolderResult, plan_folder, segment_folder
-from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
 
@@ -62,25 +61,27 @@ class FolderBox(QWidget):
         self._refresh()
 
     def begin(self) -> None:
-        """Segment the files in the background."""
-        with self._controller.report_errors():
-            session = self._controller.session
-            if session.models.model is None:
-                self._controller.ensure_model()
-                raise InputError("The model is being loaded: try again when it is in use.", code="model-is-loading")
-            folder = Path(self.images.text()).expanduser()
-            output = Path(self.output.text()).expanduser() if self.output.text().strip() else folder
-            adapter = session.models.adapters.get(session.models.active) if session.models.active else None
-            targets, overwrite, model = plan_folder(folder, output), self.overwrite.isChecked(), session.models.model
+        """Segment the files in the background, once a model is loaded."""
+        self.state.say("Loading the model…")
+        self._controller.with_model(self._begin, self, self.state.say)
 
-            def job(token: CancelToken) -> FolderResult:
-                return segment_folder(model, targets, adapter=adapter, overwrite=overwrite, progress=token.progress)
+    def _begin(self) -> None:
+        self.state.say("")
+        if not self.working.isHidden():  # asked twice while the model was loaded
+            return
+        models = self._controller.session.models
+        folder = Path(self.images.text()).expanduser()
+        output = Path(self.output.text()).expanduser() if self.output.text().strip() else folder
+        adapter = models.adapters.get(models.active) if models.active else None
+        targets, overwrite, model = plan_folder(folder, output), self.overwrite.isChecked(), models.need()
 
-            self.working.show()
-            self.state.say("")
-            self._dock_bar = activity_bar(1, "Segmenting files")
-            self._finetuning_controller.in_background(KEY, job, self._done, self, self._end)
-            self._refresh()
+        def job(token: CancelToken) -> FolderResult:
+            return segment_folder(model, targets, adapter=adapter, overwrite=overwrite, progress=token.progress)
+
+        self.working.show()
+        self._dock_bar = activity_bar(1, "Segmenting files")
+        self._finetuning_controller.in_background(KEY, job, self._done, self, self._end)
+        self._refresh()
 
     def _done(self, result: FolderResult) -> None:
         self._end()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
 from napari_sam_lora._qt.viewer.layer_clicks import LayerClicks
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import PlaneKey, Proposal
 
 NAME = "SAM proposal"
@@ -30,7 +31,8 @@ class ProposalLayer:
         self._preview = PreviewLayer(viewer, NAME)
         self._image: Any = None
         self._plane: PlaneKey | None = None
-        self._ids = np.zeros((0, 0), np.int64)
+        self._shape = (0, 0)
+        self._masks: list[tuple[int, Region]] = []
         self._clicks = LayerClicks(viewer, self._on_click)
         self.dropped: set[int] = set()
 
@@ -41,10 +43,8 @@ class ProposalLayer:
 
     def show(self, image_layer: Any, plane: PlaneKey, shape: tuple[int, int], proposal: Proposal) -> None:
         """Show all objects of a proposal in a plane of this shape (y, x), and let clicks drop them."""
-        self._image, self._plane, self.dropped = image_layer, plane, set()
-        self._ids = np.zeros(shape, np.int64)
-        for number, change in enumerate(proposal.changes, start=1):
-            self._ids[change.new.to_mask(shape)] = number
+        self._image, self._plane, self._shape, self.dropped = image_layer, plane, shape, set()
+        self._masks = [(number, change.new) for number, change in enumerate(proposal.changes, start=1)]
         self._draw()
         layer = self._preview.layer
         if layer is not None:
@@ -63,8 +63,8 @@ class ProposalLayer:
 
     def _draw(self) -> None:
         if self._plane is not None:
-            kept = np.where(np.isin(self._ids, [index + 1 for index in self.dropped]), 0, self._ids)
-            self._preview.show(self._image, self._plane, kept)
+            kept = [(number, region) for number, region in self._masks if number - 1 not in self.dropped]
+            self._preview.show(self._image, self._plane, self._shape, kept, whole=True)
 
     def _on_click(self, pixel: NDArray[np.int64]) -> None:
         number = self._number_at(pixel)
@@ -77,6 +77,6 @@ class ProposalLayer:
             return 0
         if pixel[list(self._plane.other_axes)].any():  # another plane is shown; the layer is one pixel thick
             return 0
-        y, x = pixel[list(self._plane.axes)]
-        inside = 0 <= y < self._ids.shape[0] and 0 <= x < self._ids.shape[1]
-        return int(self._ids[y, x]) if inside else 0
+        y, x = pixel[list(self._plane.axes)].tolist()
+        hit = [number for number, region in self._masks if region.within((y, x, y + 1, x + 1)).any()]
+        return hit[-1] if hit else 0

@@ -73,13 +73,11 @@ class EverythingBox(QWidget):
 
     def _connect(self) -> None:
         controller = self._controller
-        for signal in (controller.image_chosen, controller.plane_changed):
+        for signal in (controller.active_layers.image_chosen, controller.active_layers.plane_changed):
             signal.connect(self._refresh)
-        controller.labels_changed.connect(self._on_labels)
-        controller.images_changed.connect(self._on_labels)
-        controller.model_changed.connect(self._on_model)
-        controller.loading_changed.connect(self._on_loading)
-        controller.progressed.connect(self._on_progress)
+        controller.layers.labels_changed.connect(self._on_labels)
+        controller.layers.images_changed.connect(self._on_labels)
+        controller.events.progressed.connect(self._on_progress)
 
     def on_dock_closed(self) -> None:
         """Cancel, and remove the proposal, also while the section is folded."""
@@ -91,14 +89,10 @@ class EverythingBox(QWidget):
     def start(self) -> None:
         """Find all objects of the plane; the default model is loaded first if there is none."""
         controller = self._controller
-        if self._state != "idle" or controller.plane is None:
+        if self._state != "idle" or controller.active_layers.plane is None:
             return
-        self._message = ""
-        if controller.session.models.model is None:
-            self._state = "loading"
-            controller.ensure_model()
-        else:
-            self._run()
+        self._state, self._message = "loading", ""
+        self._stop_waiting = controller.with_model(self._run, self, self._on_not_loaded)
         self._refresh()
 
     def cancel(self) -> None:
@@ -106,43 +100,39 @@ class EverythingBox(QWidget):
         if self._state in ("loading", "running"):
             if self._state == "running":
                 self._controller.session.models.cancel("everything")
+            self._stop_waiting()
             self._state, self._message = "idle", CANCELLED
             self._refresh()
 
     def _run(self) -> None:
-        controller, plane = self._controller, self._controller.plane
-        if plane is None or controller.image_layer is None:
-            self._state = "idle"
-            return
-        with controller.report_errors():
-            if controller.target_layer is None:
-                controller.make_target()
-            controller.flush()
-            self._target = controller.target
-            self._image_layer = controller.image_layer
-            values = self.form.values()
-            smallest = values.pop("smallest")
-            config = EverythingConfig(**values)
-            future = controller.session.proposals.everything(plane, config=config, smallest=smallest)
-            self._state = "running"
-            self.bar.setRange(0, 0)
-            self._future = future
-            controller.when_done(
-                future,
-                lambda proposal: self._on_found(proposal) if future is self._future else None,
-                lambda error: self._on_failed() if future is self._future else None,
-            )
-            return
+        controller, active_layers = self._controller, self._controller.active_layers
+        plane = active_layers.plane
         self._state = "idle"
-
-    def _on_model(self) -> None:
-        if self._state == "loading":
-            self._run()
+        self._refresh()
+        if plane is None or active_layers.image_layer is None:
+            return
+        if active_layers.target_layer is None:
+            active_layers.make_target()
+        controller.layers.flush()
+        self._target = controller.target
+        self._image_layer = active_layers.image_layer
+        values = self.form.values()
+        smallest = values.pop("smallest")
+        config = EverythingConfig(**values)
+        future = controller.session.proposals.everything(plane, config=config, smallest=smallest)
+        self._state = "running"
+        self.bar.setRange(0, 0)
+        self._future = future
+        controller.events.when_done(
+            future,
+            lambda proposal: self._on_found(proposal) if future is self._future else None,
+            lambda error: self._on_failed() if future is self._future else None,
+        )
         self._refresh()
 
-    def _on_loading(self, name: str) -> None:
-        if not name and self._state == "loading" and self._controller.session.models.model is None:
-            self._state = "idle"  # loading failed, and the user has seen the error
+    def _on_not_loaded(self, message: str) -> None:
+        """Stop waiting for a model that could not be loaded; the user has seen the error."""
+        self._state = "idle"
         self._refresh()
 
     def _on_progress(self, key: Any, done: int, total: int) -> None:
@@ -161,7 +151,7 @@ class EverythingBox(QWidget):
         if self._state != "running":
             return
         self._state = "idle"
-        if proposal.changes and self._image_layer in self._controller.image_layers():
+        if proposal.changes and self._image_layer in self._controller.layers.images():
             plane = proposal.changes[0].plane
             self._state, self.proposal = "proposed", proposal
             self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
@@ -176,7 +166,7 @@ class EverythingBox(QWidget):
         kept = [index for index in range(len(proposal.changes)) if index not in self.layer.dropped]
         controller = self._controller
         self.forget()
-        controller.flush()
+        controller.layers.flush()
         with controller.report_errors():
             result = target.apply(proposal, kept)
             self._message = result.message
@@ -193,7 +183,7 @@ class EverythingBox(QWidget):
     def _on_labels(self) -> None:
         """Discard a proposal whose labels or image have been removed."""
         is_removed = self._target is not None and all(labels is not self._target for labels in self._labels())
-        if self._state == "proposed" and (is_removed or self._image_layer not in self._controller.image_layers()):
+        if self._state == "proposed" and (is_removed or self._image_layer not in self._controller.layers.images()):
             self.forget()
         self._refresh()
 
@@ -205,7 +195,7 @@ class EverythingBox(QWidget):
     def _refresh(self, *_: Any) -> None:
         state, controller = self._state, self._controller
         self.look.setVisible(state == "idle")
-        self.look.setEnabled(controller.plane is not None)
+        self.look.setEnabled(controller.active_layers.plane is not None)
         self.working.setVisible(state in ("loading", "running"))
         self.deciding.setVisible(state == "proposed")
         for widget in (self.form, self.form.advanced, self.usual):
@@ -231,6 +221,6 @@ class EverythingBox(QWidget):
             return (
                 f"{found}. Click on an object in the image to drop it, click again to take it back in; then add them."
             )
-        if self._controller.image_layer is None:
+        if self._controller.active_layers.image_layer is None:
             return NO_IMAGE
-        return NO_PLANE if self._controller.plane is None else self._message or READY
+        return NO_PLANE if self._controller.active_layers.plane is None else self._message or READY

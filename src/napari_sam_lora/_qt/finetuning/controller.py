@@ -83,7 +83,7 @@ class FinetuningController(BackgroundJobs):
         self.preset = "standard"
         self.values: dict[str, Any] = dict(PRESETS["standard"].values)
         self.curve = RunCurve()
-        training = controller.session.training
+        training = controller.session.training.job
         self.latest: TrainingEvent | None = None if training is None else training.event
         self.planes: tuple[TrainingPlane, ...] = ()
         self.speed: Speed | None = None
@@ -94,11 +94,11 @@ class FinetuningController(BackgroundJobs):
         self._count_timer, self._show_timer = self._single_shot(COUNT_AFTER_MS), self._single_shot(SHOW_EVERY_MS)
         self._count_timer.timeout.connect(self._recount)
         self._show_timer.timeout.connect(self._show_progress)
-        for signal in (controller.images_changed, controller.labels_changed):
+        for signal in (controller.layers.images_changed, controller.layers.labels_changed):
             signal.connect(self._recount_soon)
-        controller.objects_changed.connect(self._recount_soon)
-        controller.model_changed.connect(self._on_model)
-        controller.training_changed.connect(self._on_training)
+        controller.layers.objects_changed.connect(self._recount_soon)
+        controller.events.model_changed.connect(self._on_model)
+        controller.events.training_changed.connect(self._on_training)
         controller.closed.connect(self.close)
         self.close_guard = ClosedPanelGuard(self, lambda: self.is_running, controller.session)
 
@@ -135,9 +135,9 @@ class FinetuningController(BackgroundJobs):
 
     def snapshot(self) -> tuple[TrainingPlane, ...]:
         """Copy the planes that would be trained on now."""
-        self._controller.flush()
+        self._controller.layers.flush()
         include = [(pair.image, pair.labels) for pair in self.included()]
-        return self._controller.session.training_planes(include, self.only_checked)
+        return self._controller.session.training.planes(include, self.only_checked)
 
     def mark_complete(self, labels: str, complete: bool) -> None:
         """Mark all labelled planes of a label image as complete, or as not complete."""
@@ -149,12 +149,12 @@ class FinetuningController(BackgroundJobs):
 
     def adapters(self) -> tuple[AdapterEntry, ...]:
         """Return the adapters; none while their folder is being read, after which ``adapters_changed`` is emitted."""
-        library = self._controller.session.adapters
+        library = self._controller.session.models.adapters
         if library.is_read:
             return library.entries()
         if not self._is_reading_adapters:
             self._is_reading_adapters = True
-            changed = self._controller.adapters_changed
+            changed = self._controller.events.adapters_changed
             self.in_background("library", lambda token: library.entries(), lambda _: changed.emit(), self)
         return ()
 
@@ -194,10 +194,10 @@ class FinetuningController(BackgroundJobs):
     def start(self, name: str) -> None:
         """Start a run whose adapter gets this name; the model must be loaded. Errors are shown to the user."""
         with self._controller.report_errors():
-            self._controller.flush()
+            self._controller.layers.flush()
             self._recount()
             config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
-            job = self._controller.session.start_training(
+            job = self._controller.session.training.start(
                 config, include, valid_name(name), self.resume_from, self.only_checked
             )
             self.curve, self.planes, self._config = RunCurve(steps=config.steps), job.planes, config
@@ -220,13 +220,13 @@ class FinetuningController(BackgroundJobs):
 
     def measure(self) -> None:
         """Measure the speed of the loaded model, unless it is known or a run is going on; emits `settings_changed`."""
-        model = self._controller.session.model
+        model = self._controller.session.models.model
         if model is not None and self.speed is None and not self.is_running:
             self.in_background("speed", lambda token: (model, measure_speed(token, model)), self._on_measured, self)
 
     def _on_measured(self, result: tuple[Any, Speed]) -> None:
         model, speed = result
-        if model is self._controller.session.model:
+        if model is self._controller.session.models.model:
             self.speed = speed
             self.settings_changed.emit()
 

@@ -39,7 +39,7 @@ class FinetunePanel(ScrollPanel):
         self.column.addWidget(self.form_box)
         self.column.addWidget(box("Fine-tune", self.run, self.verdict))
         self.column.addStretch(1)
-        self.controller.model_changed.connect(self._on_model)
+        self.controller.events.model_changed.connect(self._on_model)
         self.finetuning_controller.run_changed.connect(self._on_run)
         self._show_model()
         self._on_run()
@@ -64,7 +64,7 @@ class FinetunePanel(ScrollPanel):
         self.finetuning_controller.measure()
 
     def _show_model(self) -> None:
-        model = self.controller.session.model
+        model = self.controller.session.models.model
         if model is None:
             self.model.say("No model is loaded yet. The bundled one is loaded when you start.")
         else:

@@ -90,7 +90,7 @@ class TrainingForm(QWidget):
         self.meaning.activated.connect(self._on_meaning)
         self.resume_from.activated.connect(self._on_resume_from)
         self.advanced.toggled.connect(self._on_expanded)
-        for signal in (self._controller.adapters_changed, self._controller.model_changed):
+        for signal in (self._controller.events.adapters_changed, self._controller.events.model_changed):
             signal.connect(self._show_adapters)
         self._finetuning_controller.settings_changed.connect(self.refresh)
         self._finetuning_controller.set_changed.connect(self._show_times)
@@ -111,7 +111,9 @@ class TrainingForm(QWidget):
     def _show_adapters(self) -> None:
         """List the adapters of the loaded model, from which training can go on."""
         session = self._controller.session
-        names = [one.name for one in self._finetuning_controller.adapters() if not is_foreign(one, session.model)]
+        names = [
+            one.name for one in self._finetuning_controller.adapters() if not is_foreign(one, session.models.model)
+        ]
         if self._finetuning_controller.resume_from not in names:
             self._finetuning_controller.resume_from = ""
         self.resume_from.clear()
@@ -158,11 +160,11 @@ class TrainingForm(QWidget):
             self.advanced.addWidget(self.editor)
             self.advanced.expand(animate=False)
 
-    # Files
-
     def _on_edited(self, values: dict[str, object]) -> None:
         changed = {name: value for name, value in values.items() if value != self._defaults[name]}
         self._finetuning_controller.set_values(changed)
+
+    # Files
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
@@ -215,9 +217,9 @@ class TrainingForm(QWidget):
                 write_settings,
                 path=path,
                 values=dict(self._finetuning_controller.values),
-                model=session.model,
+                model=session.models.model,
                 planes=planes,
-                held_out=sorted(session.held_out) if with_data else (),
-                start=session.adapters.get(resume_from) if with_data and resume_from else None,
+                held_out=sorted(session.training.held_out) if with_data else (),
+                start=session.models.adapters.get(resume_from) if with_data and resume_from else None,
             )
             self._finetuning_controller.in_background("save", job, lambda saved: show_info(f"Saved {saved}."), self)

@@ -35,7 +35,7 @@ class RunBox(QWidget):
         super().__init__()
         self._controller, self._finetuning_controller = controller, finetuning_controller
         self._process = psutil.Process()
-        self._starts_when_loaded = False
+        self._is_waiting = False  # for a model
         self.name = QLineEdit()
         self.name.setPlaceholderText("Name of the adapter")
         self.name.setToolTip("The adapter is kept under this name; a number is added if the name is in use.")
@@ -63,8 +63,6 @@ class RunBox(QWidget):
             layout.addWidget(widget)
         finetuning_controller.run_changed.connect(self.refresh)
         finetuning_controller.set_changed.connect(self.refresh)
-        controller.model_changed.connect(self._on_model)
-        controller.failed.connect(self._on_failed)
         self.refresh()
 
     def refresh(self) -> None:
@@ -74,7 +72,7 @@ class RunBox(QWidget):
         objects = sum(pair.objects for pair in finetuning_controller.included())
         self._setup.setVisible(not running)
         self.start.setText(f"Fine-tune on {pluralize(objects, 'object')}" if objects else "Fine-tune")
-        self.start.setEnabled(bool(objects) and not self._starts_when_loaded)
+        self.start.setEnabled(bool(objects) and not self._is_waiting)
         if not self.name.isModified():
             self.name.setText(self._suggested_name())
         self.curve.setVisible(running or bool(finetuning_controller.curve.losses))
@@ -111,35 +109,31 @@ class RunBox(QWidget):
         return included[0].image_name if included else ""
 
     def _start(self) -> None:
-        if self._controller.session.model is None:
-            self._starts_when_loaded = True
-            self.state.say("Loading the model…")
-            self.start.setEnabled(False)
-            self._controller.ensure_model()
-        else:
-            self._finetuning_controller.start(self.name.text())
-            self.name.setModified(False)
+        self._is_waiting = True
+        self.state.say("Loading the model…")
+        self.start.setEnabled(False)
+        self._controller.with_model(self._start_run, self, self._on_not_loaded)
 
-    def _on_model(self) -> None:
-        if self._starts_when_loaded:
-            self._starts_when_loaded = False
-            self._start()
+    def _start_run(self) -> None:
+        self._is_waiting = False
+        self.state.say("")
+        self._finetuning_controller.start(self.name.text())
+        self.name.setModified(False)
 
-    def _on_failed(self, message: str) -> None:
-        if self._starts_when_loaded:
-            self._starts_when_loaded = False
-            self.state.say(message)
-            self.refresh()
+    def _on_not_loaded(self, message: str) -> None:
+        self._is_waiting = False
+        self.refresh()
+        self.state.say(message)
 
     def _pause(self) -> None:
-        training, event = self._controller.session.training, self._finetuning_controller.latest
+        training, event = self._controller.session.training.job, self._finetuning_controller.latest
         if training is not None and event is not None:
             (training.resume if event.state == "paused" else training.pause)()
 
     def _stop(self) -> None:
-        self._controller.session.stop()
+        self._controller.session.training.stop()
         self.stop.setEnabled(False)
 
     def _discard(self) -> None:
-        self._controller.session.discard()
+        self._controller.session.training.discard()
         self.discard.setEnabled(False)

@@ -72,8 +72,8 @@ def find_pairs(controller: Controller, chosen: Mapping[str, str], only_checked: 
         Leave out objects that were neither painted, corrected nor approved.
     """
     pairs = []
-    for layer in controller.label_layers(fitting=False):
-        labels = controller.id_of(layer)
+    for layer in controller.layers.labels():
+        labels = controller.layers.id_of(layer)
         label_set = controller.session.labels.get(labels)
         if label_set is not None:
             records = [one for one in label_set.records() if one.is_checked or not only_checked]
@@ -85,8 +85,8 @@ def find_pairs(controller: Controller, chosen: Mapping[str, str], only_checked: 
 def _describe(
     controller: Controller, layer: Any, records: Sequence[ObjectRecord], label_set: LabelSet, chosen: str
 ) -> TrainingPair:
-    images = {controller.id_of(one): one for one in controller.image_layers() if fits(layer, one)}
-    labels = controller.id_of(layer)
+    images = {controller.layers.id_of(one): one for one in controller.layers.images() if fits(layer, one)}
+    labels = controller.layers.id_of(layer)
     image = chosen if chosen in images else _likely_image(label_set, layer, images, controller.viewer.layers)
     shape = label_set.store.shape
     label_set.labelled_planes()  # reads all planes, so that `where` knows them

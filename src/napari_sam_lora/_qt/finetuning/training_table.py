@@ -127,7 +127,9 @@ class TrainingTable(QWidget):
         self.table.setItem(index, 4, complete)
 
     def _image_combo(self, pair: TrainingPair) -> QComboBox:
-        names = {image: layer.name for image in pair.images if (layer := self._controller.layer_of(image)) is not None}
+        names = {
+            image: layer.name for image in pair.images if (layer := self._controller.layers.layer_of(image)) is not None
+        }
         combo = QComboBox()
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         combo.setMinimumContentsLength(4)
@@ -153,7 +155,7 @@ class TrainingTable(QWidget):
         if not self._finetuning_controller.pairs():
             self.warnings.say("")
             return
-        model = self._controller.session.model
+        model = self._controller.session.models.model
         size = model.predictor.input_size if model is not None else DEFAULT_INPUT_SIZE
         warnings = training_warnings(self._finetuning_controller.included(), self._meaning(), size)
         self.warnings.say("\n".join(f"⚠ {warning}" for warning in warnings))

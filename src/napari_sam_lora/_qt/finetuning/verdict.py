@@ -59,8 +59,8 @@ class VerdictBox(QWidget):
         for widget in (self.plot, self.examples, self.warnings, self.use):
             layout.addWidget(widget)
         finetuning_controller.run_changed.connect(self.refresh)
-        controller.active_changed.connect(self._show_use)
-        controller.adapters_changed.connect(self._show_use)
+        controller.events.active_changed.connect(self._show_use)
+        controller.events.adapters_changed.connect(self._show_use)
         self.refresh()
 
     def refresh(self) -> None:
@@ -105,12 +105,12 @@ class VerdictBox(QWidget):
         self.figures.setColumnStretch(0, 1)
 
     def _render_examples(self, event: TrainingEvent) -> None:
-        report, model = event.report, self._controller.session.model
+        report, model = event.report, self._controller.session.models.model
         self.examples.clear()
         if report is None or model is None or not report.base_objects:
             return
         with self._controller.report_errors():
-            adapter = self._controller.session.adapters.get(event.adapter)
+            adapter = self._controller.session.models.adapters.get(event.adapter)
             job = partial(
                 render_objects,
                 model=model,
@@ -129,8 +129,8 @@ class VerdictBox(QWidget):
         if event is None or event.report is None:
             return
         session = self._controller.session
-        exists = any(entry.name == event.adapter for entry in session.adapters.entries())
-        is_active = session.active == event.adapter
+        exists = any(entry.name == event.adapter for entry in session.models.adapters.entries())
+        is_active = session.models.active == event.adapter
         self.use.setVisible(exists)
         title = "Use it" if event.report.verdict == "better" else "Use it anyway"
         self.use.setText("Stop using it" if is_active else title)
@@ -143,10 +143,10 @@ class VerdictBox(QWidget):
         if event is not None:
             session = self._controller.session
             with self._controller.report_errors():
-                if session.active == event.adapter:
-                    session.deactivate()
+                if session.models.active == event.adapter:
+                    session.models.deactivate()
                 else:
-                    session.activate(event.adapter)
+                    session.models.activate(event.adapter)
 
     def _go_to_object(self, index: int) -> None:
         event = self._shown

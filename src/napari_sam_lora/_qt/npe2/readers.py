@@ -39,23 +39,8 @@ def open_adapters(path: str | Sequence[str]) -> list[tuple[None]]:
     _, panel = viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
     for one in paths:
         # After the drop has ended, since importing may ask or warn.
-        QTimer.singleShot(0, partial(_import_when_loaded, panel, Path(one)))
+        QTimer.singleShot(0, partial(panel.import_file, Path(one)))
     return _NULL_LAYER
-
-
-def _import_when_loaded(panel: Any, path: Path) -> None:
-    """Import an adapter file once a model is loaded; load the preferred model if there is none."""
-    controller = panel.controller
-    if controller.session.model is not None:
-        panel.import_file(path)
-        return
-
-    def import_now() -> None:
-        controller.model_changed.disconnect(import_now)
-        panel.import_file(path)
-
-    controller.model_changed.connect(import_now)
-    controller.ensure_model()
 
 
 def _is_adapter(path: Path) -> bool:

@@ -38,10 +38,10 @@ def layer_to_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str
 def save_layer(controller: Controller, layer: Any, path: Path, kind: str) -> list[str]:
     """Write a Labels layer in one of `KINDS` and return the paths; an existing file is renamed, not overwritten."""
     endings = KINDS[kind]
-    labels = controller.session.labels[controller.id_of(layer)]
+    labels = controller.session.labels[controller.layers.id_of(layer)]
     if endings[0] == ".prompts.csv":
         target = path if path.suffix.lower() == ".csv" else path.with_name(path.name + endings[0])
-        image = controller.image_layer
+        image = controller.active_layers.image_layer
         source = getattr(getattr(image, "source", None), "path", None)
         with keep_previous([target]):
             return [str(export_prompts(target, labels, Path(source).name if source else ""))]
@@ -54,9 +54,9 @@ def _infos_of(data: Any) -> dict[int, ObjectInfo]:
     application = QApplication.instance()
     for child in [] if application is None else application.children():
         if isinstance(child, Controller) and child.viewer is not None:
-            for layer in child.label_layers(fitting=False):
+            for layer in child.layers.labels():
                 if layer.data is data:
-                    child.flush()
-                    labels = child.session.labels.get(child.id_of(layer))
+                    child.layers.flush()
+                    labels = child.session.labels.get(child.layers.id_of(layer))
                     return {} if labels is None else object_infos(labels)
     return {}

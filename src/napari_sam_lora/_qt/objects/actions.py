@@ -89,7 +89,7 @@ class ObjectActions(QObject):
             self._controller.bring_back(self._selected()[0])
 
     def _edit_labels(self, edit: Callable[[LabelSet], EditResult]) -> None:
-        self._controller.flush()
+        self._controller.layers.flush()
         target = self._controller.target
         if target is not None:
             with self._controller.report_errors():

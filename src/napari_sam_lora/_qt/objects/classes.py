@@ -47,8 +47,8 @@ class ClassesEditor(QWidget):
             layout.addWidget(widget)
         self.list.itemChanged.connect(self._on_renamed)
         self.list.currentRowChanged.connect(self._refresh_buttons)
-        controller.objects_changed.connect(self.refresh)
-        controller.target_chosen.connect(self.refresh)
+        controller.layers.objects_changed.connect(self.refresh)
+        controller.active_layers.target_chosen.connect(self.refresh)
         self.refresh()
 
     def classes(self) -> tuple[ObjectClass, ...]:

@@ -109,10 +109,10 @@ class ObjectsTable(QWidget):
 
     def _connect(self) -> None:
         controller, view, selection = self._controller, self.view, self.selection
-        controller.objects_changed.connect(self._on_objects)
-        controller.target_chosen.connect(self._on_target)
-        controller.image_chosen.connect(self._refresh)
-        controller.plane_changed.connect(self._refresh)
+        controller.layers.objects_changed.connect(self._on_objects)
+        controller.active_layers.target_chosen.connect(self._on_target)
+        controller.active_layers.image_chosen.connect(self._refresh)
+        controller.active_layers.plane_changed.connect(self._refresh)
         view.clicked.connect(self._go_to)
         selection.currentRowChanged.connect(self._on_current)
         selection.selectionChanged.connect(self._refresh)
@@ -125,7 +125,7 @@ class ObjectsTable(QWidget):
         super().showEvent(event)
         if not self._is_fitted:
             self._fit_columns()
-        self._follow_layer(self._controller.target_layer)
+        self._follow_layer(self._controller.active_layers.target_layer)
         self._timer.start()
 
     def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 - Qt's name
@@ -180,13 +180,17 @@ class ObjectsTable(QWidget):
 
     def _go_to(self, index: QModelIndex) -> None:
         """Go to the object in the viewer, and choose its id for painting."""
-        controller, target, layer = self._controller, self._controller.target, self._controller.target_layer
+        controller, target, layer = (
+            self._controller,
+            self._controller.target,
+            self._controller.active_layers.target_layer,
+        )
         if target is None or layer is None or not index.isValid():
             return
         label = self.model.id_at(self.sorted.mapToSource(index).row())
         with controller.report_errors():
             stats = target.stats(label)
-            controller.go_to(PlaneKey.of(controller.id_of(layer), layer.ndim, stats.plane_index), stats.centroid)
+            controller.go_to(PlaneKey.of(controller.layers.id_of(layer), layer.ndim, stats.plane_index), stats.centroid)
             self._updating = True
             layer.selected_label = label
             self._updating = False
@@ -199,14 +203,14 @@ class ObjectsTable(QWidget):
     # Changes
 
     def _on_objects(self, labels: str) -> None:
-        if labels == self._controller.id_of(self._controller.target_layer):
+        if labels == self._controller.layers.id_of(self._controller.active_layers.target_layer):
             self._timer.start()  # several changes in a row are shown once
 
     def _on_target(self) -> None:
         self._updating = True
-        self.model.show(self._controller.target, self._controller.target_layer)
+        self.model.show(self._controller.target, self._controller.active_layers.target_layer)
         self._updating = False
-        self._follow_layer(self._controller.target_layer if self.isVisible() else None)
+        self._follow_layer(self._controller.active_layers.target_layer if self.isVisible() else None)
         self._refresh()
 
     def _update(self) -> None:
@@ -234,7 +238,7 @@ class ObjectsTable(QWidget):
     # Showing
 
     def _refresh(self, *_: Any) -> None:
-        target, plane = self._controller.target, self._controller.plane
+        target, plane = self._controller.target, self._controller.active_layers.plane
         records = self.model.records()
         chosen = [record for record in map(self.model.record, self.selected()) if record is not None]
         complete = 0 if target is None else len(target.complete_planes)
@@ -242,7 +246,7 @@ class ObjectsTable(QWidget):
         if records:
             self.empty.say("")
         else:
-            self.empty.say(NO_IMAGE if self._controller.image_layer is None else NO_OBJECTS)
+            self.empty.say(NO_IMAGE if self._controller.active_layers.image_layer is None else NO_OBJECTS)
         self.actions_.refresh(chosen)
         self._fill_classes(chosen)
         self.complete.setEnabled(target is not None and plane is not None)
@@ -265,7 +269,7 @@ class ObjectsTable(QWidget):
         self.actions_.set_class(int(self.classes.itemData(index)))
 
     def _on_complete(self, checked: bool) -> None:
-        target, plane = self._controller.target, self._controller.plane
+        target, plane = self._controller.target, self._controller.active_layers.plane
         if target is not None and plane is not None:
             with self._controller.report_errors():
                 target.mark_complete(plane, checked)

@@ -72,10 +72,10 @@ class ProjectController(QObject):
         self._timer.timeout.connect(self._tick)
         self._saved.connect(self._on_saved)
         self._failed.connect(self._on_failed)
-        controller.loading_changed.connect(self._on_loading)
-        controller.model_changed.connect(self._on_model)
-        controller.objects_changed.connect(self._start_autosave)
-        controller.draft_changed.connect(self._start_autosave)
+        controller.model_loader.loading_changed.connect(self._on_loading)
+        controller.events.model_changed.connect(self._on_model)
+        controller.layers.objects_changed.connect(self._start_autosave)
+        controller.drawing.draft_changed.connect(self._start_autosave)
         controller.closed.connect(self.close)
 
     @property
@@ -91,7 +91,7 @@ class ProjectController(QObject):
     def save(self, folder: Path | None = None) -> None:
         """Save a project into a folder, by default the current one; from then on it is saved there automatically."""
         with self._controller.report_errors():
-            self._controller.flush()
+            self._controller.layers.flush()
             if folder is not None and folder != self.folder:
                 history = () if self._saver is None else self._saver.history
                 saver = ProjectSaver(self._controller.session, folder, self._extras(), history=history)
@@ -130,7 +130,7 @@ class ProjectController(QObject):
     def close(self) -> None:
         """Save what has changed; a session without a project can be restored later."""
         self._jobs.end_background()
-        self._controller.flush()
+        self._controller.layers.flush()
         project_saver = None if self._recovery_folder is not None else self._saver
         is_saved = self._stop()
         if project_saver is not None and not is_saved:  # such as on a disk that is full or was removed
@@ -164,7 +164,7 @@ class ProjectController(QObject):
     def _finish_saving(self, folder: Path) -> None:
         """Write the last changes of the current project, if that is the one that will be opened again."""
         if self._saver is not None and self._saver.folder.resolve() == folder.resolve():
-            self._controller.flush()
+            self._controller.layers.flush()
             if not self._saver.flush(CLOSE_SECONDS):
                 raise InputError(
                     f"{folder} cannot be opened, because its last changes could not be saved there. Check that the "
@@ -178,19 +178,18 @@ class ProjectController(QObject):
         if not wanted:
             return
 
-        def activate() -> None:
-            self._controller.model_changed.disconnect(activate)
+        def activate(_: object = None) -> None:
             with self._controller.report_errors():
                 if active := active_adapter(project, session):
-                    session.activate(active)
+                    session.models.activate(active)
 
-        self._controller.model_changed.connect(activate)
-        if session.model is not None and session.model.loaded.weights_hash == wanted["hash"]:
+        if session.models.model is not None and session.models.model.loaded.weights_hash == wanted["hash"]:
             activate()
             return
         show_info(f"Loading the model of the project, {wanted['name']}.")
         source = str(project.manifest.get("settings", {}).get("model_source") or wanted["name"])
-        self._controller.load_model(source, input_size=wanted.get("input_size"))
+        loading = self._controller.model_loader.load_model(source, input_size=wanted.get("input_size"))
+        self._controller.events.when_done(loading, activate)
 
     def _on_loading(self, name: str) -> None:
         self._loading_source = name or self._loading_source
@@ -203,7 +202,7 @@ class ProjectController(QObject):
     def _start_autosave(self, *_: object) -> None:
         """Start to save into a recovery folder with the first object or prompt."""
         session = self._controller.session
-        if self._saver is None and preferences().autosave and (session.labels or session.drafts):
+        if self._saver is None and preferences().autosave and (session.labels or session.prompts.drafts):
             try:
                 folder = self._recovery.begin()
             except OSError as error:
@@ -294,4 +293,4 @@ def _load_adapters(session: Session) -> None:
     """Import torch and read the adapters; in a worker thread, since it would block the window for seconds."""
     import torch  # noqa: F401, PLC0415
 
-    session.adapters.entries()
+    session.models.adapters.entries()

@@ -31,18 +31,18 @@ def extras_of(controller: Controller, model_source: Callable[[], str]) -> Extras
     """
 
     def image_path(name: str) -> Path | None:
-        source = getattr(controller.layer_of(name), "source", None)
+        source = getattr(controller.layers.layer_of(name), "source", None)
         path = getattr(source, "path", None)
         return Path(path) if path else None
 
     def layer(name: str) -> dict[str, Any]:
-        labels = controller.layer_of(name)
+        labels = controller.layers.layer_of(name)
         return {} if labels is None else _labels_to_plain(labels)
 
     def settings() -> dict[str, Any]:
         return {
-            "images": {name: _origin(controller.layer_of(name)) for name in controller.session.images},
-            "options": asdict(controller.options),
+            "images": {name: _origin(controller.layers.layer_of(name)) for name in controller.session.images},
+            "options": asdict(controller.previews.options),
             "model_source": model_source(),
         }
 
@@ -64,16 +64,16 @@ def open_in_viewer(project: Project, controller: Controller, ask: AskForImage) -
         if layer is None:
             problems.append(f"The image “{found.reference.name}” is missing: open it to edit its objects.")
         else:
-            images[found.reference.id] = controller.id_of(layer)
-    labels = {one.id: controller.id_of(_add_labels(one, controller)) for one in project.labels}
+            images[found.reference.id] = controller.layers.id_of(layer)
+    labels = {one.id: controller.layers.id_of(_add_labels(one, controller)) for one in project.labels}
     problems += restore(project, controller.session, images, labels)
     options = project.manifest.get("settings", {}).get("options") or {}
     if options.get("window") is not None:
         options = options | {"window": tuple(options["window"])}
     controller.set_options(**options)
-    target = controller.layer_of(controller.session.target)
+    target = controller.layers.layer_of(controller.session.labels.target)
     if target is not None:
-        controller.choose_target(target)
+        controller.active_layers.choose_target(target)
     return tuple(problems)
 
 
@@ -107,7 +107,7 @@ def _origin(layer: Any) -> dict[str, Any]:
 def _open_image(found: FoundImage, project: Project, controller: Controller, ask: AskForImage) -> Any | None:
     """Return the layer of an image: one that is already open, or its file or sample opened again; None if neither."""
     wanted = found.reference
-    for layer in controller.image_layers():
+    for layer in controller.layers.images():
         if layer.name == wanted.name and _shape_of(controller, layer) == wanted.shape:
             return layer
     origin = project.manifest.get("settings", {}).get("images", {}).get(wanted.id, {})
@@ -130,7 +130,7 @@ def _open_image(found: FoundImage, project: Project, controller: Controller, ask
 
 
 def _shape_of(controller: Controller, layer: Any) -> tuple[int, ...]:
-    source = controller.session.images.get(controller.id_of(layer))
+    source = controller.session.images.get(controller.layers.id_of(layer))
     return () if source is None else source.shape
 
 

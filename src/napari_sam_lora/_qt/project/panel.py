@@ -44,7 +44,7 @@ class ProjectBox(QWidget):
         for widget in (self.question, self.answers, row(self.save, self.open), self.export, self.state):
             layout.addWidget(widget)
         self.project.changed.connect(self.refresh)
-        controller.target_chosen.connect(self.refresh)
+        controller.active_layers.target_chosen.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -54,7 +54,7 @@ class ProjectBox(QWidget):
         self.answers.setVisible(bool(offered))
         self.save.setText("Save project…" if self.project.folder is None else "Save project")
         self.state.say(self.project.state)
-        self.export.setEnabled(self._controller.target_layer is not None)
+        self.export.setEnabled(self._controller.active_layers.target_layer is not None)
 
     def ask(self, found: FoundImage) -> Path | None:
         """Ask where an image is that has changed or is missing; works also after the panel was closed."""
@@ -90,12 +90,12 @@ class ProjectBox(QWidget):
             self.project.open(Path(folder), self.ask)
 
     def _export(self) -> None:
-        layer = self._controller.target_layer
+        layer = self._controller.active_layers.target_layer
         if layer is None:
             return
         path, kind = QFileDialog.getSaveFileName(self, "Export labels", str(layer.name), ";;".join(KINDS))
         if path:
             with self._controller.report_errors():
-                self._controller.flush()
+                self._controller.layers.flush()
                 written = save_layer(self._controller, layer, Path(path), kind)
                 show_info(f"Saved {written[0]}" + (f" and {len(written) - 1} more." if len(written) > 1 else "."))

@@ -19,7 +19,7 @@ class CommitBox(QWidget):
         super().__init__()
         self._controller = controller
         self._target = LayerCombo("The Labels layer that receives the objects; only layers as large as the image fit")
-        self._target.chosen.connect(controller.choose_target)
+        self._target.chosen.connect(controller.active_layers.choose_target)
         self._commit_as = QComboBox()
         self._commit_as.setToolTip("What the mask becomes")
         self._commit_as.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -37,7 +37,9 @@ class CommitBox(QWidget):
         self._add.setMinimumHeight(34)
         self._message = Notice()
         self._next = button(
-            "Next object", "Start another object and keep the prompts of this one (Shift-N)", controller.next_object
+            "Next object",
+            "Start another object and keep the prompts of this one (Shift-N)",
+            controller.drawing.next_object,
         )
         self._reset = button("Reset", "Remove the prompts of this plane (Shift-R)", controller.clear_prompts)
         self._undo = button("Undo", "Undo the last change of the labels (Ctrl-Z)", controller.undo)
@@ -57,9 +59,9 @@ class CommitBox(QWidget):
     def refresh(self) -> None:
         """Update all widgets from the controller."""
         controller, policy = self._controller, self._controller.policy
-        fitting = controller.label_layers()
-        has_image = controller.image_layer is not None
-        self._target.set_layers(fitting, controller.target_layer, "new labels layer")
+        fitting = controller.active_layers.fitting_labels()
+        has_image = controller.active_layers.image_layer is not None
+        self._target.set_layers(fitting, controller.active_layers.target_layer, "new labels layer")
         self._target.setEnabled(has_image)
         self._fill_commit_as()
         self._label.setVisible(policy.target == "part")
@@ -79,18 +81,19 @@ class CommitBox(QWidget):
     def _connect(self) -> None:
         controller = self._controller
         for signal in (
-            controller.settings_changed,
-            controller.labels_changed,
-            controller.target_chosen,
-            controller.image_chosen,
-            controller.plane_changed,
-            controller.draft_changed,
-            controller.preview_changed,
-            controller.objects_changed,
+            controller.policy_changed,
+            controller.layers.labels_changed,
+            controller.active_layers.target_chosen,
+            controller.active_layers.image_chosen,
+            controller.active_layers.plane_changed,
+            controller.drawing.draft_changed,
+            controller.previews.preview_changed,
+            controller.layers.objects_changed,
         ):
             signal.connect(self._on_changed)
-        controller.draft_changed.connect(self._clear_message)
-        controller.message.connect(self._message.say)
+        controller.drawing.draft_changed.connect(self._clear_message)
+        for message in (controller.message, controller.drawing.message):
+            message.connect(self._message.say)
 
     def _clear_message(self) -> None:
         """Clear the message about the last object once there are prompts for the next one."""
@@ -102,7 +105,7 @@ class CommitBox(QWidget):
 
     def _add_text(self) -> str:
         """Return the text of the button that writes the mask."""
-        policy, preview = self._controller.policy, self._controller.preview
+        policy, preview = self._controller.policy, self._controller.previews.preview
         count = 1 if preview is None else max(1, len(preview))
         if policy.target == "part":
             return f"Add to object {policy.label}"

@@ -10,9 +10,10 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
-from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, DrawnPrompt, items_of
+from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, DrawnPrompts, items_of
 from napari_sam_lora._qt.viewer.coordinates import data_shape, from_thin, plane_transform, thin_shape, to_thin
 from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import Draft, PlaneKey
 
 MAX_OBJECTS = 100
@@ -70,24 +71,28 @@ class MaskLayer:
         if self.layer is not None:
             self.layer.selected_label = self._value
 
-    def read(self, plane: PlaneKey) -> list[DrawnPrompt]:
-        """Return the masks painted in a plane."""
-        if self.layer is not None and plane == self._plane:
-            pixels = from_thin(np.asarray(self.layer.data), plane)
-        elif plane in self._stored:
-            pixels = self._stored[plane]
+    def read(self, drawn: DrawnPrompts) -> None:
+        """Add the masks painted in a plane."""
+        if self.layer is not None and drawn.plane == self._plane:
+            pixels = from_thin(np.asarray(self.layer.data), drawn.plane)
+        elif drawn.plane in self._stored:
+            pixels = self._stored[drawn.plane]
         else:
-            return []
-        values = [int(value) for value in np.unique(pixels) if value]
-        return [DrawnPrompt("mask", pixels == value, value % 2 == 1, (value - 1) // 2) for value in values]
+            return
+        y0, x0, y1, x1 = Region.of(pixels).box
+        painted = pixels[y0:y1, x0:x1]
+        for value in np.unique(painted[painted > 0]).tolist():
+            drawn.add("mask", Region.of(painted == value, (y0, x0)), value % 2 == 1, (value - 1) // 2)
 
     def show(self, plane: PlaneKey, draft: Draft) -> None:
         """Replace what is painted in a plane by the masks of a draft."""
+        masks = items_of(draft, ["mask"])
+        if not masks and self.layer is None and plane not in self._stored:
+            return
         pixels = np.zeros(draft.shape, np.uint8)
-        for obj, item in items_of(draft, ["mask"]):
+        for obj, item in masks:
             if item.region is not None:
-                value = 2 * min(obj, MAX_OBJECTS - 1) + (1 if item.positive else 2)
-                pixels[item.region.to_mask(draft.shape)] = value
+                item.region.write(pixels, 2 * min(obj, MAX_OBJECTS - 1) + (1 if item.positive else 2))
         if pixels.any():
             self.ensure(plane)
         self._stored.pop(plane, None)

@@ -51,35 +51,39 @@ class MaskBox(QWidget):
         self._contrast.setToolTip("The model sees the image with the contrast that you see. Helps with dim objects.")
         self._contrast.toggled.connect(self._on_contrast)
         self._lay_out()
-        controller.preview_changed.connect(self.refresh)
-        controller.preview_waits.connect(self.refresh)
-        controller.settings_changed.connect(self.refresh)
-        controller.loading_changed.connect(self.refresh)
-        controller.image_chosen.connect(self.refresh)
+        controller.previews.preview_changed.connect(self.refresh)
+        controller.previews.waiting_changed.connect(self.refresh)
+        controller.previews.options_changed.connect(self.refresh)
+        controller.model_loader.loading_changed.connect(self.refresh)
+        controller.active_layers.image_chosen.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Update all widgets from the controller."""
-        controller, preview, options = self._controller, self._controller.preview, self._controller.options
+        controller, preview, options = (
+            self._controller,
+            self._controller.previews.preview,
+            self._controller.previews.options,
+        )
         has_masks = preview is not None and len(preview) > 0
         self._auto.setEnabled(has_masks)
         self._auto.setChecked(options.candidate == "auto")
         for number, made in enumerate(self._candidates):
             made.setEnabled(has_masks)
             made.setChecked(options.candidate == number)
-            score = "" if preview is None or not has_masks else f" · {preview.candidate_scores[-1, number]:.2f}"
+            score = "" if preview is None or not has_masks else f" · {preview.masks[-1].candidate_scores[number]:.2f}"
             made.setText(f"{number + 1}{score}")
         self._state.setText(self._state_text())
         for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
             blocker = QSignalBlocker(widget)
             widget.setChecked(value)
             blocker.unblock()
-        image = controller.image_layer
+        image = controller.active_layers.image_layer
         self._contrast.setEnabled(image is not None and not image.rgb)
 
     def _state_text(self) -> str:
         """Describe the preview, or say what it waits for."""
-        controller, preview = self._controller, self._controller.preview
+        controller, preview = self._controller, self._controller.previews.preview
         if controller.model_loader.loading and controller.session.models.model is None:
             return f"Loading the model {controller.model_loader.loading} …"
         if controller.previews.is_waiting:
@@ -89,7 +93,7 @@ class MaskBox(QWidget):
         if not len(preview):
             return "Draw something inside the object too, such as a click."
         if len(preview) == 1:
-            return f"{int(preview.masks[0].sum())} pixels, score {preview.scores[0]:.2f}."
+            return f"{preview.masks[0].region.area} pixels, score {preview.masks[0].score:.2f}."
         return f"{len(preview)} objects."
 
     def _lay_out(self) -> None:

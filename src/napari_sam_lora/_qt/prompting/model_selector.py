@@ -86,10 +86,9 @@ class ModelBox(QWidget):
         self.models.activated.connect(self._on_model)
         self.devices.currentIndexChanged.connect(self._refresh)
         self.sizes.currentIndexChanged.connect(self._refresh)
-        controller.model_changed.connect(self._on_model_changed)
-        controller.loading_changed.connect(self._on_loading)
-        controller.progressed.connect(self._on_progress)
-        controller.failed.connect(self._on_failure)
+        controller.events.model_changed.connect(self._on_model_changed)
+        controller.model_loader.loading_changed.connect(self._on_loading)
+        controller.events.progressed.connect(self._on_progress)
 
     # Choosing
 
@@ -171,7 +170,7 @@ class ModelBox(QWidget):
 
     def _load(self) -> None:
         self._failure = ""
-        self._controller.load_model(self.chosen, self.devices.currentData(), self.sizes.currentData())
+        self._controller.model_loader.load_model(self.chosen, self.devices.currentData(), self.sizes.currentData())
 
     def _cancel(self) -> None:
         self.cancel.setEnabled(False)
@@ -179,7 +178,7 @@ class ModelBox(QWidget):
         self._controller.session.models.cancel("model")
 
     def _on_loading(self, name: str) -> None:
-        self._loading = name
+        self._loading, self._failure = name, self._controller.model_loader.failure
         self.bar.setRange(0, 0)
         self._refresh()
 
@@ -196,11 +195,6 @@ class ModelBox(QWidget):
         model = self._controller.session.models.model
         meanwhile = "" if model is None else f" You can go on working with {model.name}."
         self.state.say(f"Downloading {self._loading}: {done // megabytes} of {total // megabytes} MB…{meanwhile}")
-
-    def _on_failure(self, message: str) -> None:
-        if self._loading:
-            self._failure = message
-            self._refresh()
 
     def _on_model_changed(self) -> None:
         self._failure = ""

@@ -33,7 +33,7 @@ class PromptPanel(ScrollPanel):
         super().__init__()
         self.controller = controller_of(napari_viewer)
         self._image = LayerCombo("The image to segment")
-        self._image.chosen.connect(self.controller.choose_image)
+        self._image.chosen.connect(self.controller.active_layers.choose_image)
         self._hint = TextLabel(NO_IMAGE)
         self._model = collapsible("Model", ModelBox(self.controller))
         self._tools = ToolBox(self.controller)
@@ -51,18 +51,26 @@ class PromptPanel(ScrollPanel):
             collapsible("Keys", TextLabel(shortcuts.table())),
         )
         self._lay_out()
-        for signal in (self.controller.images_changed, self.controller.image_chosen, self.controller.plane_changed):
+        for signal in (
+            self.controller.layers.images_changed,
+            self.controller.active_layers.image_chosen,
+            self.controller.active_layers.plane_changed,
+        ):
             signal.connect(self.refresh)
-        for signal in (self.controller.model_changed, self.controller.active_changed, self.controller.loading_changed):
+        for signal in (
+            self.controller.events.model_changed,
+            self.controller.events.active_changed,
+            self.controller.model_loader.loading_changed,
+        ):
             signal.connect(self._name_model)
         self.refresh()
         self._name_model()
 
     def refresh(self) -> None:
         """Update the list of images and the hint below it."""
-        images, chosen = self.controller.image_layers(), self.controller.image_layer
+        images, chosen = self.controller.layers.images(), self.controller.active_layers.image_layer
         self._image.set_layers(images, chosen)
-        no_plane = chosen is not None and self.controller.plane is None
+        no_plane = chosen is not None and self.controller.active_layers.plane is None
         self._hint.setText("Leave the 3-D view and show a plane of the image to segment it." if no_plane else NO_IMAGE)
         self._hint.setVisible(no_plane or chosen is None)
 

@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
@@ -149,10 +148,9 @@ class PreviewScheduler(QObject):
             return
         self._pending = None
         self.preview = preview
-        ids = np.zeros(preview.masks.shape[1:], np.uint16)
-        for row in np.argsort(preview.scores, kind="stable"):  # the best one on top, as in a commit
-            ids[preview.masks[row]] = preview.objects[row] + 1
-        self.layer.show(image, preview.plane, ids)
+        found = sorted(zip(preview.objects, preview.masks, strict=True), key=lambda pair: pair[1].score)
+        # The best one on top, as in a commit.
+        self.layer.show(image, preview.plane, preview.shape, [(obj + 1, mask.region) for obj, mask in found])
         self._set_fresh(not self._preview_timer.isActive())
         self.preview_changed.emit()
         if self._is_fresh:

@@ -3,42 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import napari.layers
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from napari_sam_lora._qt.viewer.coordinates import Points, between_layers, data_to_plane, is_in_plane, plane_to_data
+from napari_sam_lora._qt.viewer.coordinates import (
+    Points,
+    between_layers,
+    data_shape,
+    data_to_plane,
+    is_in_plane,
+    plane_to_data,
+)
 from napari_sam_lora._qt.viewer.napari_stores import is_managed
+from napari_sam_lora.errors import InputError
+from napari_sam_lora.regions import Region
 from napari_sam_lora.session import Draft, PlaneKey, PromptItem
-from napari_sam_lora.session.prompting.draft import PromptKind
+from napari_sam_lora.session.prompting.draft import PromptKind, make_item
 
 POLARITY, OBJECT = "polarity", "object"
 POLARITY_NAMES = {True: "positive", False: "negative"}
+# From a vertex to the next one of a scribble of a single vertex, which napari cannot draw.
+_DOT = np.array([0, 0.5])
 COLOURS = {True: "#2ecc40", False: "#ff4136"}
 
 
-@dataclass(frozen=True, eq=False)
-class DrawnPrompt:
-    """One prompt drawn on a layer.
+class DrawnPrompts:
+    """Prompts drawn on layers in one plane of an image, each with the number of its object.
+
+    Parameters
+    ----------
+    plane : PlaneKey
+    image_layer : napari.layers.Image
 
     Attributes
     ----------
-    kind : str
-    data : array
-        As `Draft.add` takes it, in pixels of the plane.
-    positive : bool
-    obj : int
-        Number of the object it belongs to.
+    items : list of (int, PromptItem)
+        Number of the object and prompt, without an id: the draft keeps that of the prompt it was before.
+    problem : str
+        Why a drawn prompt cannot be used; empty if all can.
     """
 
-    kind: PromptKind
-    data: NDArray[Any]
-    positive: bool
-    obj: int
+    def __init__(self, plane: PlaneKey, image_layer: Any) -> None:
+        self.plane, self._image_layer = plane, image_layer
+        self._shape = plane.shape(data_shape(image_layer))
+        self.items: list[tuple[int, PromptItem]] = []
+        self.problem = ""
+
+    def add(self, kind: PromptKind, data: ArrayLike | Region, positive: bool, obj: int) -> None:
+        """Add a prompt in pixels of the plane, as `Draft.add` takes it, or note why it cannot be used."""
+        try:
+            self.items.append((obj, make_item(0, kind, data, positive, self._shape)))
+        except InputError as error:
+            self.problem = str(error)
+
+    def read_points(self, layer: Any, skip: Container[bytes] = ()) -> None:
+        """Add the points of a layer in the plane; the layer may have another transform or fewer axes.
+
+        Parameters
+        ----------
+        skip : container of bytes
+            Keys of points to leave out; see `key_of`.
+        """
+        points = _to_image(layer, np.asarray(layer.data), self.plane, self._image_layer)
+        in_pixels = data_to_plane(points, self.plane)
+        for number in np.flatnonzero(is_in_plane(points, self.plane)).tolist():
+            if key_of(layer.data[number]) not in skip:
+                self.add("point", in_pixels[number], positive_of(layer, number), object_of(layer, number))
+
+    def read_shapes(self, layer: Any, skip: Container[bytes] = ()) -> None:
+        """Add the shapes of a layer in the plane.
+
+        Rectangles become boxes, other areas lassos, paths and lines scribbles. ``skip`` is as in `read_points`.
+        """
+        for number, (vertices, shape_type) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
+            path = _to_image(layer, vertices, self.plane, self._image_layer)
+            if is_in_plane(path, self.plane).all() and key_of(vertices) not in skip:
+                positive = positive_of(layer, number)
+                kind, data = _from_shape(str(shape_type), data_to_plane(path, self.plane), positive)
+                self.add(kind, data, positive, object_of(layer, number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,38 +94,6 @@ class Shape:
 
     vertices: Points
     type: str
-
-
-def read_points(layer: Any, plane: PlaneKey, image_layer: Any, skip: Container[bytes] = ()) -> list[DrawnPrompt]:
-    """Read the points of a layer in a plane of an image; the layer may have another transform or fewer axes.
-
-    Parameters
-    ----------
-    skip : container of bytes
-        Keys of points to leave out; see `key_of`.
-    """
-    points = _to_image(layer, np.asarray(layer.data), plane, image_layer)
-    inside = is_in_plane(points, plane)
-    in_pixels = data_to_plane(points, plane)
-    return [
-        DrawnPrompt("point", in_pixels[i], positive_of(layer, i), object_of(layer, i))
-        for i in np.flatnonzero(inside).tolist()
-        if key_of(layer.data[i]) not in skip
-    ]
-
-
-def read_shapes(layer: Any, plane: PlaneKey, image_layer: Any, skip: Container[bytes] = ()) -> list[DrawnPrompt]:
-    """Read the shapes of a layer in a plane of an image.
-
-    Rectangles become boxes, other areas lassos, paths and lines scribbles. ``skip`` is as in `read_points`.
-    """
-    prompts = []
-    for number, (vertices, shape_type) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
-        path = _to_image(layer, vertices, plane, image_layer)
-        if is_in_plane(path, plane).all() and key_of(vertices) not in skip:
-            prompt = _as_prompt(str(shape_type), data_to_plane(path, plane), positive_of(layer, number))
-            prompts.append(replace(prompt, obj=object_of(layer, number)))
-    return prompts
 
 
 def keys_in_plane(layer: Any, plane: PlaneKey, image_layer: Any) -> set[bytes]:
@@ -94,14 +109,6 @@ def in_plane(layer: Any, plane: PlaneKey) -> list[int]:
 def key_of(vertices: Any) -> bytes:
     """Return a key for a point or shape: the bytes of its coordinates."""
     return np.asarray(vertices, np.float64).tobytes()
-
-
-def is_same(first: Sequence[DrawnPrompt], second: Sequence[DrawnPrompt]) -> bool:
-    """Return whether two lists of prompts are equal."""
-    return len(first) == len(second) and all(
-        (a.kind, a.positive, a.obj) == (b.kind, b.positive, b.obj) and np.array_equal(a.data, b.data)
-        for a, b in zip(first, second, strict=True)
-    )
 
 
 def positive_of(layer: Any, number: int) -> bool:
@@ -137,8 +144,8 @@ def as_shape(item: PromptItem, plane: PlaneKey) -> Shape:
         corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
         return Shape(plane_to_data(corners, plane), "rectangle")
     path = item.coordinates
-    if len(path) == 1:  # napari draws no path with a single vertex
-        path = np.concatenate([path, path + np.array([0, 0.5])])
+    if len(path) == 1:
+        path = np.concatenate([path, path + _DOT])
     return Shape(plane_to_data(path, plane), "polygon" if item.kind == "lasso" else "path")
 
 
@@ -180,15 +187,16 @@ def _to_image(layer: Any, vertices: NDArray[Any], plane: PlaneKey, image_layer: 
     return between_layers(vertices, layer, image_layer, plane)
 
 
-def _as_prompt(shape_type: str, path: Points, positive: bool) -> DrawnPrompt:
-    """Convert a shape, with vertices in pixels of the plane, to a prompt of object 0."""
+def _from_shape(shape_type: str, path: Points, positive: bool) -> tuple[PromptKind, Points]:
+    """Convert a shape, with vertices in pixels of the plane, to the kind and data of a prompt."""
     if shape_type in ("path", "line"):
-        return DrawnPrompt("scribble", path, positive, 0)
+        is_dot = len(path) == 2 and np.allclose(path[1] - path[0], _DOT, atol=1e-3)
+        return "scribble", path[:1] if is_dot else path
     if shape_type == "rectangle" and positive:
         # Pixels reach half a unit around their centre, and a box is half-open.
-        return DrawnPrompt("box", np.concatenate([path.min(0), path.max(0)]) + 0.5, True, 0)
+        return "box", np.concatenate([path.min(0), path.max(0)]) + 0.5
     if shape_type == "ellipse":
         centre, angles = path.mean(0), np.linspace(0, 2 * np.pi, 32, endpoint=False)[:, None]
         across, down = (path[1] + path[2] - path[0] - path[3]) / 4, (path[2] + path[3] - path[0] - path[1]) / 4
         path = centre + np.cos(angles) * across + np.sin(angles) * down
-    return DrawnPrompt("lasso", path, positive, 0)
+    return "lasso", path

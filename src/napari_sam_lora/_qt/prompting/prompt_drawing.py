@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,11 +10,10 @@ from napari.layers import Points
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_lora._qt.prompting import prompt_conversion
-from napari_sam_lora._qt.prompting.prompt_conversion import DrawnPrompt
+from napari_sam_lora._qt.prompting.prompt_conversion import DrawnPrompts
 from napari_sam_lora._qt.prompting.prompt_layers import FINAL_ACTIONS, PromptLayers, Tool
 from napari_sam_lora._qt.viewer.active_layers import ActiveLayers
 from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
-from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Session
 
 
@@ -44,7 +42,6 @@ class PromptDrawing(QObject):
         self.source_layer: Any | None = None
         self.positive, self.batch = True, False
         self._prompt_layers: dict[str, PromptLayers] = {}
-        self._last_read: dict[PlaneKey, list[DrawnPrompt]] = {}
         self._committed_keys: WeakKeyDictionary[Any, set[bytes]] = WeakKeyDictionary()
         self._is_pulling = False
         self._to_remove: list[PromptLayers] = []
@@ -150,37 +147,32 @@ class PromptDrawing(QObject):
         plane = self._active_layers.plane
         if plane is None or self._is_pulling:
             return
-        prompts = self._read(plane)
-        is_same = prompt_conversion.is_same(prompts, self._last_read.get(plane, []))
-        if is_same and len(prompts) == len(self._session.prompts.draft(plane)):
-            return
-        self._last_read[plane] = prompts
-        problem = ""
+        drawn = self._read(plane)
         self._is_pulling = True
         try:
-            self._session.prompts.clear(plane)
-            for prompt in prompts:
-                try:
-                    self._session.prompts.add(plane, prompt.kind, prompt.data, positive=prompt.positive, obj=prompt.obj)
-                except InputError as error:
-                    problem = str(error)
+            is_changed = self._session.prompts.update(plane, drawn.items)
         finally:
             self._is_pulling = False
-        self.draft_changed.emit()
-        if problem:
-            self.message.emit(problem)
+        if is_changed:
+            self.draft_changed.emit()
+        if drawn.problem:
+            self.message.emit(drawn.problem)
 
-    def _read(self, plane: PlaneKey) -> list[DrawnPrompt]:
+    def _read(self, plane: PlaneKey) -> DrawnPrompts:
         """Read the prompts of a plane from the prompt layers and the user's own layer."""
-        layers, image, source = self.layers, self._active_layers.image_layer, self.source_layer
-        prompts = [] if layers is None else layers.read(plane)
-        if source is None or image is None:
-            return prompts
-        read = prompt_conversion.read_points if isinstance(source, Points) else prompt_conversion.read_shapes
-        first = max((prompt.obj for prompt in prompts), default=-1) + 1
-        for number, prompt in enumerate(read(source, plane, image, self._committed_keys.get(source, ()))):
-            prompts.append(replace(prompt, obj=first + number) if self.batch else prompt)
-        return prompts
+        layers, source = self._prompt_layers.get(plane.image), self.source_layer
+        drawn = DrawnPrompts(plane, self._active_layers.image_layer)
+        if layers is not None:
+            layers.read(drawn)
+        if source is None:
+            return drawn
+        first, count = max((obj for obj, _ in drawn.items), default=-1) + 1, len(drawn.items)
+        read = drawn.read_points if isinstance(source, Points) else drawn.read_shapes
+        read(source, self._committed_keys.get(source, ()))
+        if self.batch:
+            own = drawn.items[count:]
+            drawn.items[count:] = [(first + number, item) for number, (_, item) in enumerate(own)]
+        return drawn
 
     def _on_source(self, event: Any) -> None:
         if str(getattr(event, "action", "changed")) in FINAL_ACTIONS:
@@ -188,9 +180,11 @@ class PromptDrawing(QObject):
 
     def _on_draft(self, plane: PlaneKey) -> None:
         """Draw a draft that the session has changed: by a commit, by bringing prompts back, or by a script."""
+        if self._is_pulling:
+            return
         is_chosen = plane.image == self._registry.id_of(self._active_layers.image_layer)
         layers = self.layers if is_chosen else self._prompt_layers.get(plane.image)
-        if self._is_pulling or layers is None:
+        if layers is None:
             return
         draft = self._session.prompts.draft(plane)
         self._is_pulling = True
@@ -203,7 +197,6 @@ class PromptDrawing(QObject):
             keys = prompt_conversion.keys_in_plane(source, plane, image)
             self._committed_keys.setdefault(source, set()).update(keys)
         if plane == self._active_layers.plane:
-            self._last_read[plane] = self._read(plane)
             self.draft_changed.emit()
 
     def close(self) -> None:
@@ -252,7 +245,6 @@ class PromptDrawing(QObject):
         layers, image = self._prompt_layers.get(name), self._registry.layer_of(name)
         if layers is not None and image is not None and any(layer.ndim != image.ndim for layer in layers.all()):
             layers.remove()
-        self._last_read = {plane: prompts for plane, prompts in self._last_read.items() if plane.image != name}
         self.pull()
         self.draft_changed.emit()
 

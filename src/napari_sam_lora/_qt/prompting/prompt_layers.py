@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_sam_lora._qt.prompting import prompt_conversion
 from napari_sam_lora._qt.prompting.mask_layer import MaskLayer
-from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, POLARITY_NAMES, DrawnPrompt
+from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, POLARITY_NAMES, DrawnPrompts
 from napari_sam_lora._qt.viewer.coordinates import data_shape, transform_of
 from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.session import Draft, PlaneKey
@@ -137,14 +137,13 @@ class PromptLayers:
         self.positive = before
         self.prepare()
 
-    def read(self, plane: PlaneKey) -> list[DrawnPrompt]:
-        """Return the prompts of a plane."""
-        prompts: list[DrawnPrompt] = []
+    def read(self, drawn: DrawnPrompts) -> None:
+        """Add the prompts of a plane."""
         if self.points is not None:
-            prompts += prompt_conversion.read_points(self.points, plane, self._image)
+            drawn.read_points(self.points)
         if self.shapes is not None:
-            prompts += prompt_conversion.read_shapes(self.shapes, plane, self._image)
-        return prompts + self.mask.read(plane)
+            drawn.read_shapes(self.shapes)
+        self.mask.read(drawn)
 
     def show(self, plane: PlaneKey, draft: Draft) -> None:
         """Replace what is drawn in a plane by the prompts of a draft."""

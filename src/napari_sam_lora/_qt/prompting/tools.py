@@ -69,7 +69,7 @@ class ToolBox(QWidget):
     def refresh(self) -> None:
         """Update all widgets from the controller."""
         controller, drawing = self._controller, self._controller.drawing
-        usable = controller.plane is not None
+        usable = controller.active_layers.plane is not None
         layers = drawing.layers
         tool = None if layers is None else layers.tool()
         self._hint.setText(self._hint_text(tool, usable))
@@ -95,10 +95,15 @@ class ToolBox(QWidget):
 
     def _connect(self) -> None:
         controller = self._controller
-        for signal in (controller.settings_changed, controller.plane_changed, controller.image_chosen):
+        drawing, active_layers = controller.drawing, controller.active_layers
+        for signal in (
+            drawing.settings_changed,
+            drawing.tool_changed,
+            active_layers.plane_changed,
+            active_layers.image_chosen,
+        ):
             signal.connect(self.refresh)
-        controller.tool_changed.connect(self.refresh)
-        controller.layers_changed.connect(self._list_sources)
+        controller.layers.layers_changed.connect(self._list_sources)
 
     def _list_sources(self) -> None:
         viewer = self._controller.viewer

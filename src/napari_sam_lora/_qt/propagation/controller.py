@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -113,12 +114,10 @@ class PropagationController(QObject):
         self._future: Future[Proposal] | None = None
         self._labels: LabelSet | None = None
         self._pace_start: tuple[float, int] | None = None
-        controller.propagated.connect(self._on_propagated)
-        controller.progressed.connect(self._on_progress)
-        controller.model_changed.connect(self._on_model)
-        controller.loading_changed.connect(self._on_loading)
-        controller.labels_changed.connect(self._check_layers)
-        controller.images_changed.connect(self._check_layers)
+        controller.events.propagated.connect(self._on_propagated)
+        controller.events.progressed.connect(self._on_progress)
+        controller.layers.labels_changed.connect(self._check_layers)
+        controller.layers.images_changed.connect(self._check_layers)
         controller.closed.connect(self._on_closed)
         controller.close_checks.append(self._may_close)
 
@@ -138,7 +137,7 @@ class PropagationController(QObject):
     @property
     def skipped_planes(self) -> int:
         """Number of planes of the stack that are marked as complete and therefore skipped."""
-        run = self._controller.session.propagation
+        run = self._controller.session.propagation.run
         return 0 if run is None else run.closed
 
     @property
@@ -156,24 +155,22 @@ class PropagationController(QObject):
         if self.is_busy:
             return
         self.request, self.outcome = request, ""
-        if self._controller.session.model is None:
-            self._set("loading")
-            self._controller.ensure_model()
-        else:
-            self._run(request)
+        self._set("loading")
+        self._stop_waiting = self._controller.with_model(partial(self._run, request), self, self._on_not_loaded)
 
     def stop(self) -> None:
         """Stop after the current plane; what was found so far can still be accepted."""
         if self.state == "loading":
+            self._stop_waiting()
             self.outcome = STOPPED
             self._set("idle")
         elif self.state == "running":
             self._set("stopping")
-            self._controller.session.cancel("propagate")  # may call back at once
+            self._controller.session.propagation.stop()  # may call back at once
 
     def resume(self) -> None:
         """Go on with a propagation that was stopped."""
-        run = self._controller.session.propagation
+        run = self._controller.session.propagation.run
         if self.state == "stopped" and run is not None and run.is_unfinished:
             self.layer.stop_choosing()
             self.proposal = None
@@ -183,7 +180,7 @@ class PropagationController(QObject):
     def _run(self, request: PropagationRequest) -> None:
         self.done = self.total = 0
         self._set("starting")
-        with _wait_cursor(), self._controller.report_errors():
+        with _wait_cursor():
             try:
                 future = self._begin(request)
             except BaseException:
@@ -193,8 +190,8 @@ class PropagationController(QObject):
 
     def _begin(self, request: PropagationRequest) -> Future[Proposal]:
         controller, session = self._controller, self._controller.session
-        controller.flush()
-        self._labels, image = controller.target, controller.layer_of(request.plane.image)
+        controller.layers.flush()
+        self._labels, image = controller.target, controller.layers.layer_of(request.plane.image)
         if self._labels is None or image is None:
             raise InputError(
                 "The image or the labels were closed. Open them and propagate again.", code="layer-not-open"
@@ -202,14 +199,14 @@ class PropagationController(QObject):
         config = PropagationConfig(**request.values)
         self.layer.begin(image)  # napari processes events meanwhile
         if request.whole_stack:
-            return session.resegment_stack(request.plane, config, axis=request.axis)
+            return session.propagation.resegment_stack(request.plane, config, axis=request.axis)
         ids = None if request.ids is None else list(request.ids)
-        return session.propagate(request.plane, ids, config, axis=request.axis, redo=request.redo)
+        return session.propagation.start(request.plane, ids, config, axis=request.axis, redo=request.redo)
 
     def _follow(self, future: Future[Proposal]) -> None:
         self._future, self._pace_start = future, None
         self._set("running")
-        self._controller.when_done(
+        self._controller.events.when_done(
             future,
             lambda proposal: self._on_done(proposal) if future is self._future else None,
             lambda _: self._on_failed() if future is self._future else None,
@@ -224,7 +221,7 @@ class PropagationController(QObject):
             return
         indices = [index for index, change in enumerate(proposal.changes) if change.label in accepted]
         with _wait_cursor(), self._controller.report_errors():
-            self._controller.flush()
+            self._controller.layers.flush()
             result = labels.apply(proposal, indices)
             self.outcome = f"{result.message} {ACCEPTED}" if result.ids else result.message
             self._controller.report(result)
@@ -255,7 +252,7 @@ class PropagationController(QObject):
             self.changed.emit()
 
     def _on_done(self, proposal: Proposal) -> None:
-        run = self._controller.session.propagation
+        run = self._controller.session.propagation.run
         unfinished = run is not None and run.is_unfinished
         if self.state == "aborting" or not (proposal.changes or unfinished):
             self.outcome = self.outcome if self.state == "aborting" else self._explain_nothing_found(proposal)
@@ -271,7 +268,7 @@ class PropagationController(QObject):
 
     def _on_failed(self) -> None:
         """Offer what was found before the error, which was already shown to the user."""
-        run = self._controller.session.propagation
+        run = self._controller.session.propagation.run
         if self.state == "aborting" or run is None or not run.proposal.changes:
             self.outcome = FAILED
             self._forget()
@@ -285,26 +282,22 @@ class PropagationController(QObject):
         self.layer.choose()
         self._set(state)
 
-    def _on_model(self) -> None:
-        if self.state == "loading" and self.request is not None:
-            self._run(self.request)
-
-    def _on_loading(self, name: str) -> None:
-        if not name and self.state == "loading" and self._controller.session.model is None:
-            self._set("idle")  # loading failed, and the error was shown
+    def _on_not_loaded(self, message: str) -> None:
+        """Stop waiting for a model that could not be loaded; the user has seen the error."""
+        self._set("idle")
 
     def _check_layers(self) -> None:
         """Abort if the image or the labels were removed: the result could not be written."""
         if self.request is None or not self.is_busy or self.state in ("loading", "starting", "aborting"):
             return
         has_labels = any(labels is self._labels for labels in self._controller.session.labels.values())
-        if has_labels and self._controller.layer_of(self.request.plane.image) is not None:
+        if has_labels and self._controller.layers.layer_of(self.request.plane.image) is not None:
             return
         self.outcome = LAYERS_REMOVED
         if self.state in ("running", "stopping"):
             self.layer.remove()
             self._set("aborting")
-            self._controller.session.cancel("propagate")  # may call back at once
+            self._controller.session.propagation.stop()  # may call back at once
         else:
             self._forget()
 

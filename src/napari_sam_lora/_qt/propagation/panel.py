@@ -101,16 +101,16 @@ class PropagationBox(QWidget):
     def _connect(self) -> None:
         controller = self._controller
         for signal in (
-            controller.image_chosen,
-            controller.target_chosen,
-            controller.objects_changed,
-            controller.draft_changed,
-            controller.preview_changed,
+            controller.active_layers.image_chosen,
+            controller.active_layers.target_chosen,
+            controller.layers.objects_changed,
+            controller.drawing.draft_changed,
+            controller.previews.preview_changed,
             self.range.changed,
         ):
             signal.connect(self.refresh_soon)
-        controller.plane_changed.connect(self._on_plane)
-        controller.failed.connect(self._on_failed)
+        controller.active_layers.plane_changed.connect(self._on_plane)
+        controller.events.failed.connect(self._on_failed)
         self.scope.activated.connect(self._on_scope)
         self.redo.toggled.connect(self._on_redo)
         self.form.edited.connect(self.refresh_soon)
@@ -160,9 +160,9 @@ class PropagationBox(QWidget):
         return self._describe_request(" and ".join(text for text in (objects, drawn) if text)), True
 
     def _missing_stack(self) -> str:
-        if self._controller.image_layer is None:
+        if self._controller.active_layers.image_layer is None:
             return NO_IMAGE
-        if self._controller.plane is None:
+        if self._controller.active_layers.plane is None:
             return NO_PLANE
         return ONE_PLANE if self.range.length < 2 else ""
 
@@ -183,14 +183,14 @@ class PropagationBox(QWidget):
         return " ".join([*sentences, REVIEWED_FIRST])
 
     def _count_complete(self, first: int, last: int) -> int:
-        target, plane = self._controller.target, self._controller.plane
+        target, plane = self._controller.target, self._controller.active_layers.plane
         if target is None or plane is None:
             return 0
         return sum(first <= index <= last for index in target.complete_along(plane, self.range.axis))
 
     def _object_ids(self) -> list[int]:
         """Return the ids of the objects in the plane, or of those that are selected."""
-        target, plane = self._controller.target, self._controller.plane
+        target, plane = self._controller.target, self._controller.active_layers.plane
         if target is None or plane is None:
             return []
         return self._selected() if self.scope.currentData() == "selected" else target.ids_in(plane)
@@ -219,9 +219,9 @@ class PropagationBox(QWidget):
 
     def _start(self) -> None:
         controller, scope = self._controller, self.scope.currentData()
-        controller.flush()
+        controller.layers.flush()
         if scope != "selected" and controller.previews.has_prompts():
-            self._adding_on = controller.plane
+            self._adding_on = controller.active_layers.plane
             controller.commit_then(self._on_added)
             self.refresh()
         elif self._check_request()[1]:
@@ -231,12 +231,12 @@ class PropagationBox(QWidget):
         if not isalive(self):
             return
         plane, self._adding_on = self._adding_on, None
-        if ids and plane is not None and plane == self._controller.plane:
+        if ids and plane is not None and plane == self._controller.active_layers.plane:
             self._propagate(ids if self.scope.currentData() == "drawn" else None)
         self.refresh()
 
     def _propagate(self, ids: tuple[int, ...] | None) -> None:
-        plane = self._controller.plane
+        plane = self._controller.active_layers.plane
         if plane is not None:
             first, last = self.range.bounds
             values = self.form.values() | {"first": first, "last": last}

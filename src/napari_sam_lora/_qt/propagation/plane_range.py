@@ -14,7 +14,7 @@ from napari_sam_lora._qt.widgets.layout import row
 
 def stack_axes(controller: Controller) -> list[int]:
     """Return the positions in ``plane.index`` of axes with several planes; the last one is the default."""
-    plane, layer = controller.plane, controller.image_layer
+    plane, layer = controller.active_layers.plane, controller.active_layers.image_layer
     if plane is None or layer is None:
         return []
     shape = data_shape(layer)
@@ -60,7 +60,7 @@ class PlaneRange(QObject):
     @property
     def length(self) -> int:
         """Number of planes along the axis; 0 while no plane is shown."""
-        return 0 if self._controller.plane is None else self._length
+        return 0 if self._controller.active_layers.plane is None else self._length
 
     @property
     def axis(self) -> int:
@@ -77,7 +77,7 @@ class PlaneRange(QObject):
     def refresh(self) -> None:
         """Follow the image and the view; a choice stays while both are the same, and while the viewer shows 3-D."""
         controller = self._controller
-        plane, layer = controller.plane, controller.image_layer
+        plane, layer = controller.active_layers.plane, controller.active_layers.image_layer
         if plane is None or layer is None:
             return
         shape = data_shape(layer)
@@ -98,7 +98,7 @@ class PlaneRange(QObject):
 
     def reset(self) -> None:
         """Set the range to the whole stack."""
-        plane, layer = self._controller.plane, self._controller.image_layer
+        plane, layer = self._controller.active_layers.plane, self._controller.active_layers.image_layer
         if plane is None or layer is None or not self._axes:
             self._length = 1
             return

@@ -188,7 +188,7 @@ class ActiveLayers(QObject):
             self._set_target(fitting[-1])
 
     def _set_target(self, layer: Any | None) -> None:
-        self._session.target = self._registry.id_of(layer)
+        self._session.labels.target = self._registry.id_of(layer)
         if layer is not self.target_layer:
             self.target_layer = layer
             self.target_chosen.emit()

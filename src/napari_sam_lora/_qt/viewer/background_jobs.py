@@ -67,7 +67,7 @@ class BackgroundJobs(QObject):
                 failed()
 
         future = self._thread.submit(key, function)
-        self._controller.when_done(future, lambda result: done(result) if isalive(owner) else None, report)
+        self._controller.events.when_done(future, lambda result: done(result) if isalive(owner) else None, report)
         return future
 
     def cancel(self, key: str) -> None:

@@ -119,9 +119,9 @@ class ClosedPanelGuard(QTimer):
         if is_closed and self._is_running():
             answer = ask_about_training(window if window is not None and isalive(window) else None)
             if answer == "stop":
-                self._session.stop()
+                self._session.training.stop()
             elif answer == "discard":
-                self._session.discard()
+                self._session.training.discard()
 
 
 def ask_about_training(window: QWidget | None) -> str:

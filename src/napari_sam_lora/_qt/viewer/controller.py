@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakSet
 
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -25,11 +23,12 @@ from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
 from napari_sam_lora._qt.viewer.model_loader import ModelLoader
 from napari_sam_lora._qt.viewer.napari_stores import unwrap
 from napari_sam_lora._qt.viewer.preferences import apply_preferences, preferences
+from napari_sam_lora._qt.viewer.progress import ProgressBars
 from napari_sam_lora._qt.viewer.shortcuts import KeyBinder
 from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
 from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.model.download import cache_folder
-from napari_sam_lora.session import CommitPolicy, EditResult, LabelSet, MaskOptions, PlaneKey, Preview, Session
+from napari_sam_lora.session import CommitPolicy, EditResult, LabelSet, PlaneKey, Preview, Session
 from napari_sam_lora.session.labels.history import Step
 
 # Descriptions of edits, by `Step.name`.
@@ -47,8 +46,6 @@ EDITS = {
     "propagated": "propagating through the stack",
 }
 
-T = TypeVar("T")
-
 
 def controller_of(viewer: Any) -> Controller:
     """Return the controller of a viewer, made on first use; it outlives panels and ends with the viewer's window.
@@ -64,47 +61,16 @@ def controller_of(viewer: Any) -> Controller:
 
 
 class Controller(QObject):
-    """Ties one viewer to one `Session`. Panels connect to its signals and call its methods; they keep no state.
+    """Ties one viewer to one `Session`. Panels use its members, connect to their signals, and keep no state.
 
-    All signals are emitted on the GUI thread, also those of work in other threads.
+    All signals, also those of work in other threads, are emitted on the GUI thread.
 
     Signals
     -------
-    images_changed, labels_changed : ()
-        The images or label layers that can be chosen, or their names.
-    layers_changed : ()
-        Layers of any kind were added, removed, moved or renamed.
-    image_chosen : ()
-        Another image layer is segmented, or none: see `image_layer`.
-    target_chosen : ()
-        Another Labels layer receives objects, or none: see `target_layer`.
-    plane_changed : ()
-        The viewer shows another plane of the image: see `plane`.
-    tool_changed : ()
-        The user draws with another tool.
-    draft_changed : ()
-        The prompts of the plane.
-    preview_changed : ()
-        See `preview`.
-    preview_waits : (bool)
-        Whether the preview is not up to date with the prompts.
-    settings_changed : ()
-        `options`, `policy`, or a setting of `drawing`.
-    objects_changed : (str)
-        Objects of the Labels layer with this id: edited, painted, undone.
+    policy_changed : ()
+        See `policy`.
     message : (str)
         What the last edit did, in a sentence.
-    loading_changed : (str)
-        Name of the model that is being loaded; empty when loading has ended.
-    adapters_changed, model_changed : ()
-    active_changed : (str)
-    busy_changed : (bool)
-    progressed : (object, int, int)
-    training_changed : (TrainingEvent)
-    propagated : (Proposal)
-        See `Session`.
-    failed : (str)
-        An error of the session; it has already been shown to the user as a notification.
     closed : ()
         The session is about to be closed: end the work that uses it.
 
@@ -120,39 +86,25 @@ class Controller(QObject):
     viewer : napari.Viewer or None
         None once the controller is closed.
     session : Session
-    policy : CommitPolicy
-        How masks are written into the target; see `set_policy`.
+    events : ThreadBridge
+        Events and results of the session.
+    layers : LayerRegistry
+        Layers of the viewer that the session works on.
+    active_layers : ActiveLayers
+        The image that is segmented, the labels that receive objects, and the plane that is shown.
     drawing : PromptDrawing
         Tools, polarity, batch mode, and the layers that prompts are drawn on.
     previews : PreviewScheduler
         Computes previews and shows them in a layer.
     model_loader : ModelLoader
+    policy : CommitPolicy
+        How masks are written into the target; see `set_policy`.
     close_checks : list of callable
         Called with the window before it closes; False keeps it open.
     """
 
-    images_changed = Signal()
-    labels_changed = Signal()
-    layers_changed = Signal()
-    image_chosen = Signal()
-    target_chosen = Signal()
-    plane_changed = Signal()
-    tool_changed = Signal()
-    draft_changed = Signal()
-    preview_changed = Signal()
-    preview_waits = Signal(bool)
-    settings_changed = Signal()
-    objects_changed = Signal(str)
+    policy_changed = Signal()
     message = Signal(str)
-    loading_changed = Signal(str)
-    adapters_changed = Signal()
-    model_changed = Signal()
-    active_changed = Signal(str)
-    busy_changed = Signal(bool)
-    progressed = Signal(object, int, int)
-    training_changed = Signal(object)
-    propagated = Signal(object)
-    failed = Signal(str)
     closed = Signal()
 
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
@@ -162,13 +114,14 @@ class Controller(QObject):
         self.session = session or Session(adapters_folder=cache_folder() / "adapters")
         self.policy = CommitPolicy()
         self.close_checks: list[Callable[[QWidget], bool]] = []
-        self._bridge = ThreadBridge(self)
-        self._registry = LayerRegistry(viewer, self.session, self)
-        self._active_layers = ActiveLayers(viewer, self.session, self._registry, self)
-        self.drawing = PromptDrawing(viewer, self.session, self._registry, self._active_layers, self)
-        self.previews = PreviewScheduler(viewer, self.session, self._active_layers, self._bridge, self)
-        self.model_loader = ModelLoader(self.session, self._bridge, self)
-        self._clicks = NegativeClicks(viewer, self._active_layers, self.drawing)
+        self.events = ThreadBridge(self.session, self)
+        self.layers = LayerRegistry(viewer, self.session, self)
+        self.active_layers = ActiveLayers(viewer, self.session, self.layers, self)
+        self.drawing = PromptDrawing(viewer, self.session, self.layers, self.active_layers, self)
+        self.previews = PreviewScheduler(viewer, self.session, self.active_layers, self.events, self)
+        self.model_loader = ModelLoader(self.session, self.events, self)
+        self._bars = ProgressBars(self.events, self.model_loader)
+        self._clicks = NegativeClicks(viewer, self.active_layers, self.drawing)
         self._close_guard = WindowCloseGuard(self, self._may_close, self.close)
         self._keys = KeyBinder(self)
         self._panels: WeakSet[QWidget] = WeakSet()
@@ -176,112 +129,38 @@ class Controller(QObject):
         self._connect()
 
     def _connect(self) -> None:
-        registry, active_layers, loader = self._registry, self._active_layers, self.model_loader
-        drawing, previews = self.drawing, self.previews
-        for source, signal in (
-            (registry.images_changed, self.images_changed),
-            (registry.labels_changed, self.labels_changed),
-            (registry.layers_changed, self.layers_changed),
-            (registry.objects_changed, self.objects_changed),
-            (active_layers.image_chosen, self.image_chosen),
-            (active_layers.target_chosen, self.target_chosen),
-            (active_layers.plane_changed, self.plane_changed),
-            (drawing.tool_changed, self.tool_changed),
-            (drawing.draft_changed, self.draft_changed),
-            (drawing.settings_changed, self.settings_changed),
-            (drawing.message, self.message),
-            (previews.preview_changed, self.preview_changed),
-            (previews.options_changed, self.settings_changed),
-            (previews.waiting_changed, self.preview_waits),
-            (loader.loading_changed, self.loading_changed),
-            (loader.adapters_changed, self.adapters_changed),
-            (loader.model_changed, self.model_changed),
-            (loader.active_changed, self.active_changed),
-            (loader.busy_changed, self.busy_changed),
-            (loader.progressed, self.progressed),
-            (loader.training_changed, self.training_changed),
-            (loader.propagated, self.propagated),
-            (loader.failed, self.failed),
-        ):
-            source.connect(signal)
-        drawing.draft_changed.connect(previews.follow_draft)
-        previews.model_needed.connect(loader.ensure_model)
-        loader.model_changed.connect(previews.follow_model)
-        loader.active_changed.connect(previews.follow_model)
-        loader.failed.connect(lambda _: previews.when_fresh(None))
-        active_layers.target_chosen.connect(self._on_target)
-        registry.stepped.connect(self._on_stepped)
+        events, previews = self.events, self.previews
+        events.failed.connect(self._on_failed)
+        events.model_changed.connect(previews.follow_model)
+        events.active_changed.connect(previews.follow_model)
+        self.drawing.draft_changed.connect(previews.follow_draft)
+        previews.model_needed.connect(self.model_loader.ensure_model)
+        self.active_layers.target_chosen.connect(self._on_target)
+        self.layers.stepped.connect(self._on_stepped)
 
     # Active layers and plane
 
     @property
-    def image_layer(self) -> Any | None:
-        """Image layer that is segmented; None if there is none."""
-        return self._active_layers.image_layer
-
-    @property
     def image(self) -> str:
-        """Id of `image_layer` in the session; empty for none."""
-        return self._registry.id_of(self.image_layer)
-
-    def choose_image(self, layer: Any | None) -> None:
-        """Segment this Image layer."""
-        self._active_layers.choose_image(layer)
-
-    @property
-    def target_layer(self) -> Any | None:
-        """Labels layer that receives objects; None if one will be made."""
-        return self._active_layers.target_layer
+        """Id in the session of the image that is segmented; empty for none."""
+        return self.layers.id_of(self.active_layers.image_layer)
 
     @property
     def target(self) -> LabelSet | None:
-        """Objects of `target_layer`."""
-        return self.session.labels.get(self._registry.id_of(self.target_layer))
-
-    def choose_target(self, layer: Any | None) -> None:
-        """Write objects into this Labels layer; None for a new one, made with the first object."""
-        self._active_layers.choose_target(layer)
-
-    def make_target(self) -> Any:
-        """Add an empty Labels layer with the shape and transform of the image, choose it, and return it."""
-        return self._active_layers.make_target()
-
-    def image_layers(self) -> list[Any]:
-        """Return the Image layers that can be segmented, in the order of the layer list."""
-        return self._registry.images()
-
-    def label_layers(self, fitting: bool = True) -> list[Any]:
-        """Return the user's Labels layers; by default only those with the shape of the image."""
-        return self._active_layers.fitting_labels() if fitting else self._registry.labels()
-
-    def id_of(self, layer: Any) -> str:
-        """Return the session's id of an Image or Labels layer, which renaming does not change; empty if unknown."""
-        return self._registry.id_of(layer)
-
-    def layer_of(self, name: str) -> Any | None:
-        """Return the layer with this id; None if it was removed."""
-        return self._registry.layer_of(name)
-
-    @property
-    def plane(self) -> PlaneKey | None:
-        """Plane of the image that is shown; None in 3-D, outside of the image, or without an image."""
-        return self._active_layers.plane
+        """Objects of the Labels layer that receives objects; None if one will be made."""
+        return self.session.labels.get(self.layers.id_of(self.active_layers.target_layer))
 
     def go_to(self, plane: PlaneKey, centre: tuple[float, ...] | None = None) -> None:
         """Show a plane of an image or label layer, centred on a position in data coordinates if there is one."""
         with self.report_errors():
-            self._active_layers.go_to(plane, centre)
+            self.active_layers.go_to(plane, centre)
 
     # Prompts and preview
 
     def draw_with(self, tool: Tool) -> None:
         """Let the user draw with a tool; starts to load the preferred model if none is loaded."""
         self.drawing.draw_with(tool)
-        self.ensure_model()
-
-    def next_object(self) -> None:
-        """Let the next prompts belong to another object; earlier prompts stay and are committed with them."""
-        self.drawing.next_object()
+        self.model_loader.ensure_model()
 
     def clear_prompts(self) -> None:
         """Remove the prompts of the plane."""
@@ -294,33 +173,19 @@ class Controller(QObject):
             self.message.emit("You are drawing prompts already: add them to the labels or reset them first.")
             return
         with self.report_errors():
-            target = self._registry.id_of(self.target_layer)
-            plane = self.plane
+            target = self.layers.id_of(self.active_layers.target_layer)
+            plane = self.active_layers.plane
             stored = self.session.labels[target].record(label).prompts if target else {}
-            prompt_plane = self.session.bring_back(target, label, plane if plane in stored else None)
-            self.choose_image(self.layer_of(prompt_plane.image))
+            prompt_plane = self.session.prompts.bring_back(target, label, plane if plane in stored else None)
+            self.active_layers.choose_image(self.layers.layer_of(prompt_plane.image))
             self.go_to(prompt_plane)
             self.set_policy(target="replace", label=label)
             self.message.emit(f"Editing object {label}: change its prompts, then press “Replace object {label}”.")
 
-    @property
-    def options(self) -> MaskOptions:
-        """Options by which masks are made from the model's output."""
-        return self.previews.options
-
     def set_options(self, **changes: Any) -> None:
-        """Change fields of `options`; the preview follows."""
+        """Change fields of `MaskOptions`; the preview follows."""
         with self.report_errors():
             self.previews.set_options(**changes)
-
-    @property
-    def preview(self) -> Preview | None:
-        """Masks of the prompts of the plane; None if there are no prompts, or the masks are not computed yet."""
-        return self.previews.preview
-
-    def refresh_preview(self) -> None:
-        """Compute the preview again, shortly; loads the preferred model if none is loaded."""
-        self.previews.refresh()
 
     # Edits and undo
 
@@ -329,7 +194,7 @@ class Controller(QObject):
         policy = replace(self.policy, **changes)
         if policy != self.policy:
             self.policy = policy
-            self.settings_changed.emit()
+            self.policy_changed.emit()
 
     def commit(self) -> None:
         """Write the masks of the current prompts into the target once they are computed; see `message`."""
@@ -356,21 +221,17 @@ class Controller(QObject):
 
     def undo(self) -> None:
         """Undo the last edit of any label layer."""
-        self._step(self.session.undo, "There is nothing to undo.")
+        self._step(self.session.labels.undo, "There is nothing to undo.")
 
     def redo(self) -> None:
         """Redo the edit that was undone last."""
-        self._step(self.session.redo, "There is nothing to redo.")
-
-    def flush(self) -> None:
-        """Report to the session at once what was just painted."""
-        self._registry.flush()
+        self._step(self.session.labels.redo, "There is nothing to redo.")
 
     def _write(self, preview: Preview) -> tuple[int, ...]:
         with self.report_errors():
-            layer = self.target_layer or self.make_target()
-            self.flush()
-            result = self.session.commit(preview, self.policy, self._registry.id_of(layer))
+            layer = self.active_layers.target_layer or self.active_layers.make_target()
+            self.layers.flush()
+            result = self.session.prompts.commit(preview, self.policy, self.layers.id_of(layer))
             self.report(result)
             if result.ids:
                 if not layer.visible:  # only if needed, since napari then draws the whole layer again
@@ -390,14 +251,14 @@ class Controller(QObject):
             self.set_policy(target="new", label=0, class_id=0)
 
     def _step(self, step: Callable[[], str | None], nothing: str) -> None:
-        self.flush()
+        self.layers.flush()
         with self.report_errors():
             if step() is None:
                 self.message.emit(nothing)
 
     def _on_stepped(self, name: str, step: Step) -> None:
         """Report an undo or redo and show what changed; a user who sees no change would press the key again."""
-        layer = self.layer_of(name)
+        layer = self.layers.layer_of(name)
         if layer is None:
             return
         message = f"{'Undone' if step.back else 'Redone'}: {EDITS.get(step.name, step.name)}"
@@ -411,19 +272,20 @@ class Controller(QObject):
 
     # Models, work in other threads, and errors
 
-    def ensure_model(self) -> None:
-        """Load the preferred model in the background if none is loaded or being loaded."""
-        self.model_loader.ensure_model()
+    def with_model(
+        self, job: Callable[[], None], owner: QObject, failed: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
+        """Run a job with a model: at once, or once the preferred one was loaded in the background.
 
-    def load_model(self, name: str | Path, device: str = "auto", input_size: int | None = None) -> None:
-        """Load a model in the background; `model_changed` or `failed` follows."""
-        self.model_loader.load_model(name, device, input_size)
+        A `SamLoraError` of the job is shown as by `report_errors`. For the parameters and the returned function, which
+        drops a job that still waits, see `ModelLoader.when_loaded`.
+        """
 
-    def when_done(
-        self, future: Future[T], done: Callable[[T], None], failed: Callable[[BaseException], None] | None = None
-    ) -> None:
-        """Call back on the GUI thread; not at all if the work was cancelled. Errors are reported by the session."""
-        self._bridge.when_done(future, done, failed)
+        def run() -> None:
+            with self.report_errors():
+                job()
+
+        return self.model_loader.when_loaded(run, owner, failed)
 
     @contextmanager
     def report_errors(self) -> Iterator[None]:
@@ -456,14 +318,15 @@ class Controller(QObject):
         self.closed.emit()
         self._close_guard.release()
         self._keys.unbind()
-        self._bridge.close()
+        self.events.close()
         for component in (
             self._clicks,
+            self._bars,
             self.model_loader,
             self.previews,
             self.drawing,
-            self._active_layers,
-            self._registry,
+            self.active_layers,
+            self.layers,
         ):
             component.close()
         self.session.close(0)  # computations in torch end by themselves soon; nobody waits for them
@@ -472,6 +335,12 @@ class Controller(QObject):
         self.deleteLater()
 
     def _may_close(self, window: QWidget) -> bool:
-        training = self.session.training
-        has_ended = training is None or training.event.is_final
-        return all(check(window) for check in self.close_checks) and (has_ended or ask_to_discard_training(window))
+        is_training = self.session.training.is_running
+        return all(check(window) for check in self.close_checks) and (
+            not is_training or ask_to_discard_training(window)
+        )
+
+    def _on_failed(self, message: str) -> None:
+        """Show an error of a job, and give up a commit that waits for its masks."""
+        show_error(message)
+        self.previews.when_fresh(None)

@@ -122,14 +122,15 @@ def transform_of(layer: Any) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
-def plane_transform(layer: Any, plane: PlaneKey) -> dict[str, Any]:
+def plane_transform(layer: Any, plane: PlaneKey, corner: tuple[int, int] = (0, 0)) -> dict[str, Any]:
     """Return the keyword arguments that place a new layer of one plane (see `thin_shape`) where that plane is.
 
-    They are those of `transform_of`, with the position of the plane added to the translation.
+    They are those of `transform_of`, with the position of the plane, or of a part of it whose first pixel is
+    ``corner`` (y, x), added to the translation.
     """
     transform = transform_of(layer)
     linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim).linear_matrix
-    step = plane_to_data(np.zeros((1, 2)), plane)[0]
+    step = plane_to_data(np.array([corner]), plane)[0]
     return transform | {"translate": np.asarray(layer.translate) + linear @ step}
 
 

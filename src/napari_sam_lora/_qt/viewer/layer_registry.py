@@ -144,9 +144,9 @@ class LayerRegistry(QObject):
             self.labels_changed.emit()
 
     def _add_labels(self, name: str, layer: Any) -> None:
-        target = self._session.target
-        labels = self._session.add_labels(name, NapariStore(layer))
-        self._session.target = target  # the user chooses which labels receive objects
+        target = self._session.labels.target
+        labels = self._session.labels.add(name, NapariStore(layer))
+        self._session.labels.target = target  # the user chooses which labels receive objects
         labels.objects_changed.connect(lambda: self.objects_changed.emit(name))
         labels.stepped.connect(lambda step: self.stepped.emit(name, step))
         self._watched.pop(name, None)
@@ -164,7 +164,7 @@ class LayerRegistry(QObject):
             self._session.remove_image(name)
             self.images_changed.emit()
         else:
-            self._session.remove_labels(name)
+            self._session.labels.remove(name)
             self.labels_changed.emit()
 
     def _disconnect(self, layer: Any) -> None:
@@ -200,7 +200,7 @@ class LayerRegistry(QObject):
         elif has_same_shape:
             self._on_painted(event)
         else:
-            self._session.remove_labels(name)
+            self._session.labels.remove(name)
             self._add_labels(name, layer)
             self.labels_changed.emit()
 

@@ -95,10 +95,10 @@ class NapariSource:
         """Size of a pixel along each axis."""
         return self._spacing
 
-    def read(self, plane: PlaneKey) -> NDArray[Any]:
-        """Return the pixels (y, x) or (y, x, c) of one plane; nothing else is loaded."""
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
+        """Return the pixels (y, x) or (y, x, c) of one plane, or of a box of it; nothing else is loaded."""
         check_plane(plane, self._shape)
-        pixels = np.asarray(self._data[plane.slices()])
+        pixels = np.asarray(self._data[plane.slices(box)])
         return pixels.swapaxes(0, 1) if plane.is_transposed else pixels
 
 

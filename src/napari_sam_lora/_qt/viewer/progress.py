@@ -7,12 +7,15 @@ from typing import Any
 from napari.utils import progress
 from qtpy.QtWidgets import QApplication, QLabel, QMainWindow
 
+from napari_sam_lora._qt.viewer.model_loader import ModelLoader
+from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
+
 # napari turns its indicator 33 times a second while a bar is open, and each time draws the whole window.
 # With a software renderer (remote desktops, virtual screens) that took a fifth of two cores. At a tenth of the speed
 # it still moves.
 INDICATOR_PERCENT = 10
 
-# Titles of the bars, by the kind of work: the first element of the key in `Session.progressed`.
+# Titles of the bars, by the kind of work: the first element of the key in `Models.progressed`.
 TITLES = {
     "model": "Downloading the model (MB)",
     "everything": "Finding all objects",
@@ -39,18 +42,35 @@ def activity_bar(total: int, title: str) -> progress:
 
 
 class ProgressBars:
-    """Bars of a session's work in the activity dock. Use it on the GUI thread."""
+    """Bars of a session's work in the activity dock.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    events : ThreadBridge
+    model_loader : ModelLoader
+    """
+
+    def __init__(self, events: ThreadBridge, model_loader: ModelLoader) -> None:
+        self._model_loader = model_loader
         self._bars: dict[str, Any] = {}
+        events.progressed.connect(self._on_progress)
+        events.busy_changed.connect(self._on_busy)
+        model_loader.loading_changed.connect(self._on_loading)
 
-    def update(self, key: Any, done: int, total: int) -> None:
-        """Show the progress of the work with this key; see `Session.progressed`."""
+    def close(self) -> None:
+        """Remove all bars."""
+        for kind in list(self._bars):
+            self._close(kind)
+
+    def _on_progress(self, key: Any, done: int, total: int) -> None:
+        """Show the progress of the work with this key; see `Models.progressed`."""
         kind = key[0] if isinstance(key, tuple) and key else ""
         if kind not in TITLES or total <= 0:
             return
-        if kind == "model":  # bytes to megabytes
-            done, total = done >> 20, max(1, total >> 20)
+        if kind == "model":
+            if not self._model_loader.loading:  # from a download that was cancelled meanwhile
+                return
+            done, total = done >> 20, max(1, total >> 20)  # bytes to megabytes
         bar = self._bars.get(kind)
         if bar is None:
             bar = self._bars[kind] = activity_bar(total, TITLES[kind])
@@ -60,10 +80,14 @@ class ProgressBars:
         if done >= total:
             self._close(kind)
 
-    def clear(self, *, loading: bool) -> None:
-        """Close the bar of the model download (``loading``) or all other bars, since that work ended."""
-        for kind in [one for one in self._bars if (one == "model") == loading]:
-            self._close(kind)
+    def _on_busy(self, busy: bool) -> None:
+        if not busy:
+            for kind in self._bars.keys() - {"model"}:
+                self._close(kind)
+
+    def _on_loading(self, name: str) -> None:
+        if not name:
+            self._close("model")
 
     def _close(self, kind: str) -> None:
         bar = self._bars.pop(kind, None)  # napari processes events meanwhile, and one of them may have closed it

@@ -83,7 +83,7 @@ class KeyBinder:
 
     def _handler(self, action: str) -> Callable[[Any], None]:
         def handle(viewer: Any) -> None:
-            if self._controller.image_layer is not None:
+            if self._controller.active_layers.image_layer is not None:
                 getattr(self._actions, action)()
 
         return handle
@@ -95,7 +95,7 @@ class Actions:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.commit = controller.commit
-        self.next_object = controller.next_object
+        self.next_object = controller.drawing.next_object
         self.toggle_polarity = controller.drawing.toggle_polarity
         self.clear_prompts = controller.clear_prompts
         self.undo = controller.undo
@@ -104,11 +104,11 @@ class Actions:
     def next_candidate(self) -> None:
         """Choose the next of the candidate masks; after the last one, the automatic choice."""
         order = ("auto", 0, 1, 2)
-        index = order.index(self._controller.options.candidate)
+        index = order.index(self._controller.previews.options.candidate)
         self._controller.set_options(candidate=order[(index + 1) % len(order)])
 
     def toggle_adapter(self) -> None:
         """Switch between the base model and the adapter that was active last."""
         with self._controller.report_errors():
-            active = self._controller.session.toggle()
+            active = self._controller.session.models.toggle()
             self._controller.message.emit(f"Segmenting with {active or 'the base model'}.")

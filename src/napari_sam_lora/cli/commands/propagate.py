@@ -117,7 +117,7 @@ class Propagator:
     def _seeds(self, path: Path, image: ImageFile) -> Mapping[int, Any]:
         if self.prompts is None:
             return self._label_seeds(path, image)
-        from napari_sam_lora.stacks.tile_masks import ObjectPrompts  # noqa: PLC0415
+        from napari_sam_lora.prompts import ObjectPrompts  # noqa: PLC0415
 
         prompts = self.prompts.for_image(path)
         for in_plane in prompts.values():

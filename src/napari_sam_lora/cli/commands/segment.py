@@ -269,8 +269,8 @@ class _Segmenter:
 
     def _prompted(self, plane: NDArray[Any], plane_prompts: PlanePrompts) -> NDArray[np.int64]:
         """Segment the prompted objects of a plane, with the ids of the prompt file."""
+        from napari_sam_lora.prompts import ObjectPrompts  # noqa: PLC0415
         from napari_sam_lora.stacks.everything import is_tiled, segment_prompted  # noqa: PLC0415
-        from napari_sam_lora.stacks.tile_masks import ObjectPrompts  # noqa: PLC0415
 
         plane_prompts.check_inside(plane.shape[:2])
         if is_tiled((plane.shape[0], plane.shape[1]), self._model.predictor, self._tiling):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.regions import Region
+from napari_sam_lora.regions import union_box
 from napari_sam_lora.session.labels.records import ObjectRecord, StoredPrompts
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import Box, PlaneKey
@@ -43,6 +43,11 @@ class CommitPolicy:
     label: int = 0
     class_id: int = 0
     overwrite: bool = False
+
+    @property
+    def own_id(self) -> int:
+        """Id of the object that is written to; 0 for new ones."""
+        return {"new": 0, "class": self.class_id}.get(self.target, self.label)
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ class Plan:
 def box_of_commit(preview: Preview, policy: CommitPolicy) -> Box:
     """Return the box of the plane that `plan_commit` needs."""
     if policy.target == "replace":
-        return 0, 0, preview.masks.shape[1], preview.masks.shape[2]
-    return Region.of(np.any(preview.masks, axis=0)).box
+        return 0, 0, *preview.shape
+    return union_box(mask.region for mask in preview.masks)
 
 
 def plan_commit(
@@ -132,19 +137,19 @@ def plan_commit(
         The box; see `box_of_commit`.
     next_id : int
     records : mapping of int to ObjectRecord
-        Records of the present objects.
+        Record of the object that is written to, if it exists; see `CommitPolicy.own_id`.
     """
     present = present.astype(np.int64)  # the new id may not fit in its dtype
-    own = {"new": 0, "class": policy.class_id}.get(policy.target, policy.label)
+    own = policy.own_id
     replaced = policy.target == "replace"
-    y0, x0, y1, x1 = box
-    masks = preview.masks[:, y0:y1, x0:x1]
-    wanted: NDArray[np.bool_] = np.any(masks, axis=0)
+    owner = np.full(present.shape, -1, np.int32)
+    scores = [mask.score for mask in preview.masks]
+    for row in np.argsort(scores, kind="stable"):  # the best mask last, so that it is in front
+        preview.masks[row].region.moved(-box[0], -box[1]).write(owner, row)
+    wanted: NDArray[np.bool_] = owner >= 0
     free = np.ones(present.shape, np.bool_) if policy.overwrite else (present == 0) | (present == own)
     kept_out = int(np.count_nonzero(wanted & ~free))
-    owner = np.full(present.shape, -1, np.int32)
-    for row in np.argsort(preview.scores, kind="stable"):  # the best mask last, so that it is in front
-        owner[masks[row] & free] = row
+    owner[~free] = -1
     gains = (owner >= 0) & (replaced | (own == 0) | (present != own))
     rows = [row for row in range(len(preview)) if (gains & (owner == row)).any()]
     if not rows:
@@ -245,7 +250,7 @@ def _record_after_commit(
     stored = StoredPrompts(preview.rows[row], preview.options)
     if record is None:
         record = ObjectRecord(label, policy.class_id, origin="prompted")
-    record = replace(record, score=float(preview.scores[row]), adapter=preview.adapter)
+    record = replace(record, score=preview.masks[row].score, adapter=preview.adapter)
     return with_prompts(record, preview.plane, [stored])
 
 

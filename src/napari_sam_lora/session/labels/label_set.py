@@ -185,12 +185,13 @@ class LabelSet:
         policy = policy or CommitPolicy()
         check_plane(preview.plane, self.store.shape)
         shape = preview.plane.shape(self.store.shape)
-        if preview.masks.shape[1:] != shape:
-            raise labels_do_not_fit(shape, preview.masks.shape[1:])
+        if preview.shape != shape:
+            raise labels_do_not_fit(shape, preview.shape)
         if policy.target in ("part", "replace"):
             check_ids([policy.label], self._statistics.ids())
         self._check_class(policy.class_id, needed=policy.target == "class")
-        box, records = box_of_commit(preview, policy), self._records_of(self._statistics.ids())
+        box, present_ids = box_of_commit(preview, policy), self._statistics.ids()
+        records = self._records_of({policy.own_id} & set(present_ids))
         present = self.store.read(preview.plane, box)
         return self._carry_out(plan_commit(present, box, preview, policy, self.next_id(), records))
 
@@ -203,7 +204,7 @@ class LabelSet:
         chosen = range(len(proposal.changes)) if accept is None else sorted(set(accept))
         changes = [proposal.changes[place] for place in chosen]
         planes = self._read(dict.fromkeys(change.plane.on("") for change in changes))
-        records = self._records_of(self._statistics.ids())
+        records = self._records_of({change.label for change in changes} & set(self._statistics.ids()))
         return self._carry_out(plan_apply(planes, changes, records, self.next_id(), proposal))
 
     def delete(self, labels: Sequence[int]) -> EditResult:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from napari_sam_lora.masks import MaskOptions
 from napari_sam_lora.session.plane_key import PlaneKey
 from napari_sam_lora.session.prompting.draft import Row
-from napari_sam_lora.session.prompting.preview import MaskOptions
 
 Origin = Literal["prompted", "painted", "re-segmented", "everything", "propagated"]
 

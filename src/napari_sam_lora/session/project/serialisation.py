@@ -12,12 +12,12 @@ import numpy as np
 
 from napari_sam_lora.io.coco.reading import segmentation_mask
 from napari_sam_lora.io.coco.run_lengths import compress_runs, encode_runs
+from napari_sam_lora.masks import MaskOptions
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.labels.history import Meta
 from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, StoredPrompts
 from napari_sam_lora.session.plane_key import PlaneKey
 from napari_sam_lora.session.prompting.draft import PromptItem, Row
-from napari_sam_lora.session.prompting.preview import MaskOptions
 
 Plain = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Drafts: prompts that are being drawn, and their conversion to the core's `Prompts`."""
+"""Drafts: prompts that are being drawn, and their combination to one `ObjectPrompts` for each object."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon2mask
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.regions import Region
+from napari_sam_lora.prompts import ObjectPrompts
+from napari_sam_lora.regions import Region, unite
 
 PromptKind = Literal["point", "box", "lasso", "scribble", "mask"]
 _Geometry = tuple[NDArray[np.float64], Region | None]
 KINDS: tuple[PromptKind, ...] = ("point", "box", "lasso", "scribble", "mask")
+# Prompts that differ by less (in pixels) are the same: some layers hold coordinates in single precision.
+_SAME_PLACE = 0.01
 _NEGATIVE_BOX = "A box cannot be negative: use points, a scribble or a lasso for background."
 
 
@@ -46,6 +48,14 @@ class PromptItem:
     coordinates: NDArray[np.float64]
     region: Region | None = None
 
+    def is_at(self, other: PromptItem) -> bool:
+        """Return whether another prompt of this kind has the same place and shape."""
+        if self.coordinates.shape != other.coordinates.shape:
+            return False
+        if self.kind == "mask" and self.region is not None and other.region is not None:
+            return self.region.box == other.region.box and np.array_equal(self.region.crop, other.region.crop)
+        return bool((np.abs(self.coordinates - other.coordinates) < _SAME_PLACE).all())
+
 
 Row = tuple[PromptItem, ...]
 
@@ -66,7 +76,7 @@ class Draft:
         self._objects: dict[int, list[PromptItem]] = {}
         self._next = 0
 
-    def add(self, kind: PromptKind, data: ArrayLike, *, positive: bool = True, obj: int = 0) -> int:
+    def add(self, kind: PromptKind, data: ArrayLike | Region, *, positive: bool = True, obj: int = 0) -> int:
         """Add an item to an object and return the id of the item.
 
         Parameters
@@ -74,7 +84,7 @@ class Draft:
         kind : str
         data : array_like
             Point (2,), box (4,) as y0, x0, y1, x1 half-open (corners in any order), lasso (k, 2), scribble (k, 2), or
-            mask bool (y, x) of the plane's shape. Anything outside the plane is cut off.
+            mask bool (y, x) of the plane's shape, or a Region. Anything outside the plane is cut off.
         positive : bool
             False for background.
         obj : int
@@ -85,12 +95,9 @@ class Draft:
         InputError
             If the data does not fit the kind, lies outside the plane or is empty. Then nothing is changed.
         """
-        item = make_item(self._next, kind, data, positive, self.shape)
-        self._objects.setdefault(obj, []).append(item)
-        self._next += 1
-        return item.id
+        return self._append(obj, make_item(0, kind, data, positive, self.shape))
 
-    def move(self, item: int, data: ArrayLike) -> None:
+    def move(self, item: int, data: ArrayLike | Region) -> None:
         """Replace the data of an item; its kind, polarity, object and id stay."""
         row, place = self._find(item)
         row[place] = make_item(item, row[place].kind, data, row[place].positive, self.shape)
@@ -118,9 +125,35 @@ class Draft:
         """Add stored items as a new object with new ids; return the number of the object."""
         obj = self.new_object()
         for item in row:
-            self._objects.setdefault(obj, []).append(replace(item, id=self._next))
-            self._next += 1
+            self._append(obj, item)
         return obj
+
+    def update(self, drawn: Iterable[tuple[int, PromptItem]]) -> bool:
+        """Move, flip, add and remove items until the draft holds what was drawn; return whether anything differed.
+
+        Items that are drawn as before are kept as they are, and changed ones keep their ids.
+
+        Parameters
+        ----------
+        drawn : iterable of (int, PromptItem)
+            Number of the object and prompt; ids are ignored.
+        """
+        left: dict[tuple[int, str], list[PromptItem]] = {}
+        for obj, row in self._objects.items():
+            for item in row:
+                left.setdefault((obj, item.kind), []).append(item)
+        fresh = [one for one in drawn if not _take_same(left.get((one[0], one[1].kind), []), one[1])]
+        for obj, item in fresh:
+            partner = _take_partner(left.get((obj, item.kind), []), item)
+            if partner is None:
+                self._append(obj, item)
+            else:
+                row, place = self._find(partner.id)
+                row[place] = replace(item, id=partner.id)
+        gone = [item for items in left.values() for item in items]
+        for item in gone:
+            self.remove(item.id)
+        return bool(fresh or gone)
 
     def new_object(self) -> int:
         """Return the smallest object number above all in use."""
@@ -133,6 +166,12 @@ class Draft:
     def __len__(self) -> int:
         return sum(len(row) for row in self._objects.values())
 
+    def _append(self, obj: int, item: PromptItem) -> int:
+        """Add an item to an object with the next id; return the id."""
+        number, self._next = self._next, self._next + 1
+        self._objects.setdefault(obj, []).append(replace(item, id=number))
+        return number
+
     def _find(self, item: int) -> tuple[list[PromptItem], int]:
         """Return the row of an item and its position there."""
         for row in self._objects.values():
@@ -142,7 +181,27 @@ class Draft:
         raise InputError(f"There is no prompt {item} in this plane any more.", code="prompt-not-found")
 
 
-def make_item(number: int, kind: PromptKind, data: ArrayLike, positive: bool, shape: tuple[int, int]) -> PromptItem:
+def _take_same(items: list[PromptItem], drawn: PromptItem) -> bool:
+    """Remove the item that was drawn as before from a list; return whether there is one."""
+    for place, item in enumerate(items):
+        if item.positive == drawn.positive and item.is_at(drawn):
+            del items[place]
+            return True
+    return False
+
+
+def _take_partner(items: list[PromptItem], drawn: PromptItem) -> PromptItem | None:
+    """Remove and return the item that became a drawn one: flipped at its place, or else moved."""
+    for is_partner in (drawn.is_at, lambda item: item.positive == drawn.positive):
+        for place, item in enumerate(items):
+            if is_partner(item):
+                return items.pop(place)
+    return None
+
+
+def make_item(
+    number: int, kind: PromptKind, data: ArrayLike | Region, positive: bool, shape: tuple[int, int]
+) -> PromptItem:
     """Make a prompt item of drawn data, after checking them; see `Draft.add`."""
     makers = {"mask": _mask_item, "point": _point_item, "box": _box_item, "lasso": _lasso_item, "scribble": _line_item}
     if kind not in makers:
@@ -151,7 +210,11 @@ def make_item(number: int, kind: PromptKind, data: ArrayLike, positive: bool, sh
     return PromptItem(number, kind, positive, coordinates, region)
 
 
-def _mask_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
+def _mask_item(data: ArrayLike | Region, positive: bool, shape: tuple[int, int]) -> _Geometry:
+    if isinstance(data, Region):
+        y0, x0, y1, x1 = data.box
+        inside = (max(y0, 0), max(x0, 0), min(y1, shape[0]), min(x1, shape[1]))
+        return np.empty((0, 2)), data if inside == data.box and data.area else _region(data.to_mask(shape))
     mask = np.asarray(data)
     if mask.shape != shape or mask.dtype != bool:
         raise InputError(
@@ -182,7 +245,9 @@ def _lasso_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geo
     coordinates = _coordinates("lasso", data)
     if len(coordinates) < 3:
         raise InputError("A lasso needs at least three corners: draw it around the object.", code="lasso-too-short")
-    return coordinates, _region(polygon2mask(shape, coordinates))
+    corner = np.clip(np.floor(coordinates.min(0)).astype(int), 0, shape)
+    end = np.clip(np.ceil(coordinates.max(0)).astype(int) + 1, corner, shape)
+    return coordinates, _region(polygon2mask(tuple(end - corner), coordinates - corner), (corner[0], corner[1]))
 
 
 def _line_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geometry:
@@ -195,52 +260,34 @@ def _line_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geom
     return coordinates, None
 
 
-@dataclass(frozen=True, eq=False)
-class PromptGroup:
-    """Rows that can be decoded together: all with a mask, or all without.
+def combine(row: Row) -> ObjectPrompts | None:
+    """Combine the prompts of one object; None without a positive one.
 
-    Attributes
-    ----------
-    rows : tuple of int
-        Positions of the rows in the list that was grouped.
-    prompts : Prompts
+    Several boxes become the box around all of them. Several masks and lassos become their union without the negative
+    ones. A scribble becomes points along its path. An object with a mask but no box gets the box around the mask.
     """
-
-    rows: tuple[int, ...]
-    prompts: Prompts
-
-
-def group_rows(rows: Iterable[Row], shape: tuple[int, int]) -> list[PromptGroup]:
-    """Convert the prompts of some objects of a plane to the core's prompts.
-
-    Several boxes of an object become the box around all of them. Several masks and lassos become their union without
-    the negative ones. A scribble becomes points along its path. An object with a mask but no box gets the box around
-    the mask. Objects without a positive prompt are left out.
-
-    Parameters
-    ----------
-    rows : iterable of tuple of PromptItem
-        One row for each object, as in the values of `Draft.rows`.
-    shape : tuple of int
-        (y, x) of the plane.
-    """
-    groups: dict[bool, list[tuple[int, _Combined]]] = {}
-    for number, row in enumerate(rows):
-        combined = _combine(row, shape)
-        if combined is not None:
-            groups.setdefault(combined.mask is not None, []).append((number, combined))
-    return [
-        PromptGroup(
-            tuple(number for number, _ in members),
-            Prompts(
-                boxes=[one.box for _, one in members] if any(one.box is not None for _, one in members) else None,
-                points=[one.points for _, one in members],
-                point_labels=[one.labels for _, one in members],
-                masks=np.stack([one.mask for _, one in members if one.mask is not None]) if masked else None,
-            ),
-        )
-        for masked, members in groups.items()
-    ]
+    points: list[NDArray[np.float64]] = []
+    labels: list[int] = []
+    for item in row:
+        if item.kind in ("point", "scribble"):
+            placed = item.coordinates if item.kind == "point" else scribble_points(item.coordinates)
+            points.append(placed)
+            labels += [int(item.positive)] * len(placed)
+    mask = _combine_masks(row)
+    corners = [item.coordinates for item in row if item.kind == "box"]
+    box: tuple[float, ...] | None = None
+    if corners:
+        box = (*np.min([c[0] for c in corners], axis=0).tolist(), *np.max([c[1] for c in corners], axis=0).tolist())
+    elif mask is not None:
+        box = mask.box
+    if box is None and 1 not in labels:
+        return None
+    return ObjectPrompts(
+        None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        np.concatenate(points) if points else None,
+        np.array(labels, np.int8) if points else None,
+        mask,
+    )
 
 
 def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) -> NDArray[np.float64]:
@@ -261,45 +308,12 @@ def scribble_points(path: NDArray[Any], most: int = 8, spacing: float = 12.0) ->
     return np.stack([np.interp(places, along, path[:, axis]) for axis in (0, 1)], axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Combined:
-    """Prompts of one object, combined to one of each kind."""
-
-    points: NDArray[np.float64]
-    labels: list[int]
-    box: tuple[float, ...] | None
-    mask: NDArray[np.bool_] | None
-
-
-def _combine(row: Row, shape: tuple[int, int]) -> _Combined | None:
-    """Combine the items of one object; return None without a positive one."""
-    points: list[NDArray[np.float64]] = []
-    labels: list[int] = []
-    for item in row:
-        if item.kind in ("point", "scribble"):
-            placed = item.coordinates if item.kind == "point" else scribble_points(item.coordinates)
-            points.append(placed)
-            labels += [int(item.positive)] * len(placed)
-    corners = [item.coordinates for item in row if item.kind == "box"]
-    mask = _combine_masks(row, shape)
-    box: tuple[float, ...] | None = None
-    if corners:
-        box = (*np.min([c[0] for c in corners], axis=0), *np.max([c[1] for c in corners], axis=0))
-    elif mask is not None:
-        box = Region.of(mask).box
-    if box is None and 1 not in labels:
-        return None
-    return _Combined(np.concatenate(points) if points else np.empty((0, 2)), labels, box, mask)
-
-
-def _combine_masks(row: Row, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+def _combine_masks(row: Row) -> Region | None:
     """Unite the positive masks and lassos and cut out the negative ones; return None if nothing is left."""
-    mask = np.zeros(shape, np.bool_)
-    for positive in (True, False):
-        for item in row:
-            if item.region is not None and item.positive == positive:
-                mask[item.region.to_mask(shape)] = positive
-    return mask if mask.any() else None
+    inside = unite(item.region for item in row if item.region is not None and item.positive)
+    outside = unite(item.region for item in row if item.region is not None and not item.positive)
+    left = Region.of(inside.crop & ~outside.within(inside.box), inside.origin)
+    return left if left.area else None
 
 
 def _coordinates(kind: str, data: ArrayLike) -> NDArray[np.float64]:
@@ -322,8 +336,8 @@ def _inside(coordinates: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
     return inside
 
 
-def _region(mask: NDArray[np.bool_]) -> Region:
-    """Make a region of a mask (y, x) with at least one pixel."""
+def _region(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> Region:
+    """Make a region of a mask (y, x) with at least one pixel, whose first pixel lies at ``corner``."""
     if not mask.any():
         raise InputError("This mask has no pixel inside the plane: draw it over the object.", code="empty-mask")
-    return Region.of(mask)
+    return Region.of(mask, (int(corner[0]), int(corner[1])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import MappingProxyType
 
@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 from psygnal import Signal
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.masks import MaskOptions
 from napari_sam_lora.session.jobs.worker import Priority
 from napari_sam_lora.session.labels.edits import CommitPolicy, EditResult
 from napari_sam_lora.session.labels.label_sets import LabelSets
 from napari_sam_lora.session.models import Models
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey, check_plane, need_image
-from napari_sam_lora.session.prompting.draft import Draft, PromptKind
-from napari_sam_lora.session.prompting.preview import MaskOptions, Preview
+from napari_sam_lora.session.prompting.draft import Draft, PromptItem, PromptKind
+from napari_sam_lora.session.prompting.preview import Preview
 
 
 class DraftPrompts:
@@ -98,6 +99,16 @@ class DraftPrompts:
         """Remove all prompts of a plane."""
         self.draft(plane).clear()
         self.draft_changed.emit(plane)
+
+    def update(self, plane: PlaneKey, drawn: Iterable[tuple[int, PromptItem]]) -> bool:
+        """Change the prompts of a plane that differ from what was drawn; return whether any does. See `Draft.update`.
+
+        Emits `draft_changed` once, whatever number of prompts differ.
+        """
+        is_changed = self.draft(plane).update(drawn)
+        if is_changed:
+            self.draft_changed.emit(plane)
+        return is_changed
 
     def bring_back(self, labels: str, label: int, plane: PlaneKey | None = None) -> PlaneKey:
         """Put the stored prompts of an object back into the draft of a plane, to edit the object.

@@ -6,23 +6,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from napari_sam_lora.images import Prepared, Preprocessing, fixed_window, prepare
+from napari_sam_lora.masks import MaskOptions, ObjectMask
 from napari_sam_lora.session.jobs.worker import CancelToken
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
-from napari_sam_lora.session.prompting.draft import Row
-from napari_sam_lora.session.prompting.preview import MaskOptions, Preview, RowMask, segment_rows
-from napari_sam_lora.session.prompting.tiled_prompts import segment_row
+from napari_sam_lora.session.prompting.draft import Row, combine
+from napari_sam_lora.session.prompting.preview import Preview
 
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
     from napari_sam_lora.model.predictor import Predictor
-    from napari_sam_lora.stacks.tiles import Level, Tile
+    from napari_sam_lora.stacks.tiles import Tile
 
 PLANES_KEPT = 24
 PREDICTORS_KEPT = 3
@@ -53,26 +50,25 @@ class PlaneCache:
             if cached is not None and cached[0] is source:
                 self._prepared.move_to_end(key)
                 return cached[1]
-        pixels = source.read(plane)
         if tile is None:
-            prepared = prepare(pixels, input_size, preprocessing)
+            prepared = prepare(source.read(plane), input_size, preprocessing)
         else:
-            window = self._window(source, plane, preprocessing, pixels)
-            prepared = prepare(pixels[tile.slices], input_size, window)
+            window = self._window(source, plane, preprocessing)
+            prepared = prepare(source.read(plane, tile.box), input_size, window)
         with self._lock:
             self._prepared[key] = source, prepared
             while len(self._prepared) > self._most:
                 self._prepared.popitem(last=False)
         return prepared
 
-    def _window(
-        self, source: ImageSource, plane: PlaneKey, preprocessing: Preprocessing, pixels: NDArray[Any]
-    ) -> Preprocessing:
+    def _window(self, source: ImageSource, plane: PlaneKey, preprocessing: Preprocessing) -> Preprocessing:
         """Return the preprocessing with the intensity window of the whole plane, which all its tiles share."""
+        if preprocessing.window is not None:
+            return preprocessing
         with self._lock:
             cached = self._windows.get((plane, preprocessing))
         if cached is None or cached[0] is not source:
-            cached = source, fixed_window(pixels, preprocessing)
+            cached = source, fixed_window(source.read(plane), preprocessing)
             with self._lock:
                 self._windows[plane, preprocessing] = cached
                 while len(self._windows) > self._most:
@@ -139,25 +135,34 @@ class Engine:
             preprocessing = replace(preprocessing, window=window)
         return self.planes.get(source, plane, preprocessing, predictor.input_size, tile)
 
-    def _levels(self, source: ImageSource, plane: PlaneKey) -> list[Level]:
-        """Return the tile levels of a plane; one level if the plane needs no tiles."""
-        from napari_sam_lora.stacks.tiles import pyramid  # noqa: PLC0415
-
-        return pyramid(plane.shape(source.shape), self.predictor().input_size)
-
     def segment(
-        self, source: ImageSource, plane: PlaneKey, rows: Sequence[Row], options: MaskOptions
-    ) -> list[RowMask | None]:
-        """Segment some objects of a plane; see `segment_rows`. In a large plane only tiles are encoded."""
-        levels = self._levels(source, plane)
-        if len(levels) > 1:
+        self,
+        source: ImageSource,
+        plane: PlaneKey,
+        rows: Sequence[Row],
+        options: MaskOptions,
+        with_candidates: bool = False,
+    ) -> list[ObjectMask | None]:
+        """Segment some objects of a plane; the result is None for those without a positive prompt.
 
-            def in_tile(tile: Tile, row: Row) -> RowMask | None:
-                prepared = self.prepared(source, plane, options.window, tile)
-                return segment_rows(self.predictor(), prepared, [row], options)[0]
+        The plane, or in a large one only the tiles that show the objects, are encoded unless their embeddings are in
+        memory.
+        """
+        from napari_sam_lora.stacks.plane_decoder import Choice, PlaneDecoder  # noqa: PLC0415
 
-            return [segment_row(in_tile, levels, row) for row in rows]
-        return segment_rows(self.predictor(), self.prepared(source, plane, options.window), rows, options)
+        masks: list[ObjectMask | None] = [None] * len(rows)
+        objects = {place: combined for place, row in enumerate(rows) if (combined := combine(row)) is not None}
+        if not objects:
+            return masks
+
+        def prepared(tile: Tile) -> Prepared:
+            return self.prepared(source, plane, options.window, tile if len(decoder.levels) > 1 else None)
+
+        decoder = PlaneDecoder(self.predictor(), plane.shape(source.shape), prepared)
+        places = list(objects)
+        for number, mask in decoder.decode(list(objects.values()), Choice(options, with_candidates=with_candidates)):
+            masks[places[number]] = _at_most_one(mask)
+        return masks
 
     def preview(
         self,
@@ -169,27 +174,31 @@ class Engine:
     ) -> Preview:
         """Segment a snapshot of a draft."""
         token.check()
-        found = self.segment(source, plane, list(rows.values()), options) if rows else []
+        found = self.segment(source, plane, list(rows.values()), options, with_candidates=True) if rows else []
         kept = [(obj, rows[obj], mask) for obj, mask in zip(rows, found, strict=True) if mask is not None]
-        shape = plane.shape(source.shape)
-        masks = [mask for _, _, mask in kept]
         return Preview(
             plane=plane,
+            shape=plane.shape(source.shape),
             rows=tuple(row for _, row, _ in kept),
             objects=tuple(obj for obj, _, _ in kept),
-            masks=np.array([one.mask for one in masks], np.bool_).reshape(-1, *shape),
-            scores=np.array([one.score for one in masks], np.float32),
-            candidates=np.array([one.candidates for one in masks], np.bool_).reshape(-1, 3, *shape),
-            candidate_scores=np.array([one.candidate_scores for one in masks], np.float32).reshape(-1, 3),
+            masks=tuple(mask for _, _, mask in kept),
             options=options,
             adapter=self.name,
         )
 
     def embed(self, token: CancelToken, source: ImageSource, plane: PlaneKey) -> None:
         """Encode a plane, so that a later preview finds its embedding in memory. A large plane is not encoded."""
+        from napari_sam_lora.stacks.tiles import pyramid  # noqa: PLC0415
+
         token.check()
-        if len(self._levels(source, plane)) > 1:
+        if len(pyramid(plane.shape(source.shape), self.predictor().input_size)) > 1:
             return
         prepared = self.prepared(source, plane)
         token.check()
         self.predictor().encode_prepared(prepared)
+
+
+def _at_most_one(mask: ObjectMask) -> ObjectMask:
+    """Return a mask with scores of at most 1, as the user sees them, and without its logits."""
+    first, second, third = (min(score, 1.0) for score in mask.candidate_scores)
+    return replace(mask, score=min(mask.score, 1.0), candidate_scores=(first, second, third), logits=None)

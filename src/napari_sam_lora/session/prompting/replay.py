@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam_lora.regions import Region
+from napari_sam_lora.masks import ObjectMask
+from napari_sam_lora.overlap import region_iou
+from napari_sam_lora.regions import Region, unite
 from napari_sam_lora.session.jobs.worker import CancelToken
 from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
 from napari_sam_lora.session.labels.records import StoredPrompts
@@ -88,8 +90,7 @@ def everything(
         if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(mask):
             covered += 1
             continue
-        empty, new = Region.of(np.zeros_like(free)), Region.of(free, (y0, x0))
-        changes.append(ProposedChange(plane, 0, empty, new, one.score, 0.0))
+        changes.append(ProposedChange(plane, 0, Region.empty(), Region.of(free, (y0, x0)), one.score, 0.0))
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", engine.name, covered)
 
@@ -103,26 +104,23 @@ def own_prompt(mask: Mask, by: str) -> PromptItem:
 
 def replay_plane(engine: Engine, one: ReplayPlane) -> list[ProposedChange]:
     """Segment the targets of one plane again; return also those that stay the same or have no pixel any more."""
+    from napari_sam_lora.stacks.propagation.overlap import regions_of  # noqa: PLC0415
+
     stored = [(label, prompts) for label, several in one.targets.items() for prompts in several]
-    masks: dict[int, Mask] = {label: np.zeros(one.labels.shape, np.bool_) for label in one.targets}
-    scores: dict[int, list[float]] = {label: [] for label in one.targets}
+    masks: dict[int, list[ObjectMask]] = {label: [] for label in one.targets}
     for options in dict.fromkeys(prompts.options for _, prompts in stored):
         same_options = [(label, prompts) for label, prompts in stored if prompts.options == options]
         found = engine.segment(one.source, one.plane, [prompts.row for _, prompts in same_options], options)
         for (label, _), mask in zip(same_options, found, strict=True):
             if mask is not None:
-                masks[label] |= mask.mask
-                scores[label].append(mask.score)
-    free = np.isin(one.labels, [0, *one.targets])
-    return [
-        _change(one, label, masks[label] & free, float(np.mean(scores[label])) if scores[label] else 0.0)
-        for label in one.targets
-    ]
-
-
-def _change(one: ReplayPlane, label: int, new: Mask, score: float) -> ProposedChange:
-    from napari_sam_lora.training.evaluation.metrics import mask_iou  # noqa: PLC0415
-
-    old = one.labels == label
-    iou = mask_iou(old, new)
-    return ProposedChange(one.plane, label, Region.of(old), Region.of(new), score, iou, one.targets[label])
+                masks[label].append(mask)
+    present, free = regions_of(one.labels), np.isin(one.labels, [0, *one.targets])
+    changes = []
+    for label, parts in masks.items():
+        old, whole = present.get(label, Region.empty()), unite(mask.region for mask in parts)
+        y0, x0, y1, x1 = whole.box
+        new = Region.of(whole.crop & free[y0:y1, x0:x1], whole.origin)
+        score = float(np.mean([mask.score for mask in parts])) if parts else 0.0
+        prompts = one.targets[label]
+        changes.append(ProposedChange(one.plane, label, old, new, score, region_iou(old, new), prompts))
+    return changes

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.masks import MaskOptions
+from napari_sam_lora.overlap import region_iou
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.jobs.worker import CancelToken
 from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange, place_changes
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.prompting.draft import PromptItem, make_item
 from napari_sam_lora.session.prompting.engine import Engine
-from napari_sam_lora.session.prompting.preview import MaskOptions
 from napari_sam_lora.session.prompting.replay import ReplayPlane, replay_plane
 from napari_sam_lora.session.propagation.snapshot import StackPlanes
 
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     from napari_sam_lora.model.predictor import Predictor
     from napari_sam_lora.parameters.propagation import PropagationConfig
     from napari_sam_lora.stacks.propagation.state import PropagatedPlane
-    from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
-_EMPTY = Region((0, 0), np.zeros((0, 0), np.bool_))
+_EMPTY = Region.empty()
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,10 @@ class PropagationRun:
 
     def _propagated_changes(self, one: PropagatedPlane) -> list[ProposedChange]:
         """Compare the propagated masks of a plane with those that they replace."""
-        from napari_sam_lora.stacks.propagation.overlap import overlap  # noqa: PLC0415
-
         changes = []
         for label, region in one.objects.items():
             old = self._redone.pop((one.index, label), _EMPTY)
-            iou = overlap(old, region)
+            iou = region_iou(old, region)
             if iou == 1:
                 self._unchanged += 1
                 continue

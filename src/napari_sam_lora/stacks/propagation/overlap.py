@@ -57,10 +57,3 @@ def without_strays(region: Region, before: Region) -> Region:
         touched = np.unique(components[before.within(region.box)])
         crop = np.isin(components, touched[touched > 0])
     return Region.of(crop, region.origin)
-
-
-def overlap(region: Region, other: Region) -> float:
-    """Return the intersection over union; 0 if both are empty."""
-    both = int(np.count_nonzero(region.crop & other.within(region.box)))
-    union = region.area + other.area - both
-    return both / union if union else 0.0

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
 # Number of negative clicks on neighbours, which separate touching objects.
 NEIGHBOURS = 2

@@ -13,14 +13,15 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.tiling import TilingConfig
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.plane_decoder import ImageDecoder
 from napari_sam_lora.stacks.propagation.config import least_score
 from napari_sam_lora.stacks.propagation.occupancy import Occupancy
 from napari_sam_lora.stacks.propagation.plan import Plan, Sweep, plan_sweeps
 from napari_sam_lora.stacks.propagation.seeds import Seed, Seeds, seeds_by_plane
 from napari_sam_lora.stacks.propagation.state import HasPredictor, PropagatedPlane, PropagationState, Stack
 from napari_sam_lora.stacks.propagation.step import Followed, follow, reference_contrasts, segment_seeds
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder
 
 _NO_OBJECTS = Followed({}, {}, {})
 
@@ -189,14 +190,14 @@ class _Propagation:
             region.write(free, False)
         return free
 
-    def _decoder(self, index: int) -> PlaneDecoder:
+    def _decoder(self, index: int) -> ImageDecoder:
         image = np.asarray(self.stack[index])
         if image.shape[:2] != self.shape:
             raise InputError(
                 f"Plane {index} is {image.shape[:2]}, others are {self.shape}: all planes must have the same size.",
                 code="planes-of-different-size",
             )
-        return PlaneDecoder(self.predictor, image, self.tiling)
+        return ImageDecoder(self.predictor, image, self.tiling)
 
     def _seed(self, index: int, state: PropagationState) -> PropagatedPlane:
         """Return a key plane; its prompts are segmented the first time."""

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.labels import check_labels
-from napari_sam_lora.prompts import Prompts
+from napari_sam_lora.prompts import ObjectPrompts, Prompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.propagation.overlap import regions_of
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
 # Labels (y, x); prompts, whose objects get the ids 1, 2, and so on; or prompts by id.
 Seed = ArrayLike | Prompts | Mapping[int, ObjectPrompts]

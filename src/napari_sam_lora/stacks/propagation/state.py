@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.model.predictor import Predictor
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.propagation.occupancy import Occupancy
 from napari_sam_lora.stacks.propagation.step import EndReason
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts
 
 
 class HasPredictor(Protocol):

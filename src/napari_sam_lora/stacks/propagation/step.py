@@ -9,12 +9,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora.masks import ObjectMask
+from napari_sam_lora.overlap import region_iou
 from napari_sam_lora.parameters.propagation import PropagationConfig
+from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.plane_decoder import ImageDecoder
 from napari_sam_lora.stacks.propagation.contrast import contrast, reliable_contrast
-from napari_sam_lora.stacks.propagation.overlap import OverlapResolver, overlap, without_strays
+from napari_sam_lora.stacks.propagation.overlap import OverlapResolver, without_strays
 from napari_sam_lora.stacks.propagation.projection import project
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, PlaneDecoder, TileMask
 
 EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "contrast", "closed"]
 
@@ -38,7 +41,7 @@ class Followed:
 
 
 def follow(
-    decoder: PlaneDecoder,
+    decoder: ImageDecoder,
     before: Mapping[int, Region],
     free: NDArray[np.bool_],
     config: PropagationConfig,
@@ -49,7 +52,7 @@ def follow(
 
     Parameters
     ----------
-    decoder : PlaneDecoder
+    decoder : ImageDecoder
         Decoder of the plane.
     before : mapping of int to Region
         The objects in the neighbouring plane.
@@ -71,16 +74,16 @@ def follow(
     ids = list(prompts)
     resolver, scores = OverlapResolver(decoder.shape), dict[int, float]()
     ended: dict[int, EndReason] = {}
-    for mask in decoder.decode(list(prompts.values())):
-        label = ids[mask.row]
-        region = _free_region(mask, free)
+    for row, mask in decoder.decode(list(prompts.values())):
+        label = ids[row]
+        region = _only_free(mask.region, free)
         if config.smooth:
             region = without_strays(region, before[label])
         region = _only_free(region, free)
         reason = "score" if mask.score < min_score else end_reason(region, before[label], config)
         if reason is None and config.min_contrast:
             least = config.min_contrast * contrasts.get(label, float("nan"))
-            found = contrast(decoder.intensities, mask.region())
+            found = contrast(decoder.intensities, mask.region)
             reason = "contrast" if found * np.sign(least) < abs(least) else None
         if reason is not None:
             ended[label] = reason
@@ -99,7 +102,7 @@ def follow(
 
 
 def reference_contrasts(
-    decoder: PlaneDecoder, objects: Mapping[int, Region], config: PropagationConfig
+    decoder: ImageDecoder, objects: Mapping[int, Region], config: PropagationConfig
 ) -> dict[int, float]:
     """Measure the contrast of objects of a key plane, segmented from their own projection; NaN if not reliable.
 
@@ -110,19 +113,19 @@ def reference_contrasts(
     prompts = project(objects, config, decoder.shape)
     ids = list(prompts)
     return {
-        ids[mask.row]: reliable_contrast(decoder.intensities, mask.region())
-        for mask in decoder.decode(list(prompts.values()))
+        ids[row]: reliable_contrast(decoder.intensities, mask.region)
+        for row, mask in decoder.decode(list(prompts.values()))
     }
 
 
-def segment_seeds(decoder: PlaneDecoder, prompts: Mapping[int, ObjectPrompts], free: NDArray[np.bool_]) -> Followed:
+def segment_seeds(decoder: ImageDecoder, prompts: Mapping[int, ObjectPrompts], free: NDArray[np.bool_]) -> Followed:
     """Segment objects from the user's prompts; those without a free pixel are left out."""
     ids = list(prompts)
     resolver, scores = OverlapResolver(decoder.shape), dict[int, float]()
-    for mask in decoder.decode(list(prompts.values())):
-        region = _free_region(mask, free)
-        resolver.add(ids[mask.row], region, _logits(mask, region))
-        scores[ids[mask.row]] = mask.score
+    for row, mask in decoder.decode(list(prompts.values())):
+        region = _only_free(mask.region, free)
+        resolver.add(ids[row], region, _logits(mask, region))
+        scores[ids[row]] = mask.score
     objects = resolver.regions()
     return Followed(objects, {label: scores[label] for label in objects}, {})
 
@@ -136,11 +139,7 @@ def end_reason(region: Region, before: Region, config: PropagationConfig) -> End
         return "shrinkage"
     if area > before.area * config.max_growth:
         return "growth"
-    return "overlap" if overlap(region, before) < config.min_overlap else None
-
-
-def _free_region(mask: TileMask, free: NDArray[np.bool_]) -> Region:
-    return _only_free(Region(mask.origin, mask.logits > 0), free)
+    return "overlap" if region_iou(region, before) < config.min_overlap else None
 
 
 def _only_free(region: Region, free: NDArray[np.bool_]) -> Region:
@@ -148,8 +147,7 @@ def _only_free(region: Region, free: NDArray[np.bool_]) -> Region:
     return Region(region.origin, region.crop & free[y0:y1, x0:x1])
 
 
-def _logits(mask: TileMask, region: Region) -> NDArray[np.float32]:
+def _logits(mask: ObjectMask, region: Region) -> NDArray[np.float32]:
     """Return the logits (h, w) of the crop of a region within the mask; filled holes have 0, the lowest."""
-    top, left = region.origin[0] - mask.origin[0], region.origin[1] - mask.origin[1]
-    height, width = region.crop.shape
-    return np.maximum(mask.logits[top : top + height, left : left + width], np.float32(0))
+    y0, x0, y1, x1 = np.subtract(region.box, mask.region.origin * 2)
+    return np.maximum(mask.needed_logits[y0:y1, x0:x1], np.float32(0))

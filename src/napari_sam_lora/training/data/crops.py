@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.images import Preprocessing, StackPosition, fixed_window
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
-from napari_sam_lora.prompts import Prompts
-from napari_sam_lora.stacks.tile_masks import ObjectPrompts, in_tile
-from napari_sam_lora.stacks.tiles import Box, Level, Tile, level_for, pyramid
-from napari_sam_lora.training.data.samples import (
-    Background,
-    Labelled,
-    background_of,
-    image_key,
-    prompts_and_position,
-)
+from napari_sam_lora.prompts import Box, ObjectPrompts, Prompts
+from napari_sam_lora.stacks.tiles import Level, Tile, level_for, pyramid
+from napari_sam_lora.training.data.samples import Background, Labelled, background_of, image_key, prompts_and_position
 
 # Crops of one plane; each is encoded several times.
 MAX_CROPS = 24
@@ -96,7 +89,10 @@ def _cut_labels(
     for label in ids:
         own = prompts.get(label)
         if own is not None and (own.masks is None or own.masks.dtype == bool):
-            prompts_in_crop[label] = in_tile(ObjectPrompts.from_prompts(own), tile)
+            (prompted,) = ObjectPrompts.from_prompts(own)
+            inside = prompted.within(tile.box)
+            if any(inside.kinds()):
+                prompts_in_crop[label] = inside.as_prompts(tile.shape)
     return np.where(np.isin(crop, ids), crop, 0), prompts_in_crop
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage as ndi
 
 from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.model.predictor import Predictor, Result
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import with_click
@@ -79,12 +80,6 @@ def summarise(scores: Sequence[ObjectScore]) -> Figures:
         if field.name != "count"
     }
     return Figures(**means, count=len(scores))
-
-
-def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return the intersection over union of two masks; 1 if both are empty."""
-    union = int(np.count_nonzero(a | b))
-    return np.count_nonzero(a & b) / union if union else 1.0
 
 
 def score_objects(

@@ -18,12 +18,13 @@ from napari_sam_lora.lora.layers import LowRank
 from napari_sam_lora.model.encoder import suffix
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.model.predictor import decode_prompts
+from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.data.augmentation import View, show
 from napari_sam_lora.training.data.leakage import drop_leaking_objects
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.split import FEWEST_HELD_OUT
-from napari_sam_lora.training.losses import mask_iou, mask_targets
+from napari_sam_lora.training.losses import mask_targets
 from napari_sam_lora.training.memory import AdaptiveChunks
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
@@ -126,7 +127,7 @@ def _iou_by_box_and_click(tree: Sam, embedding: Tensor, prepared: Prepared, mask
     by_click, scores = decode_prompts(tree, embedding, prepared, clicks)
     best = 1 + scores[:, 1:].argmax(1)
     rows = torch.arange(len(best), device=best.device)
-    return [mask_iou(by_box[:, :1], target)[:, 0], mask_iou(by_click[rows, best][:, None], target)[:, 0]]
+    return [mask_iou(masks > 0, target > 0.5)[:, 0] for masks in (by_box[:, :1], by_click[rows, best][:, None])]
 
 
 @contextmanager
