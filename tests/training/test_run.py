@@ -244,7 +244,6 @@ def test_settings_that_do_not_fit_the_model_are_refused_before_the_first_step(
     for config, code in (
         (replace(FAST, mode="late", late_blocks=7), "late_blocks-out-of-range"),
         (replace(FAST, blocks=(6,)), "blocks-out-of-range"),
-        (replace(FAST, dropout=1.5), "dropout-out-of-range"),
     ):
         with raises(InputError, code):
             next(FineTuneRun(small.loaded, quarters, config))

@@ -41,6 +41,8 @@ class Sample:
         Its position, if it is a plane of a stack.
     user_prompts : dict of int to Prompts
         The user's prompts, one row each, by the object's id.
+    complete : bool
+        Whether every object is labelled, so that unlabelled pixels are background.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Sample:
     labels: NDArray[np.int64]
     position: StackPosition | None = None
     user_prompts: dict[int, Prompts] = field(default_factory=dict)
+    complete: bool = False
 
     @property
     def pair(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -71,9 +74,11 @@ class Dataset:
     warnings: tuple[str, ...]
 
     @property
-    def pairs(self) -> list[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None]]:
-        """Images, labels, the user's prompts, and positions in stacks, for training."""
-        return [(sample.image, sample.labels, sample.user_prompts, sample.position) for sample in self.samples]
+    def pairs(
+        self,
+    ) -> list[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None, bool | None]]:
+        """Images, labels, the user's prompts, positions in stacks, and whether planes are complete, for training."""
+        return [(one.image, one.labels, one.user_prompts, one.position, one.complete or None) for one in self.samples]
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class _Entry:
     labels: Callable[[ImageFile], NDArray[np.int64]]
     position: StackPosition | None = None
     user_prompts: Path | None = None
+    complete: bool = False
 
 
 def read_dataset(
@@ -107,6 +113,7 @@ def read_dataset(
         - a CSV table with the columns ``image`` and ``labels``, which hold paths relative to it. Files that are planes
           of one stack have ``stack`` (its name) and ``plane`` (its number; or one number for each axis that the plane
           does not have, with ``axes``, the two that it has). ``prompts`` names files of `write_user_prompts`,
+          and ``complete`` is "yes" where every object of the plane is labelled,
         - a COCO JSON file.
     image_folder, label_folder : Path, optional
         Other folders of images and labels. The images of a COCO file are otherwise looked for in ``images/`` beside it
@@ -202,7 +209,8 @@ def _table(path: Path, axes: str | None) -> list[_Entry]:
         read = partial(_labels_of_file, path.parent / labels, axes)
         position = stack_position(row, f"{path.name}, line {line}")
         user_prompts = path.parent / row["prompts"] if row.get("prompts") else None
-        entries.append(_Entry(path.parent / row["image"], read, position, user_prompts))
+        complete = row.get("complete", "").strip().lower() in ("1", "true", "yes")
+        entries.append(_Entry(path.parent / row["image"], read, position, user_prompts, complete))
     if not entries:
         raise InputError(f"{path.name} holds no rows; its columns are image and labels.", code="table-empty")
     return entries
@@ -262,7 +270,9 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
         try:
             image = read_image(entry.image, axes)
             user_prompts = {} if entry.user_prompts is None else read_user_prompts(entry.user_prompts)
-            samples += _samples(image, entry.labels(image), entry.position, names[entry.image], user_prompts)
+            samples += _samples(
+                image, entry.labels(image), entry.position, names[entry.image], user_prompts, entry.complete
+            )
         except InputError as error:
             problems.append(error)
         if progress is not None:
@@ -290,16 +300,17 @@ def _samples(
     position: StackPosition | None,
     stack: str,
     user_prompts: dict[int, Prompts],
+    complete: bool,
 ) -> list[Sample]:
     if not image.stack_shape:
-        return [Sample(image.path.name, image.data, labels, position, user_prompts)]
+        return [Sample(image.path.name, image.data, labels, position, user_prompts, complete)]
     if user_prompts:
         message = f"{image.path.name} is a stack; prompt files belong to single planes."
         raise InputError(message, code="prompts-of-stack")
     label_planes = labels.reshape(-1, *image.plane_shape)
     indices = np.ndindex(*image.stack_shape)
     return [
-        Sample(f"{image.path.name}[{number}]", plane, ids, StackPosition(stack, index))
+        Sample(f"{image.path.name}[{number}]", plane, ids, StackPosition(stack, index), complete=complete)
         for number, (plane, ids, index) in enumerate(zip(image.planes(), label_planes, indices, strict=True))
         if ids.any()
     ]

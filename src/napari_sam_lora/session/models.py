@@ -21,6 +21,7 @@ from napari_sam_lora.session.prompting.engine import Engine, PlaneCache, Predict
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.parameters.instances import InstanceConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,6 +128,14 @@ class Models:
             model, active = self.need(), self._active
         name, adapter = active or ("", None)
         return Engine(model, adapter, name, self._predictors, self._planes)
+
+    @property
+    def head_instances(self) -> InstanceConfig | None:
+        """Parameters that suit the dense head of the model, or of the active adapter; None if there is no head."""
+        model, active = self._model, self._active
+        if active is not None and active[1].dense is not None:
+            return active[1].dense.instances
+        return None if model is None or model.loaded.dense is None else model.loaded.dense.instances
 
     # The active adapter
 

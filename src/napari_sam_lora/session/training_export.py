@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
 
 TABLE, START = "planes.csv", "start.safetensors"
-COLUMNS = ("image", "labels", "prompts", "stack", "plane", "axes")
+COLUMNS = ("image", "labels", "prompts", "complete", "stack", "plane", "axes")
 
 NOTE = """\
 # Settings of 'napari-sam-lora train', saved by the fine-tune widget. Paths are relative to this file.
@@ -152,6 +152,8 @@ def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], wit
             row["prompts"] = f"prompts/{name}{ENDING}"
             (folder / "prompts").mkdir(exist_ok=True)
             write_user_prompts(folder / row["prompts"], prompts)
+        if plane.complete:
+            row["complete"] = "yes"
         if plane.position is not None:
             row |= _position_columns(plane.position)
         rows.append(row)

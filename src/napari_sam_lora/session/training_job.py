@@ -45,8 +45,8 @@ class TrainingPlane:
     prompts : dict of int to tuple of StoredPrompts
         The user's prompts of each object of the plane; objects without prompts are left out.
     complete : bool
-        Whether the plane was marked as complete. Training does not need this, because unlabelled pixels are ignored;
-        `evaluate_everything` is for complete planes only.
+        Whether the plane was marked as complete: its unlabelled pixels are background, from which the dense head
+        learns; `evaluate_everything` is for complete planes only.
     """
 
     plane: PlaneKey
@@ -228,13 +228,13 @@ class TrainingJob:
 
     def _pairs(
         self, config: TrainConfig
-    ) -> Iterator[tuple[NDArray[Any], Pixels, dict[int, Prompts], StackPosition | None]]:
-        """Yield image, labels, prompts and stack position of each plane."""
+    ) -> Iterator[tuple[NDArray[Any], Pixels, dict[int, Prompts], StackPosition | None, bool | None]]:
+        """Yield image, labels, prompts, stack position and completeness of each plane."""
         for plane in self._planes:
             self._check()
             # Prompts belong to single objects, which the ids of a semantic label image are not.
             prompts = user_prompts(plane) if config.labels == "instances" else {}
-            yield plane.source.read(plane.plane), plane.labels, prompts, plane.position
+            yield plane.source.read(plane.plane), plane.labels, prompts, plane.position, plane.complete or None
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()

@@ -163,7 +163,7 @@ class Trainer:
             drawn = self.rng.bit_generator.state
             try:
                 result = self._try_step()
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError, OSError) as error:
                 if not is_out_of_memory(error):
                     raise
                 spared = self.fallback.lower(self.cache)

@@ -53,7 +53,7 @@ def test_prompts_move_with_their_crop_and_intensities_are_those_of_the_plane() -
     prompts = {1: Prompts(boxes=[[400, 500, 420, 520]], points=[[[410, 510]]])}
     crops = list(cut_large((image, labels, prompts), 128, Preprocessing()))
     assert len(crops) == 2
-    (pixels, part, moved, _), _ = next(crop for crop in crops if (np.asarray(crop[0][1]) == 1).any())  # type: ignore[misc]
+    (pixels, part, moved, *_), _ = next(crop for crop in crops if (np.asarray(crop[0][1]) == 1).any())  # type: ignore[misc]
     assert np.asarray(pixels).shape == (128, 128)
     y, x = np.argwhere(np.asarray(part) == 1)[0]
     assert moved[1].boxes is not None
@@ -83,7 +83,7 @@ def test_an_object_larger_than_a_tile_is_learned_from_a_larger_one() -> None:
     image = np.zeros((900, 900), np.uint8)
     labels = np.zeros((900, 900), int)
     labels[200:350, 200:350] = 5
-    (((_, part, _, _), _),) = cut_large((image, labels), 128, Preprocessing())  # type: ignore[misc]
+    (((_, part, *_), _),) = cut_large((image, labels), 128, Preprocessing())  # type: ignore[misc]
     assert np.asarray(part).shape == (512, 512)
     assert np.count_nonzero(part) == 150 * 150
 

@@ -156,7 +156,8 @@ def test_prompts_that_do_not_fit_are_refused(given: dict[int, Prompts], code: st
     [
         (({}, "stack"), "not-a-stack-position"),
         (([1, 2],), "not-a-training-pair"),
-        (({}, None, 3), "not-a-training-pair"),
+        (({}, None, 3), "bad-background"),
+        (({}, None, True, 3), "not-a-training-pair"),
     ],
 )
 def test_what_is_no_pair_is_refused(more: Any, code: str) -> None:

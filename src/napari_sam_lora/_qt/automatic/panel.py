@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.automatic.layer import ProposalLayer
-from napari_sam_lora._qt.automatic.parameters import everything_form
+from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.coordinates import data_shape
-from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button, combo_box
 from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.session import LabelSet, Proposal
+from napari_sam_lora.session.prompting.dense_maps import PlaneMaps
 from napari_sam_lora.text import pluralize
 
 NO_PLANE = "Leave the 3-D view and show a plane of the image."
@@ -22,6 +28,13 @@ LOADING = "Loading the model…"
 RUNNING = "Looking for objects… You can go on working."
 CANCELLED = "Cancelled; nothing was changed."
 NOTHING_FOUND = "No new objects were found. Allow a lower score or stability, or use more clicks along a side."
+NOTHING_IN_MAPS = "No new objects were found. Raise the sensitivity, or allow smaller objects."
+METHODS = {"head": "Object finder (fast)", "clicks": "Grid of clicks (slow)"}
+METHOD_TIP = (
+    "The object finder is a part of the model that was trained to find objects; fine-tuning improves it on planes that "
+    "you marked as complete. The grid of clicks asks the model at many points."
+)
+CUT_DELAY_MS = 30
 
 
 class EverythingBox(QWidget):
@@ -41,10 +54,19 @@ class EverythingBox(QWidget):
         self._target: LabelSet | None = None
         self._message = ""
         self.layer = ProposalLayer(controller.viewer, self._refresh)
+        self._maps: PlaneMaps | None = None
+        self._suggested: InstanceConfig | None = None
+        self.method = combo_box(METHODS, METHOD_TIP)
+        self.instances = instances_form()
+        self._cut_timer = QTimer(self)
+        self._cut_timer.setSingleShot(True)
+        self._cut_timer.setInterval(CUT_DELAY_MS)
+        self._cut_timer.timeout.connect(self._cut_again)
         self.form = everything_form()
         self.more = button("More settings", "Show all parameters", checkable=True)
         self.more.toggled.connect(self.form.advanced.setVisible)
-        self.usual = button("Usual values", "Reset all parameters", self.form.reset)
+        self.usual = button("Usual values", "Reset all parameters", self._reset)
+        self._adjust = row(self.more, self.usual)
         self.hint = Notice()
         self.look = button("Find all objects", "Find all objects of the plane that is shown", self.start)
         self.bar = QProgressBar()
@@ -62,8 +84,10 @@ class EverythingBox(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             self.hint,
+            self.method,
+            self.instances,
             self.form,
-            row(self.more, self.usual),
+            self._adjust,
             self.form.advanced,
             self.look,
             self.working,
@@ -78,6 +102,11 @@ class EverythingBox(QWidget):
         controller.layers.labels_changed.connect(self._on_labels)
         controller.layers.images_changed.connect(self._on_labels)
         controller.events.progressed.connect(self._on_progress)
+        for changed in (controller.events.model_changed, controller.events.active_changed):
+            changed.connect(self._on_model)
+        self.method.activated.connect(self._refresh)
+        self.instances.edited.connect(self._cut_timer.start)
+        self._on_model()
 
     def on_dock_closed(self) -> None:
         """Cancel, and remove the proposal, also while the section is folded."""
@@ -116,19 +145,46 @@ class EverythingBox(QWidget):
         controller.layers.flush()
         self._target = controller.target
         self._image_layer = active_layers.image_layer
-        values = self.form.values()
-        smallest = values.pop("smallest")
-        config = EverythingConfig(**values)
-        future = controller.session.proposals.everything(plane, config=config, smallest=smallest)
+        proposals = controller.session.proposals
+        future: Future[Any]
+        done: Callable[[Any], None] = self._on_found
+        if self._uses_head:
+            future, done = proposals.maps(plane), self._on_maps
+        else:
+            values = self.form.values()
+            smallest = values.pop("smallest")
+            future = proposals.everything(plane, config=EverythingConfig(**values), smallest=smallest)
         self._state = "running"
         self.bar.setRange(0, 0)
         self._future = future
         controller.events.when_done(
             future,
-            lambda proposal: self._on_found(proposal) if future is self._future else None,
+            lambda found: done(found) if future is self._future else None,
             lambda error: self._on_failed() if future is self._future else None,
         )
         self._refresh()
+
+    @property
+    def _uses_head(self) -> bool:
+        """Whether objects are found with the dense head, which this model has."""
+        return self._suggested is not None and self.method.currentData() == "head"
+
+    def _on_model(self, *_: Any) -> None:
+        """Offer the object finder where the model has one, with the parameters that suit it."""
+        suggested = self._controller.session.models.head_instances
+        if suggested != self._suggested:
+            self._suggested = suggested
+            if suggested is not None:
+                self.instances.show_values(suggested.as_dict())
+        self._refresh()
+
+    def _reset(self) -> None:
+        """Set the parameters to those that are usual for the model."""
+        if self._uses_head and self._suggested is not None:
+            self.instances.show_values(self._suggested.as_dict())
+            self._cut_timer.start()
+        else:
+            self.form.reset()
 
     def _on_not_loaded(self, message: str) -> None:
         """Stop waiting for a model that could not be loaded; the user has seen the error."""
@@ -146,6 +202,41 @@ class EverythingBox(QWidget):
             self._refresh()
 
     # Deciding
+
+    def _on_maps(self, maps: PlaneMaps) -> None:
+        """Show the objects that the sliders cut out of the maps; moving a slider cuts them again."""
+        if self._state != "running":
+            return
+        proposal = self._cut(maps)
+        if proposal is None:
+            self._state = "idle"
+            self._refresh()
+            return
+        self._on_found(proposal)
+        if self._state == "proposed":
+            self._maps = maps
+        elif self._message == NOTHING_FOUND:
+            self._message = NOTHING_IN_MAPS
+        self._refresh()
+
+    def _cut(self, maps: PlaneMaps) -> Proposal | None:
+        """Cut objects out of maps; None if the labels are gone."""
+        target = next((name for name, one in self._controller.session.labels.items() if one is self._target), None)
+        if target is None:
+            return None
+        config = replace(maps.instances, **self.instances.values())
+        with self._controller.report_errors():
+            return self._controller.session.proposals.from_maps(maps, config, target)
+        return None
+
+    def _cut_again(self) -> None:
+        if self._state != "proposed" or self._maps is None:
+            return
+        proposal = self._cut(self._maps)
+        if proposal is not None:
+            self.proposal, plane = proposal, self._maps.plane
+            self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
+            self._refresh()
 
     def _on_found(self, proposal: Proposal) -> None:
         if self._state != "running":
@@ -176,7 +267,7 @@ class EverythingBox(QWidget):
     def forget(self) -> None:
         """Discard the proposal."""
         if self._state == "proposed":
-            self._state, self.proposal = "idle", None
+            self._state, self.proposal, self._maps = "idle", None, None
             self.layer.remove()
             self._refresh()
 
@@ -198,7 +289,14 @@ class EverythingBox(QWidget):
         self.look.setEnabled(controller.active_layers.plane is not None)
         self.working.setVisible(state in ("loading", "running"))
         self.deciding.setVisible(state == "proposed")
-        for widget in (self.form, self.form.advanced, self.usual):
+        uses_head = self._uses_head
+        self.method.setVisible(self._suggested is not None)
+        self.method.setEnabled(state == "idle")
+        self.instances.setVisible(uses_head)
+        self.form.setVisible(not uses_head)
+        self.more.setVisible(not uses_head)
+        self.form.advanced.setVisible(not uses_head and self.more.isChecked())
+        for widget in (self.form, self.form.advanced, self.instances, self.usual):
             widget.setEnabled(state in ("idle", "proposed"))
         self.hint.say(self._hint_text())
         if state == "loading":

@@ -1,10 +1,11 @@
-"""The form for the parameters of everything mode."""
+"""The forms for finding objects without prompts."""
 
 from __future__ import annotations
 
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.parameter_form import ParameterForm
 from napari_sam_lora.parameters.everything import EverythingConfig
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.schema import Parameter
 
 # An argument of `Session.everything`, beside its `EverythingConfig`.
@@ -29,6 +30,16 @@ ADVANCED = (
     "crop_n_points_downscale_factor",
     "points_per_batch",
 )
+
+
+# Parameters of the dense head's objects that act at once on what was found.
+INSTANCES = ("sensitivity", "separation", "smallest")
+SLIDERS = ("sensitivity", "separation")
+
+
+def instances_form() -> ParameterForm:
+    """Return the form for objects that the object finder finds; its values are those that suit the model."""
+    return ParameterForm(InstanceConfig, INSTANCES, sliders=SLIDERS)
 
 
 def everything_form() -> ParameterForm:

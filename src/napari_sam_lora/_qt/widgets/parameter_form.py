@@ -42,6 +42,8 @@ class ParameterForm(QWidget):
         Parameters in the widget `advanced`.
     remembered : RememberedSettings, optional
         Holds the values between sessions.
+    sliders : iterable of str
+        Numbers that are set with a slider instead of a spin box, by name.
 
     Attributes
     ----------
@@ -62,9 +64,10 @@ class ParameterForm(QWidget):
         rows: Iterable[str | Parameter],
         advanced: Iterable[str] = (),
         remembered: RememberedSettings | None = None,
+        sliders: Iterable[str] = (),
     ) -> None:
         super().__init__()
-        self._cls, self._remembered = cls, remembered
+        self._cls, self._remembered, self._sliders = cls, remembered, set(sliders)
         self._own = {one.name: one for one in parameters_of(cls)}
         self._parameters: dict[str, Parameter] = {}
         self.fields: dict[str, ValueWidget[Any]] = {}
@@ -107,7 +110,7 @@ class ParameterForm(QWidget):
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for one in names:
             parameter = self._own[one] if isinstance(one, str) else one
-            field = self.fields[parameter.name] = _field(parameter)
+            field = self.fields[parameter.name] = _field(parameter, parameter.name in self._sliders)
             self._parameters[parameter.name] = parameter
             self._connect(field)
             if isinstance(field.native, QCheckBox) and parameter.title:
@@ -166,7 +169,7 @@ def usable_values(cls: type, remembered: Mapping[str, Any], names: Iterable[str]
     return {name: value for name, value in found.items() if value != AUTOMATIC}
 
 
-def _field(parameter: Parameter) -> ValueWidget[Any]:
+def _field(parameter: Parameter, is_slider: bool = False) -> ValueWidget[Any]:
     """Make the magicgui widget of a parameter."""
     options: dict[str, Any] = {"tooltip": _tip(parameter)}
     kind = parameter.kind
@@ -178,6 +181,8 @@ def _field(parameter: Parameter) -> ValueWidget[Any]:
         low, high = _range(parameter)
         options |= {"min": low - parameter.step if _has_end(parameter) else low, "max": high}  # type: ignore[operator]
         options["step"] = parameter.step or 1
+        if is_slider:
+            options["widget_type"] = "FloatSlider" if kind is float else "Slider"
     elif kind is not bool:
         options["widget_type"], kind = "LineEdit", str
     field: Any = create_widget(name=parameter.name, annotation=kind, options=options)

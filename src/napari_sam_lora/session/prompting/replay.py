@@ -82,17 +82,40 @@ def everything(
     kept = [one for one in found if smallest <= one.region.area <= labels.size / 2]
     kept.sort(key=lambda one: -one.region.area)
     instances = numbered([one.region for one in kept], (labels.shape[0], labels.shape[1]))
-    changes, covered = [], 0
+    objects = []
     for number, one in enumerate(kept, start=1):
         y0, x0, y1, x1 = one.region.box
-        mask = instances[y0:y1, x0:x1] == number
-        free = mask & (labels[y0:y1, x0:x1] == 0)
-        if np.count_nonzero(free) < max(1, smallest) or 2 * np.count_nonzero(free) < np.count_nonzero(mask):
-            covered += 1
+        objects.append(FoundObject(Region((y0, x0), instances[y0:y1, x0:x1] == number), one.score))
+    return propose_new(plane, objects, labels, smallest, engine.name)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObject:
+    """An object that was found without prompts, and its score from 0 to 1."""
+
+    region: Region
+    score: float
+
+
+def propose_new(
+    plane: PlaneKey, objects: Sequence[FoundObject], labels: Pixels, smallest: int, adapter: str
+) -> Proposal:
+    """Propose objects on the unlabelled pixels (y, x) of a plane, the best first.
+
+    Objects that are mostly labelled already, or of which fewer pixels are left than the smallest size, count as left
+    alone.
+    """
+    changes, left_alone = [], 0
+    for one in objects:
+        y0, x0, y1, x1 = one.region.box
+        free = one.region.crop & (labels[y0:y1, x0:x1] == 0)
+        count = np.count_nonzero(free)
+        if count < max(1, smallest) or 2 * count < one.region.area:
+            left_alone += 1
             continue
         changes.append(ProposedChange(plane, 0, Region.empty(), Region.of(free, (y0, x0)), one.score, 0.0))
     changes.sort(key=lambda change: -change.score)
-    return Proposal(tuple(changes), "everything", engine.name, covered)
+    return Proposal(tuple(changes), "everything", adapter, left_alone)
 
 
 def own_prompt(mask: Mask, by: str) -> PromptItem:
