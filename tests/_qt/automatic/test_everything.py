@@ -30,6 +30,8 @@ def box(controller: Controller, put: Any) -> EverythingBox:
 
 
 def ask_for_few(box: EverythingBox) -> None:
+    box.method.setCurrentIndex(box.method.findData("clicks"))
+    box.method.activated.emit(box.method.currentIndex())
     box.form.fields["points_per_side"].value = 8
     box.form.fields["pred_iou_thresh"].value = 0.3
     box.form.fields["stability_score_thresh"].value = 0.3

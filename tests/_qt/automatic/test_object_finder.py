@@ -1,0 +1,122 @@
+"""Find everything with the dense head: objects are cut out of its maps while sliders are moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_sam_lora import Model
+from napari_sam_lora._qt.automatic.panel import NOTHING_IN_MAPS, EverythingBox
+from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora.session import Session
+
+from ..conftest import WAIT_MS
+
+
+@pytest.fixture
+def box(controller: Controller, put: Any) -> EverythingBox:
+    made: EverythingBox = put(EverythingBox(controller))
+    return made
+
+
+def find(box: EverythingBox, qtbot: Any) -> int:
+    """Find all objects; return their number."""
+    box.look.click()
+    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
+    assert box.proposal is not None
+    return len(box.proposal.changes)
+
+
+def move(box: EverythingBox, qtbot: Any, **values: float) -> None:
+    """Move sliders, and wait until the objects have been cut again."""
+    before = box.proposal
+    for name, value in values.items():
+        box.instances.fields[name].value = value
+    qtbot.waitUntil(lambda: box.proposal is not before, timeout=WAIT_MS)
+
+
+def test_the_object_finder_is_offered_first_and_finds_nuclei(
+    box: EverythingBox, controller: Controller, nuclei: tuple[NDArray[Any], NDArray[Any]], qtbot: Any
+) -> None:
+    assert box.method.currentData() == "head"
+    assert not box.instances.isHidden()
+    assert box.form.isHidden()
+    number = find(box, qtbot)
+    truth = len(np.unique(nuclei[1])) - 1
+    assert truth / 2 < number < 2 * truth
+    box.accept.click()
+    assert controller.target is not None
+    assert {record.origin for record in controller.target.records()} == {"everything"}
+    assert len(controller.target.records()) == number
+    controller.undo()
+    assert not controller.target.records()
+
+
+def test_sliders_act_on_what_was_found_without_the_model(
+    box: EverythingBox, controller: Controller, qtbot: Any
+) -> None:
+    number = find(box, qtbot)
+    submitted: list[Any] = []
+    controller.session.models.busy_changed.connect(submitted.append)
+    assert box.proposal is not None
+    median = float(np.median([change.new.area for change in box.proposal.changes]))
+    move(box, qtbot, smallest=int(median) + 1)
+    assert 0 < len(box.proposal.changes) < number
+    assert all(change.new.area > median for change in box.proposal.changes)
+    move(box, qtbot, smallest=int(box.instances._own["smallest"].default), sensitivity=0.1)
+    few = sum(change.new.area for change in box.proposal.changes)
+    move(box, qtbot, sensitivity=0.9)
+    assert sum(change.new.area for change in box.proposal.changes) > few
+    assert submitted == []
+
+
+def test_usual_values_are_those_that_suit_the_model(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    suggested = controller.session.models.head_instances
+    assert suggested is not None
+    find(box, qtbot)
+    move(box, qtbot, sensitivity=0.9)
+    box.usual.click()
+    assert box.instances.values()["sensitivity"] == pytest.approx(suggested.sensitivity)
+
+
+def test_labelled_pixels_are_never_proposed(
+    box: EverythingBox, controller: Controller, nuclei: tuple[NDArray[Any], NDArray[Any]], qtbot: Any
+) -> None:
+    layer = controller.active_layers.make_target()
+    layer.data = np.where(nuclei[1] == nuclei[1].max(), 1, 0).astype(layer.data.dtype)
+    labelled = layer.data > 0
+    find(box, qtbot)
+    assert box.proposal is not None
+    proposed = np.zeros(labelled.shape, np.uint16)
+    for change in box.proposal.changes:
+        change.new.write(proposed, 1)
+    assert not (proposed[labelled]).any()
+    box.accept.click()
+    assert (layer.data[labelled] == 1).all()
+
+
+def test_an_image_without_objects_says_what_to_do(controller: Controller, put: Any, qtbot: Any) -> None:
+    controller.viewer.layers.clear()
+    controller.viewer.add_image(np.zeros((64, 64), np.uint8), name="empty")
+    box = put(EverythingBox(controller))
+    box.instances.fields["sensitivity"].value = 0.05
+    box.look.click()
+    qtbot.waitUntil(lambda: box.hint.text() == NOTHING_IN_MAPS, timeout=WAIT_MS)
+
+
+def test_a_model_without_a_head_has_clicks_only(
+    viewer: Any, nano: Model, nuclei: tuple[NDArray[Any], NDArray[Any]], qapp: Any, put: Any
+) -> None:
+    viewer.add_image(nuclei[0])
+    controller = Controller(viewer, qapp, Session(Model(replace(nano.loaded, dense=None))))
+    try:
+        box = put(EverythingBox(controller))
+        assert box.method.isHidden()
+        assert box.instances.isHidden()
+        assert not box.form.isHidden()
+    finally:
+        controller.close()

@@ -1,0 +1,52 @@
+"""Objects are proposed from maps of the dense head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_sam_lora.parameters.instances import InstanceConfig
+from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session.prompting.dense_maps import PlaneMaps, propose_from_maps
+
+SHAPE = (60, 80)
+PLANE = PlaneKey.of("image", 2)
+
+
+def _discs(*centres: tuple[int, int]) -> NDArray[np.bool_]:
+    y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    discs = [(y - cy) ** 2 + (x - cx) ** 2 < 100 for cy, cx in centres]
+    return np.any(discs, axis=0)
+
+
+@pytest.fixture
+def found() -> PlaneMaps:
+    """Make maps of two discs."""
+    inside = _discs((20, 20), (40, 60))
+    distance = ndi.distance_transform_edt(inside)
+    maps = np.stack([np.where(inside, 0.9, 0.1), distance / distance.max()]).astype(np.float32)
+    return PlaneMaps(PLANE, maps, InstanceConfig(), "adapter")
+
+
+def test_each_object_is_proposed_with_its_probability(found: PlaneMaps) -> None:
+    proposal = propose_from_maps(found, np.zeros(SHAPE, np.uint16), InstanceConfig())
+    assert [change.plane for change in proposal.changes] == [PLANE, PLANE]
+    assert np.array_equal(sum(change.new.to_mask(SHAPE) for change in proposal.changes) > 0, _discs((20, 20), (40, 60)))
+    assert [change.score for change in proposal.changes] == pytest.approx([0.9, 0.9])
+    assert (proposal.origin, proposal.adapter) == ("everything", "adapter")
+
+
+def test_labelled_objects_are_left_alone_and_their_pixels_never_proposed(found: PlaneMaps) -> None:
+    labels = np.where(_discs((20, 20)), 3, 0).astype(np.uint8)
+    labels[40, 55:60] = 7
+    proposal = propose_from_maps(found, labels, InstanceConfig())
+    (change,) = proposal.changes
+    assert not (change.new.to_mask(SHAPE) & (labels > 0)).any()
+    assert change.new.area == _discs((40, 60)).sum() - 5
+    assert proposal.left_alone == 1
+
+
+def test_nothing_is_proposed_where_nothing_is_sure_enough(found: PlaneMaps) -> None:
+    assert not propose_from_maps(found, np.zeros(SHAPE, int), InstanceConfig(sensitivity=0.05)).changes
