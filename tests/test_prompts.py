@@ -11,7 +11,8 @@ from error_codes import raises
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.prompts import Prompts, to_sam
+from napari_sam_lora.prompts import ObjectPrompts, Prompts, to_sam
+from napari_sam_lora.regions import Region
 
 
 def _mixed() -> Prompts:
@@ -263,3 +264,35 @@ def test_point_labels_may_be_of_any_type_that_holds_0_and_1(dtype: type) -> None
 def test_masks_that_are_none_are_refused(masks: Any, code: str) -> None:
     with raises(InputError, code):
         Prompts(masks=masks)
+
+
+def test_prompts_within_a_box_are_in_its_pixels_without_points_outside() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[12:20, 18:30] = True
+    prompts = ObjectPrompts((12, 18, 20, 30), np.array([[14, 20], [2, 3], [29, 34]]), None, Region.of(mask))
+    inside = prompts.within((10, 15, 30, 35))
+    assert inside.box == (2, 3, 10, 15)
+    assert inside.points is not None
+    assert inside.points.tolist() == [[4, 5], [19, 19]]
+    assert inside.point_labels is not None
+    assert inside.point_labels.tolist() == [1, 1]
+    assert inside.mask is not None
+    assert np.array_equal(inside.mask.to_mask((20, 20)), mask[10:30, 15:35])
+
+
+def test_objects_are_stacked_for_sam_as_a_batch_of_prompts_is() -> None:
+    mask = np.zeros((2, 10, 10), bool)
+    mask[0, 2:5, 3:6] = mask[1, 4:8, 4:9] = True
+    batch = Prompts([[1, 2, 6, 7], [3, 3, 9, 9]], [[[3, 4]], [[5, 6]]], [[1], [0]], mask)
+    expected = to_sam(batch, (10, 10), (20, 30))
+    found = to_sam(ObjectPrompts.from_prompts(batch), (10, 10), (20, 30))
+    for name in ("coordinates", "labels", "boxes", "masks"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    again = [one.as_prompts((10, 10)) for one in ObjectPrompts.from_prompts(batch)]
+    np.testing.assert_array_equal(again[1].boxes, batch.boxes[1:])  # type: ignore[index]
+    np.testing.assert_array_equal(again[1].masks, mask[1:])
+
+
+def test_negative_points_do_not_count_for_the_extent_if_there_is_anything_else() -> None:
+    assert ObjectPrompts((5, 5, 9, 9), np.array([[30, 30]]), np.array([0])).extent == (5, 5, 9, 9)
+    assert ObjectPrompts(None, np.array([[30, 31]]), np.array([0])).extent == (30, 31, 31, 32)

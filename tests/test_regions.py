@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam_lora.regions import Region
+from napari_sam_lora.regions import Region, union_box, unite
 
 
 @pytest.fixture
@@ -41,3 +41,11 @@ def test_only_pixels_of_the_mask_are_written(mask: np.ndarray) -> None:
     plane = np.full(mask.shape, 7)
     Region.of(mask).write(plane, 3)
     assert np.array_equal(plane, np.where(mask, 3, 7))
+
+
+def test_regions_are_united_and_moved_without_a_plane(mask: np.ndarray) -> None:
+    parts = [Region.of(np.where(np.arange(16) < 9, mask, False)), Region.empty(), Region.of(mask[8:], (8, 0))]
+    assert union_box(parts) == (3, 5, 9, 14)
+    assert np.array_equal(unite(parts).to_mask((12, 16)), mask)
+    assert unite([]).area == 0
+    assert np.array_equal(Region.of(mask).moved(2, -3).to_mask((14, 13))[2:], mask[:, 3:])

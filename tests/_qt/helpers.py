@@ -18,6 +18,12 @@ def iou(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     return float(np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted))
 
 
+def dense(preview: Any) -> NDArray[np.bool_]:
+    """Return the masks of a preview in the whole plane, bool (n, y, x)."""
+    masks = [mask.region.to_mask(preview.shape) for mask in preview.masks]
+    return np.array(masks, np.bool_).reshape(-1, *preview.shape)
+
+
 def drawn_on(controller: Controller) -> Any:
     """Return the layers that prompts are drawn on: ``points``, ``shapes`` and ``mask.layer``."""
     return controller.drawing.layers

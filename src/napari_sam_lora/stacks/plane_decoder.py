@@ -210,7 +210,9 @@ class _Crop:
 
 
 def _make_mask(crops: dict[int, _Crop], chosen: int, scores: NDArray[np.float32], choice: Choice) -> ObjectMask:
-    region = clean(crops[chosen].region, choice.options)
+    region = crops[chosen].region
+    if choice.options.fill_holes or choice.options.smallest > 1:
+        region = clean(region, choice.options)
     return ObjectMask(
         region,
         float(scores[chosen]),

@@ -11,6 +11,7 @@ from napari_sam_lora.prompts import Box
 
 # An object longer than this share of a tile is segmented in larger tiles, which show its surroundings.
 LONGEST_SHARE = 1 / 3
+_DEFAULT_TILING = TilingConfig()
 
 
 @dataclass(frozen=True, order=True)
@@ -104,7 +105,7 @@ def pyramid(shape: tuple[int, int], input_size: int, config: TilingConfig | None
         Side of the model input in pixels.
     config : TilingConfig, optional
     """
-    config = config or TilingConfig()
+    config = config or _DEFAULT_TILING
     side, longest = config.tile_size if config.tile_size is not None else input_size, max(shape)
     levels = []
     if side and longest > config.tile_above * side:

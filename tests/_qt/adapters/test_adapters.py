@@ -22,6 +22,7 @@ from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.errors import AdapterError
 from napari_sam_lora.session import PlaneKey, Session
 
+from ..helpers import dense
 from ..tuning import SOON_MS, open_labelled, random_adapter, small_model
 
 PLANE = PlaneKey.of("nuclei", 2)
@@ -97,7 +98,7 @@ def test_comparing_switches_the_masks_of_the_present_prompts(qtbot: Any, panel: 
     masks = []
     for _ in range(3):
         preview = controller.session.prompts.preview(PLANE).result(SOON_MS)
-        masks.append((preview.adapter, preview.masks))
+        masks.append((preview.adapter, dense(preview)))
         panel.toggle.click()
     assert [name for name, _ in masks] == ["a", "", "a"]
     assert not np.array_equal(masks[0][1], masks[1][1])

@@ -13,9 +13,9 @@ from napari_sam_lora._qt.prompting.commit import CommitBox
 from napari_sam_lora._qt.prompting.tools import CHOOSE_TOOL, HINTS, OUTSIDE, SHIFT_CLICK, ToolBox
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.labels import LabelledObject, find_objects
-from napari_sam_lora.session import EditResult
+from napari_sam_lora.session import EditResult, PlaneKey
 
-from ..helpers import add_box, add_point, add_shape, click, drawn_on, iou, move, rows_of
+from ..helpers import add_box, add_point, add_shape, click, dense, drawn_on, iou, move, rows_of
 
 Nuclei = tuple[NDArray[Any], NDArray[Any]]
 Settle = Callable[[Controller], None]
@@ -100,7 +100,7 @@ def test_the_preview_follows_a_point_that_is_moved_and_one_that_is_deleted(
     settle(controller)
     y, x = (round(value) for value in cells[1].centre)
     assert controller.previews.preview is not None
-    assert controller.previews.preview.masks[0, y, x]
+    assert dense(controller.previews.preview)[0, y, x]
     layer.selected_data = {0}
     layer.remove_selected()
     assert controller.previews.preview is None
@@ -366,13 +366,15 @@ def test_another_candidate_and_a_higher_threshold_change_the_preview(
     add_point(controller, cells[0].centre)
     settle(controller)
     assert controller.previews.preview is not None
-    candidates = controller.previews.preview.candidates[0]
+    candidate = controller.previews.preview.masks[0].candidates[2]
     controller.set_options(candidate=2)
     settle(controller)
-    np.testing.assert_array_equal(controller.previews.preview.masks[0], candidates[2])
+    (mask,) = controller.previews.preview.masks
+    assert mask.region.box == candidate.box
+    np.testing.assert_array_equal(mask.region.crop, candidate.crop)
     controller.set_options(threshold=2.0)
     settle(controller)
-    assert controller.previews.preview.masks[0].sum() < candidates[2].sum()
+    assert controller.previews.preview.masks[0].region.area < candidate.area
 
 
 def test_contrast_limits_of_the_layer_are_the_window_while_that_is_chosen(controller: Controller) -> None:
@@ -473,3 +475,74 @@ def test_the_hint_says_how_to_draw_with_the_chosen_tool(controller: Controller, 
     assert box._hint.text() == f"{HINTS['box']} {SHIFT_CLICK}"
     controller.drawing.set_positive(False)
     assert box._hint.text() == OUTSIDE
+
+
+# Changes of prompts
+
+
+def test_each_action_of_the_user_changes_the_draft_once_and_only_where_it_differs(
+    controller: Controller, cells: list[LabelledObject]
+) -> None:
+    plane, prompts = controller.active_layers.plane, controller.session.prompts
+    assert plane is not None
+    changed: list[PlaneKey] = []
+    prompts.draft_changed.connect(changed.append)
+    add_point(controller, cells[0].centre)
+    add_box(controller, cells[0].box)
+    add_shape(controller, middle_line(cells[0]), "path")
+    assert len(changed) == 3
+    before = {item.kind: item for item in rows_of(controller)[0]}
+    layer = drawn_on(controller).points
+    layer.data = [cells[1].centre]
+    after = {item.kind: item for item in rows_of(controller)[0]}
+    assert after["point"].id == before["point"].id
+    np.testing.assert_allclose(after["point"].coordinates[0], cells[1].centre)
+    assert after["box"] is before["box"]
+    assert after["scribble"] is before["scribble"]
+    controller.draw_with("point")
+    layer.mode, layer.selected_data = "select", {0}
+    controller.drawing.toggle_polarity()
+    controller.drawing.pull()
+    controller.drawing.finish()
+    assert len(changed) == 5
+    assert [item.positive for item in rows_of(controller)[0]] == [False, True, True]
+
+
+def test_prompts_drawn_by_the_session_are_not_changed_by_reading_them_back(controller: Controller) -> None:
+    plane, prompts = controller.active_layers.plane, controller.session.prompts
+    assert plane is not None
+    mask = np.zeros((256, 256), bool)
+    mask[30:40, 50:70] = True
+    drawn: list[tuple[Any, Any]] = [
+        ("point", [10.3, 20.7]),
+        ("box", [4.4, 5.1, 30.2, 40.9]),
+        ("lasso", [[9.1, 9.2], [9.3, 60.4], [80.5, 60.6]]),
+        ("scribble", [[100.1, 100.2]]),
+        ("mask", mask),
+    ]
+    for kind, data in drawn:
+        prompts.add(plane, kind, data)
+    before = rows_of(controller)
+    controller.drawing.pull()
+    assert all(a is b for a, b in zip(before[0], rows_of(controller)[0], strict=True))
+
+
+def test_the_preview_of_a_large_plane_covers_only_what_is_prompted(
+    controller: Controller, viewer: Any, settle: Settle
+) -> None:
+    large = np.zeros((3000, 2500), np.uint8)
+    large[1200:1240, 2000:2060] = 200
+    controller.active_layers.choose_image(viewer.add_image(large))
+    add_box(controller, (1196, 1996, 1244, 2064))
+    settle(controller)
+    layer, preview = controller.previews.layer.layer, controller.previews.preview
+    assert preview is not None
+    assert layer is not None
+    assert iou(dense(preview)[0], large > 0) > 0.8
+    assert layer.data.size < 300 * 300
+    shown = np.argwhere(layer.data) + layer.translate
+    np.testing.assert_array_equal(shown, np.argwhere(dense(preview)[0]))
+    data = layer.data
+    drawn_on(controller).shapes.data = [np.add(drawn_on(controller).shapes.data[0], 2)]
+    settle(controller)
+    assert layer.data is data, "the layer has room for masks nearby"

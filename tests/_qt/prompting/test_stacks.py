@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.viewer.napari_stores import NapariStore
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import LabelledObject
-from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session import LabelSet, PlaneKey
 
 from ..conftest import MakeController
 from ..helpers import add_box, add_point, add_shape, drawn_on, iou, rows_of
@@ -274,3 +275,29 @@ def test_commits_need_not_be_noted_as_painting(
     controller.layers.flush()
     assert layer.data.any()
     assert noted == []
+
+
+def test_stepping_through_a_stack_reads_each_plane_of_the_labels_once_and_compares_none(
+    viewer: Any, make_controller: MakeController, stack: NDArray[Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.layers.clear()
+    viewer.add_image(stack)
+    labels = viewer.add_labels(np.zeros(stack.shape, np.uint16))
+    make_controller(viewer)
+    viewer.dims.set_current_step(0, 0)
+    read, compared = list[PlaneKey](), list[PlaneKey]()
+    original = NapariStore.read
+
+    def note_read(self: NapariStore, plane: PlaneKey, box: Any = None) -> Any:
+        read.append(plane)
+        return original(self, plane, box)
+
+    monkeypatch.setattr(NapariStore, "read", note_read)
+    monkeypatch.setattr(LabelSet, "note_painted", lambda self, plane: compared.append(plane))
+    for index in (1, 2, 1, 0, 1, 2):
+        viewer.dims.set_current_step(0, index)
+        qtbot.wait(20)
+    assert sorted(plane.index for plane in set(read)) == [plane.index for plane in sorted(read)]
+    assert not compared
+    labels.data_setitem((np.array([2]), np.array([3]), np.array([4])), 1)
+    qtbot.waitUntil(lambda: [plane.index for plane in compared] == [(2,)])

@@ -37,6 +37,7 @@ from napari_sam_lora._qt.widgets.parameter_form import AUTOMATIC
 from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.parameters.schema import parameters_of
 from napari_sam_lora.session import ImageSource, PlaneKey, Priority, Session
+from napari_sam_lora.session.plane_key import Box
 
 from ..helpers import add_box, click, iou
 from ..tuning import SOON_MS, random_adapter, small_model
@@ -79,9 +80,9 @@ class SlowSource:
         self._source = source
         self.name, self.shape, self.spacing = source.name, source.shape, source.spacing
 
-    def read(self, plane: PlaneKey) -> NDArray[Any]:
+    def read(self, plane: PlaneKey, box: Box | None = None) -> NDArray[Any]:
         time.sleep(0.15)
-        return self._source.read(plane)
+        return self._source.read(plane, box)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from napari_sam_lora.session import CancelToken, Session
 from napari_sam_lora.session.jobs.user_messages import user_message
 
 from ..conftest import WAIT_MS, MakeController
-from ..helpers import add_box, add_point
+from ..helpers import add_box, add_point, dense
 
 Settle = Callable[[Controller], None]
 
@@ -134,12 +134,12 @@ def test_new_pixels_of_an_image_give_new_masks(controller: Controller, cell: Lab
     add_box(controller, cell.box)
     settle(controller)
     assert controller.previews.preview is not None
-    before = controller.previews.preview.masks.copy()
+    before = dense(controller.previews.preview)
     image = controller.active_layers.image_layer
     assert image is not None
     image.data = np.roll(image.data, 90, axis=1)
     settle(controller)
-    assert not np.array_equal(before, controller.previews.preview.masks)
+    assert not np.array_equal(before, dense(controller.previews.preview))
 
 
 def test_another_image_has_other_prompts(

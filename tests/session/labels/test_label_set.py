@@ -20,6 +20,7 @@ from napari_sam_lora.session import (
     Proposal,
     ProposedChange,
 )
+from napari_sam_lora.session.labels.records import ObjectRecord
 
 from ..helpers import make_preview, rectangle
 
@@ -304,3 +305,20 @@ def test_an_object_over_planes_is_split_where_it_is_not_connected() -> None:
     assert labels.split(3).ids == (3, 4)
     assert (data == 4).sum() == 2
     assert (data[:2] == 3).sum() == 18
+
+
+def test_a_commit_looks_at_the_record_of_its_own_object_only(labels: LabelSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for x in range(0, 12, 4):
+        _commit(labels, (0, x, 2, x + 2))
+    seen: list[int] = []
+    record = LabelSet._record
+
+    def note(self: LabelSet, label: int) -> ObjectRecord:
+        seen.append(label)
+        return record(self, label)
+
+    monkeypatch.setattr(LabelSet, "_record", note)
+    _commit(labels, (6, 0, 8, 2))
+    assert seen == []
+    _commit(labels, (6, 4, 8, 6), policy=CommitPolicy("part", 2))
+    assert seen == [2]

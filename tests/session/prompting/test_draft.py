@@ -203,6 +203,6 @@ def test_the_same_drawing_changes_nothing_whatever_its_order_or_precision(draft:
         draft.add("point", data)
     draft.add("mask", _square(4, 4))
     before = draft.rows()
-    drawn = [_drawn("point", np.float32(data)) for data in ([8, 8], [3.3, 3.1], [3.3, 3.1])]
+    drawn = [_drawn("point", np.array(data, np.float32)) for data in ([8, 8], [3.3, 3.1], [3.3, 3.1])]
     assert not draft.update([_drawn("mask", Region.of(_square(4, 4))), *drawn])
     assert all(a is b for a, b in zip(before[0], draft.rows()[0], strict=True))

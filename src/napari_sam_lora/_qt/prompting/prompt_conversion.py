@@ -71,21 +71,22 @@ class DrawnPrompts:
         """
         points = _to_image(layer, np.asarray(layer.data), self.plane, self._image_layer)
         in_pixels = data_to_plane(points, self.plane)
+        positive, objects = polarities_of(layer), objects_of(layer)
         for number in np.flatnonzero(is_in_plane(points, self.plane)).tolist():
             if key_of(layer.data[number]) not in skip:
-                self.add("point", in_pixels[number], positive_of(layer, number), object_of(layer, number))
+                self.add("point", in_pixels[number], positive[number], objects[number])
 
     def read_shapes(self, layer: Any, skip: Container[bytes] = ()) -> None:
         """Add the shapes of a layer in the plane.
 
         Rectangles become boxes, other areas lassos, paths and lines scribbles. ``skip`` is as in `read_points`.
         """
-        for number, (vertices, shape_type) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
+        features = zip(polarities_of(layer), objects_of(layer), strict=True)
+        for vertices, shape_type, (positive, obj) in zip(layer.data, layer.shape_type, features, strict=True):
             path = _to_image(layer, vertices, self.plane, self._image_layer)
             if is_in_plane(path, self.plane).all() and key_of(vertices) not in skip:
-                positive = positive_of(layer, number)
                 kind, data = _from_shape(str(shape_type), data_to_plane(path, self.plane), positive)
-                self.add(kind, data, positive, object_of(layer, number))
+                self.add(kind, data, positive, obj)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +112,22 @@ def key_of(vertices: Any) -> bytes:
     return np.asarray(vertices, np.float64).tobytes()
 
 
-def positive_of(layer: Any, number: int) -> bool:
-    """Return whether a point or shape is positive; all are on a layer without a feature for polarity."""
+def polarities_of(layer: Any) -> list[bool]:
+    """Return for each point or shape whether it is positive; all are on a layer without a feature for polarity."""
     if POLARITY not in layer.features:
-        return True
-    value = layer.features[POLARITY].iloc[number]
-    return not (value == POLARITY_NAMES[False] or value is False or (isinstance(value, (int, float)) and value <= 0))
+        return [True] * len(layer.data)
+    values = layer.features[POLARITY].tolist()
+    return [
+        not (value == POLARITY_NAMES[False] or value is False or (isinstance(value, (int, float)) and value <= 0))
+        for value in values[: len(layer.data)]
+    ]
 
 
-def object_of(layer: Any, number: int) -> int:
-    """Return the number of the object that a point or shape belongs to."""
-    value = layer.features[OBJECT].iloc[number] if OBJECT in layer.features else 0
-    return int(value) if pd.notna(value) else 0
+def objects_of(layer: Any) -> list[int]:
+    """Return for each point or shape the number of the object that it belongs to."""
+    if OBJECT not in layer.features:
+        return [0] * len(layer.data)
+    return [int(value) if pd.notna(value) else 0 for value in layer.features[OBJECT].tolist()[: len(layer.data)]]
 
 
 def features_of(positive: Sequence[bool], objects: Sequence[int]) -> pd.DataFrame:
@@ -173,7 +178,7 @@ def colour(layer: Any) -> None:
     """Colour each point or shape of a prompt layer by its polarity."""
     if not len(layer.data):
         return
-    wanted = [COLOURS[positive_of(layer, number)] for number in range(len(layer.data))]
+    wanted = [COLOURS[positive] for positive in polarities_of(layer)]
     if isinstance(layer, napari.layers.Points):
         layer.face_color = wanted
     else:

@@ -171,8 +171,9 @@ class PromptLayers:
         if active not in self._layers.values() or active.mode not in ("select", "direct") or not active.selected_data:
             return False
         features = active.features.copy()
+        positive = prompt_conversion.polarities_of(active)
         for number in active.selected_data:
-            features.loc[number, POLARITY] = POLARITY_NAMES[not prompt_conversion.positive_of(active, number)]
+            features.loc[number, POLARITY] = POLARITY_NAMES[not positive[number]]
         active.features = features
         return True
 
@@ -180,7 +181,7 @@ class PromptLayers:
         """Give each positive point or shape an object of its own, over all planes."""
         number = 0
         for layer in self._layers.values():
-            positive = [prompt_conversion.positive_of(layer, i) for i in range(len(layer.data))]
+            positive = prompt_conversion.polarities_of(layer)
             objects = []
             for one in positive:
                 objects.append(number if one else max(0, number - 1))
@@ -270,11 +271,10 @@ class PromptLayers:
 
     def _assign_objects(self, layer: Any, added: range) -> None:
         """Give each positive prompt a new object, and each negative one the last object (batch mode)."""
-        features = layer.features.copy()
+        features, positive = layer.features.copy(), prompt_conversion.polarities_of(layer)
         for number in added:
-            positive = prompt_conversion.positive_of(layer, number)
-            features.loc[number, OBJECT] = self.obj if positive else max(0, self.obj - 1)
-            self.obj += positive
+            features.loc[number, OBJECT] = self.obj if positive[number] else max(0, self.obj - 1)
+            self.obj += positive[number]
         with self._ignore_events():
             layer.features = features
         self.prepare()

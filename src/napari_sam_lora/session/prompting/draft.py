@@ -203,14 +203,19 @@ def make_item(
     number: int, kind: PromptKind, data: ArrayLike | Region, positive: bool, shape: tuple[int, int]
 ) -> PromptItem:
     """Make a prompt item of drawn data, after checking them; see `Draft.add`."""
-    makers = {"mask": _mask_item, "point": _point_item, "box": _box_item, "lasso": _lasso_item, "scribble": _line_item}
-    if kind not in makers:
+    if kind not in KINDS:
         raise InputError(f"A prompt is one of {', '.join(KINDS)}, not {kind!r}.", code="unknown-prompt-kind")
-    coordinates, region = makers[kind](data, positive, shape)
+    if kind == "mask":
+        coordinates, region = _mask_item(data, shape)
+    elif isinstance(data, Region):
+        raise InputError(f"A {kind} is made of coordinates, not of a region.", code="coordinates-do-not-fit")
+    else:
+        makers = {"point": _point_item, "box": _box_item, "lasso": _lasso_item, "scribble": _line_item}
+        coordinates, region = makers[kind](data, positive, shape)
     return PromptItem(number, kind, positive, coordinates, region)
 
 
-def _mask_item(data: ArrayLike | Region, positive: bool, shape: tuple[int, int]) -> _Geometry:
+def _mask_item(data: ArrayLike | Region, shape: tuple[int, int]) -> _Geometry:
     if isinstance(data, Region):
         y0, x0, y1, x1 = data.box
         inside = (max(y0, 0), max(x0, 0), min(y1, shape[0]), min(x1, shape[1]))
