@@ -62,6 +62,25 @@ def _prompt_to_mask(controller: Controller, runs: int) -> float:
     return statistics.median(times)
 
 
+def _growing_draft(controller: Controller, clicks: int = 40) -> tuple[float, float]:
+    """Return the median seconds from click to mask while all clicks stay, and from the last ten clicks to the draft."""
+    rng = np.random.default_rng(0)
+    controller.draw_with("point")
+    layers: Any = controller.drawing.layers
+    previews = controller.previews
+    controller.clear_prompts()
+    wait(lambda: previews.preview is None and not previews.is_waiting)
+    to_draft, to_mask = [], []
+    for _ in range(clicks):
+        before, start = previews.preview, time.perf_counter()
+        layers.points.add(np.array([[0, *rng.uniform(50, SIDE - 50, 2)]]))
+        to_draft.append(time.perf_counter() - start)
+        wait(lambda before=before: previews.preview is not before and not previews.is_waiting)  # type: ignore[misc]
+        to_mask.append(time.perf_counter() - start)
+    controller.clear_prompts()
+    return statistics.median(to_mask), statistics.median(to_draft[-10:])
+
+
 def _encode_in_worker(controller: Controller, planes: list[PlaneKey]) -> float:
     """Return the seconds that the worker takes for each plane."""
     start = time.perf_counter()
@@ -80,6 +99,9 @@ def _measure(runs: int, input_size: int) -> None:
     print("| | |\n|---|---|")
     load(controller, "sam_nano", None)
     print(f"| prompt to visible mask, sam_nano | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
+    to_mask, to_draft = _growing_draft(controller)
+    print(f"| the same, 40 clicks in one draft | {1000 * to_mask:.0f} ms |")
+    print(f"| the 31st to 40th click until it is in the draft | {1000 * to_draft:.1f} ms |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         load(controller, random_checkpoint(Path(folder)), input_size)
     print(f"| prompt to visible mask, ViT-B | {1000 * _prompt_to_mask(controller, runs):.0f} ms |", flush=True)
