@@ -53,7 +53,7 @@ def first_mask(session: Session, planes: int, number: int) -> float:
         plane = PlaneKey.of(name, 3, (planes // 2,))
         session.prompts.add(plane, "point", CENTRE)
         masks = session.prompts.preview(plane).result().masks
-        if not masks.any():
+        if not any(mask.region.area for mask in masks):
             raise RuntimeError("The click gave no mask.")
 
     return seconds(click)

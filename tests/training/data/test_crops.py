@@ -83,7 +83,7 @@ def test_an_object_larger_than_a_tile_is_learned_from_a_larger_one() -> None:
     image = np.zeros((900, 900), np.uint8)
     labels = np.zeros((900, 900), int)
     labels[200:350, 200:350] = 5
-    (((_, part, *_), _),) = cut_large((image, labels), 128, Preprocessing())  # type: ignore[misc]
+    (((_, part, *_), _),) = cut_large((image, labels), 128, Preprocessing())
     assert np.asarray(part).shape == (512, 512)
     assert np.count_nonzero(part) == 150 * 150
 

@@ -157,12 +157,17 @@ class EverythingBox(QWidget):
         self._state = "running"
         self.bar.setRange(0, 0)
         self._future = future
-        controller.events.when_done(
-            future,
-            lambda found: done(found) if future is self._future else None,
-            lambda error: self._on_failed() if future is self._future else None,
-        )
+
+        def show(found: Any) -> None:
+            self._if_current(future, lambda: done(found))
+
+        controller.events.when_done(future, show, lambda error: self._if_current(future, self._on_failed))
         self._refresh()
+
+    def _if_current(self, future: Future[Any], call: Callable[[], None]) -> None:
+        """Call unless another search was started meanwhile."""
+        if future is self._future:
+            call()
 
     @property
     def _uses_head(self) -> bool:
