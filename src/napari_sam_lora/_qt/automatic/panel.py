@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
@@ -21,6 +21,8 @@ from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.session import LabelSet, Proposal
 from napari_sam_lora.session.prompting.dense_maps import PlaneMaps
 from napari_sam_lora.text import pluralize
+
+T = TypeVar("T")
 
 NO_PLANE = "Leave the 3-D view and show a plane of the image."
 READY = "Finds all objects of this plane that are not labelled yet. You see them before anything is added."
@@ -53,6 +55,7 @@ class EverythingBox(QWidget):
         self.proposal: Proposal | None = None
         self._target: LabelSet | None = None
         self._message = ""
+        self._future: Future[Any] | None = None
         self.layer = ProposalLayer(controller.viewer, self._refresh)
         self._maps: PlaneMaps | None = None
         self._suggested: InstanceConfig | None = None
@@ -146,28 +149,24 @@ class EverythingBox(QWidget):
         self._target = controller.target
         self._image_layer = active_layers.image_layer
         proposals = controller.session.proposals
-        future: Future[Any]
-        done: Callable[[Any], None] = self._on_found
         if self._uses_head:
-            future, done = proposals.maps(plane), self._on_maps
+            self._wait_for(proposals.maps(plane), self._on_maps)
         else:
             values = self.form.values()
             smallest = values.pop("smallest")
-            future = proposals.everything(plane, config=EverythingConfig(**values), smallest=smallest)
-        self._state = "running"
+            config = EverythingConfig(**values)
+            self._wait_for(proposals.everything(plane, config=config, smallest=smallest), self._on_found)
+
+    def _wait_for(self, future: Future[T], done: Callable[[T], None]) -> None:
+        """Call back with what was found, unless another search is started meanwhile."""
+        self._state, self._future = "running", future
         self.bar.setRange(0, 0)
-        self._future = future
-
-        def show(found: Any) -> None:
-            self._if_current(future, lambda: done(found))
-
-        controller.events.when_done(future, show, lambda error: self._if_current(future, self._on_failed))
+        self._controller.events.when_done(
+            future,
+            lambda found: done(found) if future is self._future else None,
+            lambda error: self._on_failed() if future is self._future else None,
+        )
         self._refresh()
-
-    def _if_current(self, future: Future[Any], call: Callable[[], None]) -> None:
-        """Call unless another search was started meanwhile."""
-        if future is self._future:
-            call()
 
     @property
     def _uses_head(self) -> bool:
