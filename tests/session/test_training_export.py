@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ def test_planes_are_written_into_a_new_or_empty_folder(has_folder: bool, tmp_pat
     assert os.listdir(folder.parent) == ["planes"]
     (tmp_path / "usual").mkdir()
     assert folder.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_complete_planes_are_complete_when_they_are_read_again(tmp_path: Path) -> None:
+    planes = _planes(ArraySource(IMAGES))
+    planes[1] = replace(planes[1], complete=True)
+    dataset = read_dataset(write_planes(CancelToken(), tmp_path / "planes", planes))
+    assert [sample.complete for sample in dataset.samples] == [False, True, False]
+    assert [pair[4] for pair in dataset.pairs] == [None, True, None]
 
 
 @pytest.mark.parametrize("cancelled_after", [0, 2, 3])

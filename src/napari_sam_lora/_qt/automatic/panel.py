@@ -33,8 +33,8 @@ NOTHING_FOUND = "No new objects were found. Allow a lower score or stability, or
 NOTHING_IN_MAPS = "No new objects were found. Raise the sensitivity, or allow smaller objects."
 METHODS = {"head": "Object finder (fast)", "clicks": "Grid of clicks (slow)"}
 METHOD_TIP = (
-    "The object finder is a part of the model that was trained to find objects; fine-tuning improves it on planes that "
-    "you marked as complete. The grid of clicks asks the model at many points."
+    "The object finder is a part of the model that was trained to find objects. Fine-tuning improves it if you mark "
+    "planes as complete. The grid of clicks asks the model at many points."
 )
 CUT_DELAY_MS = 30
 

@@ -59,7 +59,8 @@ class ObjectsTable(QWidget):
         )
         self.complete = QCheckBox("This plane is complete")
         self.complete.setToolTip(
-            "All objects in the plane are labelled. Segmenting the whole stack again does not change it."
+            "All objects in the plane are labelled. Fine-tuning then also learns to find objects without prompts, and "
+            "segmenting the whole stack again does not change this plane."
         )
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
