@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from napari_sam_lora import Adapter, Model, Prompts, load_model
-from napari_sam_lora.io.adapter_card import card
+from napari_sam_lora.io.adapters.card import card
 from napari_sam_lora.lora.adapter import AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 

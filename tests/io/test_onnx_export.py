@@ -13,8 +13,8 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from napari_sam_lora import Model
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io import onnx_export
-from napari_sam_lora.io.onnx_export import export_onnx
+from napari_sam_lora.io.adapters import onnx_export
+from napari_sam_lora.io.adapters.onnx_export import export_onnx
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 from napari_sam_lora.model.checkpoints import LoadedModel

@@ -17,10 +17,10 @@ from volume_files import affine, load, write_series, write_volume
 from warning_codes import warns
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.existing_files import keep_previous
 from napari_sam_lora.io.images import read_labels
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.pixel_size import PixelSize
+from napari_sam_lora.io.shared.existing_files import keep_previous
 from napari_sam_lora.io.tables.objects import ObjectInfo
 from napari_sam_lora.io.tables.prompts import ObjectPrompts, write_prompts
 from napari_sam_lora.io.tiff import writing

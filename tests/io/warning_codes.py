@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from napari_sam_lora.io.file_warning import FileWarning
+from napari_sam_lora.io.shared.file_warning import FileWarning
 
 
 @contextmanager

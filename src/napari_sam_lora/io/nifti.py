@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.decoding_errors import unreadable
-from napari_sam_lora.io.file_warning import FileWarning
 from napari_sam_lora.io.label_dtype import label_dtype
-from napari_sam_lora.io.optional_dependencies import import_optional
 from napari_sam_lora.io.placement import Placement, layer_affine, placement_of, world_to_ras
+from napari_sam_lora.io.shared.decoding_errors import unreadable
+from napari_sam_lora.io.shared.file_warning import FileWarning
+from napari_sam_lora.io.shared.optional_dependencies import import_optional
 from napari_sam_lora.io.units import MICROMETRES, length_unit
 
 ENDINGS = (".nii", ".nii.gz")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.existing_files import check_replaceable
 from napari_sam_lora.io.label_dtype import label_dtype
+from napari_sam_lora.io.shared.existing_files import check_replaceable
 
 
 def plane_paths(path: str | Path, shape: tuple[int, ...]) -> list[Path]:

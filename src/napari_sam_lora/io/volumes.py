@@ -12,13 +12,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.decoding_errors import unreadable
 from napari_sam_lora.io.dicom.series import ENDINGS as DICOM_ENDINGS
 from napari_sam_lora.io.dicom.series import holds_dicom, read_dicom
 from napari_sam_lora.io.images import ending, stem
 from napari_sam_lora.io.nifti import ENDINGS as NIFTI_ENDINGS
 from napari_sam_lora.io.nifti import read_nifti
 from napari_sam_lora.io.placement import METADATA, Placement
+from napari_sam_lora.io.shared.decoding_errors import unreadable
 from napari_sam_lora.io.tiff.damage import raise_on_damage
 from napari_sam_lora.io.tiff.pixel_size import pixel_sizes
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.coco.writing import CocoPlane, Outline, write_coco
-from napari_sam_lora.io.existing_files import check_replaceable, keep_previous
 from napari_sam_lora.io.images import stem
 from napari_sam_lora.io.label_dtype import label_dtype
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.pixel_size import PixelSize
 from napari_sam_lora.io.png import plane_paths, write_png
+from napari_sam_lora.io.shared.existing_files import check_replaceable, keep_previous
 from napari_sam_lora.io.tables.objects import ObjectInfo, write_object_table
 from napari_sam_lora.io.tiff.writing import write_labels
 

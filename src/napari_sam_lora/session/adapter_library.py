@@ -187,8 +187,8 @@ class AdapterLibrary:
 
     def export(self, name: str, path: Path) -> Path:
         """Write an adapter to a .safetensors file, and its card beside it; an existing card is renamed first."""
-        from napari_sam_lora.io.adapter_card import write_card  # noqa: PLC0415
-        from napari_sam_lora.io.existing_files import keep_previous  # noqa: PLC0415
+        from napari_sam_lora.io.adapters.card import write_card  # noqa: PLC0415
+        from napari_sam_lora.io.shared.existing_files import keep_previous  # noqa: PLC0415
 
         adapter = self.get(name)
         saved = adapter.save(path)

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora.io.existing_files import keep_previous
+from napari_sam_lora.io.shared.existing_files import keep_previous
 from napari_sam_lora.io.tables.objects import ObjectInfo
 from napari_sam_lora.io.writers import write_layer
 from napari_sam_lora.session.labels.export import export_prompts, object_infos

@@ -141,7 +141,7 @@ def run_card(options: argparse.Namespace, console: Console) -> None:
     """Write a Markdown card, with a picture if there is an image."""
     if (options.image is None) != (options.labels is None):
         raise InputError("A picture needs both --image and --labels.", code="image-without-labels")
-    from napari_sam_lora.io.adapter_card import write_card  # noqa: PLC0415  torch is imported when it is needed
+    from napari_sam_lora.io.adapters.card import write_card  # noqa: PLC0415  torch is imported when it is needed
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
     adapter = Adapter.load(options.file)
@@ -159,7 +159,7 @@ def run_card(options: argparse.Namespace, console: Console) -> None:
 
 def run_onnx(options: argparse.Namespace, console: Console) -> None:
     """Write base model and adapter as ONNX files."""
-    from napari_sam_lora.io.onnx_export import export_onnx  # noqa: PLC0415
+    from napari_sam_lora.io.adapters.onnx_export import export_onnx  # noqa: PLC0415
     from napari_sam_lora.lora.adapter import Adapter  # noqa: PLC0415
 
     adapter = Adapter.load(options.file)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.decoding_errors import summarize
+from napari_sam_lora.io.shared.decoding_errors import summarize
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR, the table of contents of a disc
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")

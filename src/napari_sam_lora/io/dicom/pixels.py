@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.decoding_errors import summarize
 from napari_sam_lora.io.dicom import codecs
 from napari_sam_lora.io.dicom.headers import Frame
+from napari_sam_lora.io.shared.decoding_errors import summarize
 
 
 def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.dicom.headers import Frame, FrameGeometry
-from napari_sam_lora.io.file_warning import FileWarning
+from napari_sam_lora.io.shared.file_warning import FileWarning
 
 _SAME_POSITION = 1e-3  # mm
 _TOLERANCE = 0.05  # fraction of the slice distance by which a position may be off

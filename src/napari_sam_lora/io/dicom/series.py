@@ -16,9 +16,9 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.dicom.headers import Frame, FrameGeometry, read_frames
 from napari_sam_lora.io.dicom.pixels import read_pixels
 from napari_sam_lora.io.dicom.segments import merge_segments
-from napari_sam_lora.io.file_warning import FileWarning
-from napari_sam_lora.io.optional_dependencies import import_optional
 from napari_sam_lora.io.placement import Placement
+from napari_sam_lora.io.shared.file_warning import FileWarning
+from napari_sam_lora.io.shared.optional_dependencies import import_optional
 
 ENDINGS = (".dcm", ".dicom")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

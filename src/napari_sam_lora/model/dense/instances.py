@@ -53,7 +53,7 @@ def maps_to_labels(maps: NDArray[np.floating[Any]], config: InstanceConfig | Non
 def _seeds(
     maps: NDArray[np.floating[Any]], deep: NDArray[np.bool_], config: InstanceConfig
 ) -> NDArray[np.integer[Any]]:
-    """Number the seeds, from the pixels that are far from outlines.
+    """Give each seed a number; seeds are made of the pixels that are far from outlines.
 
     With nearness to the centre, they are those of micro-sam (``watershed_from_center_and_boundary_distances``): of any
     size, and joined across corners.

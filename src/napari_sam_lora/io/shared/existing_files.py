@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.file_warning import FileWarning
+from napari_sam_lora.io.shared.file_warning import FileWarning
 
 _LISTED = 3  # so many kept files are named in the warning
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.existing_files import check_replaceable
+from napari_sam_lora.io.shared.existing_files import check_replaceable
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.registry import MODELS
 from napari_sam_lora.text import pluralize

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
-from napari_sam_lora.io.existing_files import check_replaceable
+from napari_sam_lora.io.shared.existing_files import check_replaceable
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.lora.merge import merge
 from napari_sam_lora.model.checkpoints import LoadedModel

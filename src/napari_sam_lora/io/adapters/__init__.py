@@ -1,0 +1,1 @@
+"""Adapters handed on: their card, and ONNX files."""
