@@ -119,7 +119,9 @@ class TrainConfig:
     dense_weight: float = Field(
         default=1.0, gt=0, description="Weight of the dense head's loss relative to that of the prompted masks."
     )
-    dense_learning_rate: float = Field(default=1.5e-3, gt=0, description="Peak rate of the dense head.")
+    dense_learning_rate: float = Field(
+        default=1.5e-3, gt=0, title="dense rate", description="Peak learning rate of the dense head."
+    )
     dense_crops: int = Field(
         default=4,
         ge=0,
