@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.finetuning.example_pictures import image_position
 from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
@@ -118,9 +119,8 @@ class Review(QWidget):
                 f"{self._current + 1} of {len(self._changes)}: {name}, {change.old.area} → {change.new.area} pixels, "
                 f"IoU of old and new {change.iou:.2f}."
             )
-            self.take.blockSignals(True)
-            self.take.setChecked(self._accepted[self._current])
-            self.take.blockSignals(False)
+            with signals_blocked(self.take):
+                self.take.setChecked(self._accepted[self._current])
             self.apply.setText(f"Take {sum(self._accepted)} new")
             self.apply.setEnabled(any(self._accepted))
             self.back.setEnabled(self._current > 0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import LayerCombo, Notice, button
@@ -65,11 +65,9 @@ class CommitBox(QWidget):
         self._target.setEnabled(has_image)
         self._fill_commit_as()
         self._label.setVisible(policy.target == "part")
-        blockers = [QSignalBlocker(widget) for widget in (self._label, self._overwrite)]
-        self._label.setValue(max(policy.label, 1))
-        self._overwrite.setChecked(policy.overwrite)
-        for blocker in blockers:
-            blocker.unblock()
+        with signals_blocked(self._label), signals_blocked(self._overwrite):
+            self._label.setValue(max(policy.label, 1))
+            self._overwrite.setChecked(policy.overwrite)
         has_prompts = controller.previews.has_prompts()
         self._add.setText(self._add_text())
         for made in (self._add, self._next, self._reset):
@@ -126,13 +124,12 @@ class CommitBox(QWidget):
         entries += [(f"pixels of class {one.name}", {"target": "class", "class_id": one.id}) for one in classes]
         if policy.target == "replace":
             entries.append((f"replace object {policy.label}", {"target": "replace"}))
-        blocker = QSignalBlocker(self._commit_as)
-        self._commit_as.clear()
-        for number, (text, changes) in enumerate(entries):
-            self._commit_as.addItem(text, changes)
-            if all(getattr(policy, name) == value for name, value in changes.items()):
-                self._commit_as.setCurrentIndex(number)
-        blocker.unblock()
+        with signals_blocked(self._commit_as):
+            self._commit_as.clear()
+            for number, (text, changes) in enumerate(entries):
+                self._commit_as.addItem(text, changes)
+                if all(getattr(policy, name) == value for name, value in changes.items()):
+                    self._commit_as.setCurrentIndex(number)
 
     def _on_commit_as(self, number: int) -> None:
         changes = dict(self._commit_as.itemData(number))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import TextLabel, button
@@ -75,9 +76,8 @@ class MaskBox(QWidget):
             made.setText(f"{number + 1}{score}")
         self._state.setText(self._state_text())
         for widget, value in ((self._fill, options.fill_holes), (self._contrast, controller.previews.use_contrast)):
-            blocker = QSignalBlocker(widget)
-            widget.setChecked(value)
-            blocker.unblock()
+            with signals_blocked(widget):
+                widget.setChecked(value)
         image = controller.active_layers.image_layer
         self._contrast.setEnabled(image is not None and not image.rgb)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QProgressBar, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings, preferences
@@ -108,17 +109,16 @@ class ModelBox(QWidget):
 
     def _fill(self, chosen: str) -> None:
         files = [path for path in self._remembered.read().get("files", []) if Path(str(path)).is_file()]
-        self.models.blockSignals(True)
-        self.models.clear()
-        for info in MODELS.values():
-            self.models.addItem(info.name, info.name)
-            self.models.setItemData(self.models.count() - 1, info.description, Qt.ItemDataRole.ToolTipRole)
-        for path in dict.fromkeys([*files, *([] if chosen in MODELS else [chosen])]):
-            self.models.addItem(Path(path).name, path)
-            self.models.setItemData(self.models.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
-        self.models.addItem(OTHER_FILE, None)
-        self.models.setCurrentIndex(max(0, self.models.findData(chosen)))
-        self.models.blockSignals(False)
+        with signals_blocked(self.models):
+            self.models.clear()
+            for info in MODELS.values():
+                self.models.addItem(info.name, info.name)
+                self.models.setItemData(self.models.count() - 1, info.description, Qt.ItemDataRole.ToolTipRole)
+            for path in dict.fromkeys([*files, *([] if chosen in MODELS else [chosen])]):
+                self.models.addItem(Path(path).name, path)
+                self.models.setItemData(self.models.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
+            self.models.addItem(OTHER_FILE, None)
+            self.models.setCurrentIndex(max(0, self.models.findData(chosen)))
         self._shown = self.models.currentIndex()
         self._fill_sizes()
 
@@ -126,26 +126,24 @@ class ModelBox(QWidget):
         """List the devices; before a model is loaded only "auto" and the CPU, since torch is not imported yet."""
         found = None if self._controller.session.models.model is None else _devices()
         auto = "automatic" if found is None else f"auto: {SHORT_DEVICE_NAMES.get(found[0], found[0])}"
-        self.devices.blockSignals(True)
-        self.devices.clear()
-        self.devices.addItem(auto, "auto")
-        for name in dict.fromkeys([*reversed(found or ["cpu"]), *([] if chosen == "auto" else [chosen])]):
-            self.devices.addItem(_device_name(name), name)
-        self.devices.setCurrentIndex(max(0, self.devices.findData(chosen)))
-        self.devices.blockSignals(False)
+        with signals_blocked(self.devices):
+            self.devices.clear()
+            self.devices.addItem(auto, "auto")
+            for name in dict.fromkeys([*reversed(found or ["cpu"]), *([] if chosen == "auto" else [chosen])]):
+                self.devices.addItem(_device_name(name), name)
+            self.devices.setCurrentIndex(max(0, self.devices.findData(chosen)))
 
     def _fill_sizes(self) -> None:
         info = MODELS.get(self.chosen)
         native = NATIVE_SIZES.get(info.family, SIZES[0]) if info is not None else None
         kept = self.sizes.currentData()
-        self.sizes.blockSignals(True)
-        self.sizes.clear()
-        self.sizes.addItem("as trained" if native is None else f"{native}, as trained", None)
-        for size in SIZES:
-            if size != native:
-                self.sizes.addItem(str(size), size)
-        self.sizes.setCurrentIndex(max(0, self.sizes.findData(kept)))
-        self.sizes.blockSignals(False)
+        with signals_blocked(self.sizes):
+            self.sizes.clear()
+            self.sizes.addItem("as trained" if native is None else f"{native}, as trained", None)
+            for size in SIZES:
+                if size != native:
+                    self.sizes.addItem(str(size), size)
+            self.sizes.setCurrentIndex(max(0, self.sizes.findData(kept)))
 
     def _on_model(self, index: int) -> None:
         if self.models.itemData(index) is None:

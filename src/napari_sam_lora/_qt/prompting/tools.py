@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari.layers import Points, Shapes
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QWidget
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.prompting.prompt_layers import Tool
 from napari_sam_lora._qt.viewer.controller import Controller
@@ -81,9 +81,8 @@ class ToolBox(QWidget):
         for made, positive in ((self._inside, True), (self._outside, False)):
             made.setEnabled(usable)
             made.setChecked(drawing.positive == positive)
-        blocker = QSignalBlocker(self._batch)
-        self._batch.setChecked(drawing.batch)
-        blocker.unblock()
+        with signals_blocked(self._batch):
+            self._batch.setChecked(drawing.batch)
         self._batch.setEnabled(usable)
         self._list_sources()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QObject, QSignalBlocker, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QSpinBox
+from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.coordinates import data_shape
@@ -87,11 +88,10 @@ class PlaneRange(QObject):
         self._shown_for = shown_for
         self._axes = stack_axes(controller)
         names = [str(layer.axis_labels[plane.other_axes[position]]) for position in self._axes]
-        blocker = QSignalBlocker(self.along)
-        self.along.clear()
-        self.along.addItems([f"axis {name}" if name.lstrip("-").isdigit() else name for name in names])
-        self.along.setCurrentIndex(len(names) - 1)
-        blocker.unblock()
+        with signals_blocked(self.along):
+            self.along.clear()
+            self.along.addItems([f"axis {name}" if name.lstrip("-").isdigit() else name for name in names])
+            self.along.setCurrentIndex(len(names) - 1)
         for widget in (self._axis_label, self.along):
             widget.setVisible(len(names) > 1)
         self.reset()
@@ -104,10 +104,9 @@ class PlaneRange(QObject):
             return
         self._length = data_shape(layer)[plane.other_axes[self.axis]]
         for field, value in ((self.first, 0), (self.last, self._length - 1)):
-            blocker = QSignalBlocker(field)
-            field.setRange(0, self._length - 1)
-            field.setValue(value)
-            blocker.unblock()
+            with signals_blocked(field):
+                field.setRange(0, self._length - 1)
+                field.setValue(value)
 
     def _on_axis(self, *_: object) -> None:
         self.reset()

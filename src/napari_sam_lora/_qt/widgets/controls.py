@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy
+from superqt.utils import signals_blocked
 
 # Hint of panels that need an image.
 NO_IMAGE = "Open an image, or try File ▸ Open Sample ▸ SAM LoRA ▸ Fluorescence nuclei."
@@ -96,12 +97,11 @@ class LayerCombo(QComboBox):
             Text of a first entry that stands for no layer; without a text there is no such entry.
         """
         self._layers = [*([None] if none else []), *layers]
-        blocker = QSignalBlocker(self)
-        self.clear()
-        self.addItems([none if layer is None else str(layer.name) for layer in self._layers])
-        self.setCurrentIndex(next((i for i, layer in enumerate(self._layers) if layer is chosen), -1))
-        self.setEnabled(bool(self._layers))
-        blocker.unblock()
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([none if layer is None else str(layer.name) for layer in self._layers])
+            self.setCurrentIndex(next((i for i, layer in enumerate(self._layers) if layer is chosen), -1))
+            self.setEnabled(bool(self._layers))
 
     def _on_activated(self, index: int) -> None:
         if 0 <= index < len(self._layers):
