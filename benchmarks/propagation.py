@@ -113,7 +113,7 @@ def score(stack: LabelledStack, found: Labels) -> list[float]:
             truth = stack.labels == label
             mask[middle] = truth[middle] = False
             if np.count_nonzero(truth) >= SMALLEST:
-                scores.append(float(mask_iou(mask, truth)))
+                scores.append(float(mask_iou(mask.reshape(len(mask), -1), truth.reshape(len(truth), -1))))  # in 3-D
             continue
         for plane in range(max(0, middle - NEAR), min(len(mask), middle + NEAR + 1)):
             if plane != middle:
