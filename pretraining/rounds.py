@@ -50,7 +50,7 @@ class Prompted:
 
     @property
     def lone_click(self) -> bool:
-        """Whether the only prompt of each object is its first click."""
+        """Return whether the only prompt of each object is its first click."""
         return self.points is not None and self.points.shape[1] == 1 and self.boxes is None
 
     def correct(self, logits: Tensor, rng: np.random.Generator | None) -> None:

@@ -32,7 +32,7 @@ Centres = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the objects of a scene are.
+    """Positions of the objects of a scene.
 
     Attributes
     ----------

@@ -174,12 +174,12 @@ class ObjectPrompts:
 
     @property
     def is_points(self) -> bool:
-        """Whether there are only points."""
+        """Return whether there are only points."""
         return self.box is None and self.mask is None
 
     @property
     def is_lone_point(self) -> bool:
-        """Whether there is one point and nothing else, which is ambiguous."""
+        """Return whether there is one point and nothing else, which is ambiguous."""
         return self.is_points and self.kinds()[1] == 1
 
     def kinds(self) -> tuple[bool, int, bool]:

@@ -36,7 +36,7 @@ class Console:
 
     @property
     def watched(self) -> bool:
-        """Whether bars go to a terminal, not to a file."""
+        """Return whether bars go to a terminal, not to a file."""
         return sys.stderr.isatty()
 
     def say(self, text: str = "") -> None:

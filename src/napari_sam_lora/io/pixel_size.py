@@ -54,7 +54,7 @@ class PixelSize:
 
     @property
     def is_known(self) -> bool:
-        """Whether these are lengths, not counts of pixels."""
+        """Return whether these are lengths, not counts of pixels."""
         return self.unit in MICROMETRES
 
     @property

@@ -13,7 +13,7 @@ from napari_sam_lora.parameters.schema import parameters, validated
 
 @parameters
 class InstanceConfig:
-    """How objects are cut out of dense maps.
+    """Parameters for cutting objects out of dense maps.
 
     Raises
     ------

@@ -15,7 +15,7 @@ Projection = Literal["box", "mask", "points", "box+mask", "box+points", "mask+po
 
 @parameters
 class PropagationConfig:
-    """How objects are followed from plane to plane.
+    """Parameters for following objects from plane to plane.
 
     Raises
     ------

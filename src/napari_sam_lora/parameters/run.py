@@ -18,7 +18,7 @@ CtWindow = Literal["abdomen", "bone", "brain", "liver", "lung", "mediastinum", "
 
 @parameters
 class ModelSettings:
-    """Which model runs, and where."""
+    """The model of a run, and its device."""
 
     name: str = Field(
         default="sam_nano",
@@ -38,7 +38,7 @@ class ModelSettings:
 
 @parameters
 class DataSettings:
-    """Where the labelled images are."""
+    """Labelled images of a run."""
 
     path: Path | None = Field(
         default=None,
@@ -66,7 +66,7 @@ class DataSettings:
 
 @parameters
 class PreprocessingSettings:
-    """How intensities become the 0 to 255 that SAM expects."""
+    """Mapping of intensities to the 0 to 255 that SAM expects."""
 
     window: tuple[float, float] | None = Field(
         default=None,
@@ -94,7 +94,7 @@ class PreprocessingSettings:
 
 @parameters
 class OutputSettings:
-    """What a training run writes."""
+    """Files that a training run writes."""
 
     adapter: Path = Field(default=Path("adapter.safetensors"), description="The adapter file.")
     metrics: Path | None = Field(default=None, description="The figures as JSON, by default beside the adapter.")

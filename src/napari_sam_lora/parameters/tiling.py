@@ -10,7 +10,7 @@ from napari_sam_lora.parameters.schema import parameters
 
 @parameters
 class TilingConfig:
-    """How large planes are cut into tiles.
+    """Parameters for cutting large planes into tiles.
 
     Raises
     ------

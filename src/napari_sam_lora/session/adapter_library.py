@@ -82,7 +82,7 @@ class AdapterLibrary:
 
     @property
     def is_read(self) -> bool:
-        """Whether the folder was read already. If not, the next use of the list takes time and imports torch."""
+        """Return whether the folder was read already. If not, the next use of the list takes time and imports torch."""
         return self._is_read
 
     def entries(self) -> tuple[AdapterEntry, ...]:

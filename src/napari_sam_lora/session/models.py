@@ -206,7 +206,7 @@ class Models:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the worker has jobs."""
+        """Return whether the worker has jobs."""
         return self._worker.is_busy
 
     def submit(

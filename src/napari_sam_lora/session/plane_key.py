@@ -85,7 +85,7 @@ class PlaneKey:
 
     @property
     def is_transposed(self) -> bool:
-        """Whether the displayed axes are in falling order, so that indexed pixels must be transposed."""
+        """Return whether the displayed axes are in falling order, so that indexed pixels must be transposed."""
         return self.axes[0] > self.axes[1]
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -139,7 +139,7 @@ class Training:
 
     @property
     def is_running(self) -> bool:
-        """Whether a run has started and not ended."""
+        """Return whether a run has started and not ended."""
         return self._job is not None and not self._job.event.is_final
 
     def stop(self) -> None:

@@ -91,7 +91,7 @@ class TrainingEvent:
 
     @property
     def is_final(self) -> bool:
-        """Whether the run is over."""
+        """Return whether the run is over."""
         return self.state in ("ended", "discarded", "failed")
 
 

@@ -29,7 +29,7 @@ _CANDIDATES = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Choice:
-    """Which masks a decoder makes of the model's output.
+    """Options for the masks that a decoder makes of the model's output.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Choice:
 
     @property
     def may_empty(self) -> bool:
-        """Whether the options may leave nothing of a mask that the model has found."""
+        """Return whether the options may leave nothing of a mask that the model has found."""
         return self.options.threshold > 0 or self.options.smallest > 1
 
 

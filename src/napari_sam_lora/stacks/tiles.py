@@ -65,7 +65,7 @@ class Level:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the only tile is the whole plane."""
+        """Return whether the only tile is the whole plane."""
         return self.side >= max(self.shape)
 
     def tiles(self) -> list[Tile]:

@@ -101,7 +101,7 @@ class ResegmentBox(QWidget):
 
     @property
     def is_busy(self) -> bool:
-        """Whether objects are being segmented again."""
+        """Return whether objects are being segmented again."""
         return self._future is not None
 
     def _on_reviewed(self, message: str) -> None:

@@ -82,7 +82,7 @@ class Review(QWidget):
 
     @property
     def is_open(self) -> bool:
-        """Whether there are changes to review."""
+        """Return whether there are changes to review."""
         return bool(self._changes)
 
     def open(self, proposals: Sequence[tuple[str, Proposal]]) -> None:

@@ -170,7 +170,7 @@ class EverythingBox(QWidget):
 
     @property
     def _uses_head(self) -> bool:
-        """Whether objects are found with the dense head, which this model has."""
+        """Return whether objects are found with the dense head, which this model has."""
         return self._suggested is not None and self.method.currentData() == "head"
 
     def _on_model(self, *_: Any) -> None:

@@ -188,7 +188,7 @@ class FinetuningController(BackgroundJobs):
 
     @property
     def is_running(self) -> bool:
-        """Whether a run has started and not ended."""
+        """Return whether a run has started and not ended."""
         return self.latest is not None and not self.latest.is_final
 
     def start(self, name: str) -> None:

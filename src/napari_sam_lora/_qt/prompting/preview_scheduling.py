@@ -57,7 +57,7 @@ class PreviewScheduler(QObject):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the preview is out of date: prompts or options have changed since."""
+        """Return whether the preview is out of date: prompts or options have changed since."""
         return not self._is_fresh
 
     def has_prompts(self) -> bool:

@@ -123,7 +123,7 @@ class PropagationController(QObject):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a propagation is running, or its result is neither accepted nor discarded."""
+        """Return whether a propagation is running, or its result is neither accepted nor discarded."""
         return self.state != "idle"
 
     @property

@@ -1,1 +1,1 @@
-"""What readers and writers of all formats share: checks, warnings and optional libraries."""
+"""Checks, warnings and optional libraries that readers and writers of all formats share."""

@@ -58,7 +58,7 @@ class CancelToken:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether `cancel` was called."""
+        """Return whether `cancel` was called."""
         return self._event.is_set()
 
     def check(self) -> None:
@@ -169,12 +169,12 @@ class JobThread:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is running or waiting."""
+        """Return whether a job is running or waiting."""
         return self._running is not None or bool(self._waiting)
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on this thread."""
+        """Return whether the caller runs on this thread."""
         return self._thread is threading.current_thread()
 
     def close(self, timeout: float | None = None) -> bool:

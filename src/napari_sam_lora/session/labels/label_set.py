@@ -94,7 +94,7 @@ class LabelSet:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the label image is so large that only planes that were shown or edited are measured and saved."""
+        """Return whether only shown or edited planes are measured and saved, because the label image is very large."""
         return self._statistics.is_partial
 
     def records(self) -> tuple[ObjectRecord, ...]:

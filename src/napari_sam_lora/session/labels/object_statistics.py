@@ -48,7 +48,7 @@ class ObjectStatistics:
 
     @property
     def is_partial(self) -> bool:
-        """Whether some planes may never have been measured, as in a large label image."""
+        """Return whether some planes may never have been measured, as in a large label image."""
         return self._large
 
     def touch(self, plane: PlaneKey, where: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)) -> None:

@@ -73,7 +73,7 @@ class ObjectRecord:
 
     @property
     def is_checked(self) -> bool:
-        """Whether a person painted, corrected or approved it."""
+        """Return whether a person painted, corrected or approved it."""
         return self.approved or self.origin == "painted"
 
 

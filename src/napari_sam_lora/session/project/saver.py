@@ -110,7 +110,7 @@ class ProjectSaver:
 
     @property
     def has_saved(self) -> bool:
-        """Whether the session was written at least once by this saver."""
+        """Return whether the session was written at least once by this saver."""
         return self._has_saved
 
     @property
@@ -189,7 +189,7 @@ class ProjectSaver:
 
     @property
     def _lost_all(self) -> bool:
-        """Whether all label images were removed."""
+        """Return whether all label images were removed."""
         return bool(self._seen) and not self._session.labels
 
     def _on_training(self, event: TrainingEvent) -> None:

@@ -114,7 +114,7 @@ class PropagationRun:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it was stopped before its end, so that `start` continues it."""
+        """Return whether it was stopped before its end, so that `start` continues it."""
         return self.future.done() and not self._has_ended
 
     @property

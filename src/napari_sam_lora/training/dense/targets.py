@@ -1,4 +1,4 @@
-"""What the dense head learns from label images, and which pixels of them are known."""
+"""Make the targets of the dense head from label images, and the mask of known pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dense head sees in training: whole views, and crops at many scales, each with targets."""
+"""Training images of the dense head: whole views, and crops at many scales, each with targets."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class DenseViews:
 
     @property
     def has_background(self) -> bool:
-        """Whether any background is known beside the rings around objects; without it nothing can be learned."""
+        """Return whether any background is known beside the rings around objects; without it nothing can be learned."""
         return bool(self.planes)
 
     def frame(self, number: int) -> DenseFrame:

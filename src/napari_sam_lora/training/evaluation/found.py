@@ -1,4 +1,4 @@
-"""How many held-out objects are found without prompts, and the parameters with which most are."""
+"""Count the held-out objects that are found without prompts, and choose the parameters that find most."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def adjusted(predictor: Predictor, held: Sequence[HeldOutMaps], model: DenseMode
 
 @dataclass(frozen=True)
 class FoundPair:
-    """What base and adapted model find of the same held-out objects.
+    """Held-out objects that base and adapted model find without prompts.
 
     Attributes
     ----------
