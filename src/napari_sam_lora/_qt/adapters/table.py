@@ -5,25 +5,25 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QAbstractItemView, QTableWidgetItem
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.widgets.compact_table import CompactTable
 from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.session import AdapterEntry
 from napari_sam_lora.text import pluralize
 
-COLUMNS = ("Name", "Gain", "Objects", "Note")
-TIPS = (
-    "Double-click to rename an adapter. The one in use is bold; those of another base model are in italics.",
-    "Gain in IoU over the base model on held-out objects, mean of box and first click.",
-    "Number of objects that it was trained on.",
-    "Double-click to write a note, which is kept in the file.",
-)
+COLUMNS = {
+    "Name": "Double-click to rename an adapter. The one in use is bold; those of another base model are in italics.",
+    "Gain": "Gain in IoU over the base model on held-out objects, mean of box and first click.",
+    "Objects": "Number of objects that it was trained on.",
+    "Note": "Double-click to write a note, which is kept in the file.",
+}
 
 
-class AdaptersTable(QTableWidget):
+class AdaptersTable(CompactTable):
     """Table of adapters, the newest first; names and notes can be edited in place.
 
     Signals
@@ -40,10 +40,11 @@ class AdaptersTable(QTableWidget):
     chosen = Signal()
 
     def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
-        super().__init__(0, len(COLUMNS))
+        super().__init__(COLUMNS, stretched=(0, 3))
         self._controller, self._finetuning_controller = controller, finetuning_controller
         self._filling = False
-        self._set_up_columns()
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.itemSelectionChanged.connect(self._on_selection)
         self.itemChanged.connect(self._on_edit)
         controller.events.adapters_changed.connect(self.refresh)
@@ -79,32 +80,6 @@ class AdaptersTable(QTableWidget):
             chosen = session.models.active or (entries[0].name if entries else "")
         self.choose(chosen)
         self.chosen.emit()
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return a size as high as the rows, up to a few."""
-        rows = sum(self.rowHeight(number) for number in range(min(self.rowCount(), 8)))
-        header = self.horizontalHeader()
-        return QSize(260, rows + (header.sizeHint().height() if header is not None else 0) + 6)
-
-    minimumSizeHint = sizeHint  # noqa: N815 - Qt's name
-
-    def _set_up_columns(self) -> None:
-        self.setHorizontalHeaderLabels(list(COLUMNS))
-        for number, tip in enumerate(TIPS):
-            head = self.horizontalHeaderItem(number)
-            if head is not None:
-                head.setToolTip(tip)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        rows, header = self.verticalHeader(), self.horizontalHeader()
-        if rows is not None and header is not None:
-            rows.hide()
-            header.setMinimumSectionSize(20)
-            for number in range(len(COLUMNS)):
-                stretch = number in (0, 3)
-                mode = QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.ResizeToContents
-                header.setSectionResizeMode(number, mode)
 
     def _fill_row(self, number: int, entry: AdapterEntry) -> None:
         model = self._controller.session.models.model

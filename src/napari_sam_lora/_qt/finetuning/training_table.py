@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
     QComboBox,
     QFileDialog,
-    QHeaderView,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -24,21 +22,21 @@ from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.example_pictures import render_planes
 from napari_sam_lora._qt.finetuning.training_set import TrainingPair, training_warnings
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora._qt.widgets.compact_table import CompactTable
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora._qt.widgets.picture_strip import PictureStrip
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
 
-COLUMNS = ("Labels", "Image", "Objects", "Planes", "Done")
-TIPS = (
-    "A labels layer with objects. Tick it to include it in the training set.",
-    "The image that the labels belong to.",
-    "Number of labelled objects; the tooltip of each row tells how many of them have your prompts.",
-    "Number of planes with labels.",
-    "Tick it when every object in the labelled planes is labelled. Partly labelled images are fine, too: pixels "
-    "without a label are not treated as background.",
-)
+COLUMNS = {
+    "Labels": "A labels layer with objects. Tick it to include it in the training set.",
+    "Image": "The image that the labels belong to.",
+    "Objects": "Number of labelled objects; the tooltip of each row tells how many of them have your prompts.",
+    "Planes": "Number of planes with labels.",
+    "Done": "Tick it when every object in the labelled planes is labelled: then fine-tuning also learns to find "
+    "objects without prompts. Partly labelled images are fine, too: their other pixels do not count as background.",
+}
 NO_LABELS = (
     "No labels yet. Segment a few objects with the prompt widget, or paint some with napari's labels tools; they are "
     "then listed here."
@@ -61,7 +59,9 @@ class TrainingTable(QWidget):
     def __init__(self, controller: Controller, finetuning_controller: FinetuningController) -> None:
         super().__init__()
         self._controller, self._finetuning_controller = controller, finetuning_controller
-        self.table = _make_table()
+        self.table = CompactTable(COLUMNS, stretched=(0, 1), most_rows=6)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.empty = Notice()
         self.checked = QCheckBox("Only what I painted or approved")
         self.checked.setToolTip(
@@ -209,38 +209,6 @@ def _read_folder(token: CancelToken, folder: Path) -> list[tuple[str, Any, Any]]
         stack = (images[0], labels[0]) if len(samples) == 1 else (np.stack(images), np.stack(labels))
         stacks.append((name, *stack))
     return stacks
-
-
-class _CompactTable(QTableWidget):
-    """Table that is as high as its rows, up to a few."""
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        rows = sum(self.rowHeight(number) for number in range(min(self.rowCount(), 6)))
-        header = self.horizontalHeader()
-        return QSize(260, rows + (header.height() if header is not None else 0) + 4)
-
-    minimumSizeHint = sizeHint  # noqa: N815 - Qt's name
-
-
-def _make_table() -> QTableWidget:
-    table = _CompactTable(0, len(COLUMNS))
-    table.setHorizontalHeaderLabels(list(COLUMNS))
-    for number, tip in enumerate(TIPS):
-        head = table.horizontalHeaderItem(number)
-        if head is not None:
-            head.setToolTip(tip)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    rows, header = table.verticalHeader(), table.horizontalHeader()
-    if rows is not None and header is not None:
-        rows.hide()
-        header.setMinimumSectionSize(20)
-        for number in range(len(COLUMNS)):
-            stretch = number < 2
-            mode = QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.ResizeToContents
-            header.setSectionResizeMode(number, mode)
-    return table
 
 
 def _item(text: str, data: object = None) -> QTableWidgetItem:

@@ -137,17 +137,7 @@ class NapariStore:
         values: int | NDArray[np.integer[Any]],
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        """Set pixels as one undoable step, or as part of the running transaction.
-
-        Parameters
-        ----------
-        plane : PlaneKey
-        where : ndarray of bool (y, x)
-            The pixels to set.
-        values : int or ndarray
-            One value, or one value for each pixel in ``where``.
-        origin : (int, int)
-            Position (y, x) of the first pixel of ``where`` in the plane.
+        """Set pixels, see `LabelStore.write`; napari's undo takes them back.
 
         Raises
         ------
