@@ -90,6 +90,8 @@ def test_maps_are_those_of_the_equations(transposed: bool) -> None:
     torch.testing.assert_close(maps, torch.stack([foreground, 1 - boundary, 1 - centre], 1))
 
 
+# torch-em brings some 13 packages for this one comparison, so the development environment has none of it; the tests above
+# check the same equations everywhere. With `pip install torch-em` the two comparisons run.
 @TRANSPOSED
 def test_maps_are_those_of_torch_em(transposed: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """As ``micro_sam.instance_segmentation.DecoderAdapter`` runs it: its own blocks, never put in evaluation mode."""
@@ -186,6 +188,7 @@ def test_objects_are_those_of_the_published_recipe(name: str, below: tuple[float
     assert np.array_equal(found > 0, expected > 0)
 
 
+# See above: only where torch-em is installed.
 def test_objects_are_those_of_torch_em() -> None:
     """Its Gaussians end elsewhere than scipy's, which may move an outline by a pixel."""
     theirs = pytest.importorskip("torch_em.util.segmentation", reason="torch-em is not installed")
