@@ -90,7 +90,7 @@ def test_maps_are_those_of_the_equations(transposed: bool) -> None:
     torch.testing.assert_close(maps, torch.stack([foreground, 1 - boundary, 1 - centre], 1))
 
 
-# torch-em brings some 13 packages for this one comparison, so the development environment has none of it; the tests above
+# torch-em brings some 13 packages for this one comparison, so it is no development dependency; the tests above
 # check the same equations everywhere. With `pip install torch-em` the two comparisons run.
 @TRANSPOSED
 def test_maps_are_those_of_torch_em(transposed: bool, capsys: pytest.CaptureFixture[str]) -> None:
