@@ -151,7 +151,7 @@ def test_an_existing_output_is_refused_unless_it_may_be_replaced(tmp_path: Path)
     check_output([path], overwrite=True)
     with raises(InputError, "output-below-file", match="there"):
         check_output([path / "below" / "it"], overwrite=True)
-    with raises(InputError, "output-is-folder"):
+    with raises(InputError, "path-is-folder"):
         check_output([tmp_path], overwrite=True)
 
 

@@ -116,7 +116,7 @@ def test_a_folder_that_is_no_set_is_explained(tmp_path: Path) -> None:
     with raises(InputError, "same-name-twice", match=r"a\.png and a\.tif"):
         read_dataset(tmp_path, label_folder=tmp_path / "labels")
     (tmp_path / "set.txt").touch()
-    with raises(InputError, "unknown-file-type", match=r"set\.txt"):
+    with raises(InputError, "wrong-file-ending", match=r"set\.txt"):
         read_dataset(tmp_path / "set.txt")
 
 

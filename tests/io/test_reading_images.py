@@ -201,7 +201,7 @@ def test_a_missing_file_and_an_unknown_file_type_are_named(tmp_path: Path) -> No
     with raises(InputError, "file-not-found", match=r"a\.png"):
         read_image(tmp_path / "a.png")
     (tmp_path / "a.gif").write_bytes(b"GIF")
-    with raises(InputError, "unknown-file-type", match=r"a\.gif .*\.png"):
+    with raises(InputError, "wrong-file-ending", match=r"a\.gif .*\.png"):
         read_image(tmp_path / "a.gif")
 
 

@@ -196,7 +196,7 @@ class TestEveryFormat:
 
 
 def test_an_unknown_kind_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
-    with raises(InputError, "unknown-file-type", match=r"a\.xyz.*\.nii\.gz"):
+    with raises(InputError, "wrong-file-ending", match=r"a\.xyz.*\.nii\.gz"):
         save_labels(tmp_path / "a.xyz", _labels())
 
 

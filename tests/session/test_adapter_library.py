@@ -107,9 +107,9 @@ def test_an_adapter_of_sam_lora_is_imported(library: AdapterLibrary, small: Mode
 def test_another_file_is_refused(library: AdapterLibrary, small: Model, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with raises(AdapterError, "adapter-file-unreadable", match=r"x\.safetensors"):
+    with raises(AdapterError, "adapter-file-damaged", match=r"x\.safetensors"):
         library.import_file(path, small.loaded)
-    with raises(AdapterError, "adapter-file-unreadable", match=r"missing\.safetensors"):
+    with raises(AdapterError, "adapter-file-damaged", match=r"missing\.safetensors"):
         library.import_file(tmp_path / "missing.safetensors", small.loaded)
 
 

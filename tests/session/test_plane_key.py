@@ -55,7 +55,7 @@ def test_nothing_but_the_plane_is_loaded() -> None:
 
 @pytest.mark.parametrize("index", [(2, 0), (0, 3), (-1, 0)])
 def test_a_plane_that_is_not_there_is_refused(index: tuple[int, int]) -> None:
-    with raises(InputError, "plane-not-found"):
+    with raises(InputError, "plane-outside-stack"):
         ArraySource(STACK).read(PlaneKey.of("a", 4, index))
 
 

@@ -127,7 +127,7 @@ def test_holes_are_filled() -> None:
 def test_without_prompts_a_preview_is_empty_and_reads_nothing(session: Session) -> None:
     preview = _preview(session)
     assert (len(preview), preview.masks, preview.shape) == (0, (), (256, 256))
-    assert session.prompts.commit(preview).code == "empty-mask"
+    assert session.prompts.commit(preview).code == "mask-empty"
 
 
 def test_each_plane_is_read_once(session: Session, nuclei: Pair) -> None:
@@ -236,7 +236,7 @@ def test_an_adapter_of_another_base_is_refused_and_the_present_one_stays(session
     session.models.adapters.add(adapter, "a")
     session.models.adapters.add(Adapter(adapter.tensors, replace(adapter.info, base_name="vit_b", base_hash="0")), "b")
     session.models.activate("a")
-    with raises(AdapterError, "adapter-of-another-base", match="vit_b"):
+    with raises(AdapterError, "other-base-model", match="vit_b"):
         session.models.activate("b")
     assert session.models.active == "a"
 

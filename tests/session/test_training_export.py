@@ -111,3 +111,9 @@ def test_settings_alone_need_no_folder(tmp_path: Path) -> None:
     write_settings(CancelToken(), path=tmp_path / "run.yaml", values={"steps": 7}, model=None)
     assert os.listdir(tmp_path) == ["run.yaml"]
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["training"] == {"steps": 7}
+
+
+def test_settings_with_another_ending_are_refused(tmp_path: Path) -> None:
+    with raises(InputError, "wrong-file-ending", match=r"run\.txt"):
+        write_settings(CancelToken(), path=tmp_path / "run.txt", values={}, model=None)
+    assert not os.listdir(tmp_path)

@@ -148,7 +148,7 @@ def check_output(paths: Sequence[Path], overwrite: bool) -> None:
     """
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file.", code="output-is-folder")
+            raise InputError(f"{path} is a folder; name a file.", code="path-is-folder")
         for parent in path.parents:
             if parent.exists():
                 if not parent.is_dir():

@@ -141,7 +141,7 @@ def read_dataset(
         entries, warnings = _coco(path, image_folder, classes)
     else:
         raise InputError(
-            f"A data set is a folder, a .csv table or a COCO .json file, not {path.name}.", code="unknown-file-type"
+            f"A data set is a folder, a .csv table or a COCO .json file, not {path.name}.", code="wrong-file-ending"
         )
     return Dataset(_read(entries, axes, progress), tuple(warnings))
 

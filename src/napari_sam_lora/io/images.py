@@ -171,7 +171,7 @@ def _read(path: Path, read_picture: Callable[[Path], NDArray[Any]], axes: str | 
     if not kind:
         raise InputError(
             f"{path.name} has an unknown file type; images are read from {', '.join(ENDINGS)}.",
-            code="unknown-file-type",
+            code="wrong-file-ending",
         )
     try:
         if kind in _PICTURES:

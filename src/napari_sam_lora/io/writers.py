@@ -68,7 +68,7 @@ def save_labels(
     if not name.endswith(FORMATS):
         raise InputError(
             f"{target.name} has an unknown file type; labels are written to {', '.join(FORMATS)}.",
-            code="unknown-file-type",
+            code="wrong-file-ending",
         )
     label_dtype(labels)  # refuses ids that cannot be stored before anything is written
     check_replaceable(_files(target, labels.shape), overwrite)

@@ -180,7 +180,7 @@ class AdapterLibrary:
                     is_own = "adapter" in (file.metadata() or {})
             except (SafetensorError, OSError) as error:
                 raise AdapterError(
-                    f"{path.name} cannot be read as a .safetensors file: {error}", code="adapter-file-unreadable"
+                    f"{path.name} cannot be read as a .safetensors file: {error}", code="adapter-file-damaged"
                 ) from error
         adapter = Adapter.load(path) if is_own else import_adapter(path, loaded, blocks, alpha)
         return self.add(adapter, re.sub(r"[^\w .()+-]", "_", path.stem).strip(" .") or "adapter")

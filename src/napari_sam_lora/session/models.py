@@ -160,7 +160,7 @@ class Models:
                 raise AdapterError(
                     f"The adapter {name!r} was trained on {adapter.info.base_name}, with other weights than the loaded "
                     f"{loaded.name}. Load {adapter.info.base_name} to use it.",
-                    code="adapter-of-another-base",
+                    code="other-base-model",
                 )
             self._active, self._last_active = (name, adapter), name
         emit_safely(self.active_changed, name)

@@ -168,7 +168,7 @@ def check_plane(plane: PlaneKey, shape: tuple[int, ...]) -> None:
     if not plane.is_in(shape):
         raise InputError(
             f"There is no plane {plane.index} of axes {plane.axes} in an image of shape {shape}.",
-            code="plane-not-found",
+            code="plane-outside-stack",
         )
 
 

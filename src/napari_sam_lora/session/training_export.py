@@ -69,7 +69,7 @@ def write_settings(
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise InputError(
-            f"The name of a settings file ends in .yaml, unlike {path.name}: rename it.", code="settings-not-yaml"
+            f"The name of a settings file ends in .yaml, unlike {path.name}: rename it.", code="wrong-file-ending"
         )
     content: dict[str, Any] = {}
     if model is not None:

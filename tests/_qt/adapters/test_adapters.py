@@ -118,7 +118,7 @@ def test_an_adapter_of_another_base_is_refused_with_a_message_to_the_user(
     assert "vit_b" in panel.about.text()
     assert _cell(panel, panel.table.currentRow(), 0).font().italic()
     panel.use.click()
-    with raises(AdapterError, "adapter-of-another-base", match="vit_b") as refused:
+    with raises(AdapterError, "other-base-model", match="vit_b") as refused:
         session.models.activate("foreign")
     assert shown == [str(refused.value)]
     assert session.models.active == "own", "the one in use stays in use"
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_adapter_is_refused_with_a_message(
     qtbot.waitUntil(lambda: len(shown) == 1, timeout=SOON_MS)
     model = panel.controller.session.models.model
     assert model is not None
-    with raises(AdapterError, "adapter-file-unreadable", match="x.safetensors") as refused:
+    with raises(AdapterError, "adapter-file-damaged", match="x.safetensors") as refused:
         panel.controller.session.models.adapters.import_file(tmp_path / "x.safetensors", model.loaded)
     assert shown == [str(refused.value)]
     assert panel.controller.session.models.adapters.entries() == ()

@@ -81,7 +81,7 @@ def test_overlapping_masks_of_a_batch_go_to_the_better_one(labels: LabelSet) -> 
     assert [(_pixels(labels) == label).sum() for label in (1, 2)] == [8, 16]
 
 
-@pytest.mark.parametrize(("box", "code"), [((0, 0, 0, 0), "empty-mask"), ((3, 4, 5, 6), "no-free-pixels")])
+@pytest.mark.parametrize(("box", "code"), [((0, 0, 0, 0), "mask-empty"), ((3, 4, 5, 6), "no-free-pixels")])
 def test_a_commit_without_free_pixels_changes_nothing_and_says_why(
     labels: LabelSet, box: tuple[int, int, int, int], code: str
 ) -> None:

@@ -87,7 +87,7 @@ def test_what_is_read_is_a_copy(store: ArrayStore) -> None:
 
 
 def test_only_whole_numbers_are_labels() -> None:
-    with raises(InputError, "labels-not-integer"):
+    with raises(InputError, "labels-not-whole-numbers"):
         ArrayStore(np.zeros((3, 3)))
 
 

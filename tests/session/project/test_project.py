@@ -338,8 +338,8 @@ def test_a_damaged_plane_is_reported_and_the_others_are_there(session: Session, 
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        ("", "manifest-unreadable"),
-        ("{", "manifest-unreadable"),
+        ("", "file-not-readable"),
+        ("{", "file-not-readable"),
         ("[]", "not-a-manifest"),
         ('{"format": "x"}', "not-a-manifest"),
         ('{"format": "napari-sam-lora project", "version": 9}', "unknown-manifest-version"),

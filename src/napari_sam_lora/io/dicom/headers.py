@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.io.shared.decoding_errors import summarize
+from napari_sam_lora.io.shared.decoding_errors import unreadable
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR, the table of contents of a disc
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -104,7 +104,7 @@ def read_frames(path: Path) -> list[Frame]:
     except pydicom.errors.InvalidDicomError as error:
         raise InputError(f"{path.name} is not a DICOM file, or its beginning is missing.", code="not-dicom") from error
     except Exception as error:  # pydicom raises any exception on a damaged file
-        raise InputError(f"{path.name} is damaged: {summarize(error)}", code="header-damaged") from error
+        raise unreadable(path, error) from error
 
 
 def _frames(path: Path, header: Any) -> Iterator[Frame]:

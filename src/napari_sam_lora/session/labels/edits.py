@@ -65,7 +65,7 @@ class EditResult:
     message : str
         One sentence for the user. If nothing was changed (``ids`` is empty) it says why.
     code : str
-        What happened, in a few words with hyphens, such as ``"added"`` or ``"empty-mask"``; it stays the same when the
+        What happened, in a few words with hyphens, such as ``"added"`` or ``"mask-empty"``; it stays the same when the
         message is reworded.
     skipped : int
         Number of proposed changes that were not made.
@@ -258,7 +258,7 @@ def _explain_no_change(wanted: NDArray[np.bool_], kept_out: int) -> tuple[str, s
     """Return the message and code of a commit that changes nothing."""
     if not wanted.any():
         message = "Nothing was added, because the mask is empty: add a prompt on the object, or lower the threshold."
-        return message, "empty-mask"
+        return message, "mask-empty"
     if kept_out:
         message = (
             "Nothing was added, because all pixels of the mask belong to finished objects: "

@@ -96,7 +96,7 @@ class ArrayStore:
 
     def __init__(self, data: NDArray[Any], steps: int = 200) -> None:
         if data.dtype.kind not in "iu":
-            raise InputError(f"Labels must be whole numbers, not {data.dtype}.", code="labels-not-integer")
+            raise InputError(f"Labels must be whole numbers, not {data.dtype}.", code="labels-not-whole-numbers")
         self.data = data
         self._steps: deque[_Step] = deque(maxlen=steps)
         self._undone: list[_Step] = []

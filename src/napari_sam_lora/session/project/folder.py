@@ -227,7 +227,7 @@ def read_manifest(folder: Path) -> Plain:
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a project: it has no {MANIFEST}.", code="manifest-not-found") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}", code="manifest-unreadable") from error
+        raise InputError(f"{path} cannot be read: {error}", code="file-not-readable") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is not the manifest of a project.", code="not-a-manifest")
     if content.get("version") != FORMAT_VERSION:
@@ -260,7 +260,7 @@ def read_objects(folder: Path, entry: Mapping[str, Any]) -> Plain:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}", code="objects-unreadable") from error
+        raise InputError(f"{path} cannot be read: {error}", code="file-not-readable") from error
     return dict(content)
 
 

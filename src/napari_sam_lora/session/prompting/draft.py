@@ -242,7 +242,7 @@ def _box_item(data: ArrayLike, positive: bool, shape: tuple[int, int]) -> _Geome
         raise InputError(_NEGATIVE_BOX, code="negative-box")
     coordinates = np.clip(np.sort(coordinates, axis=0), 0, shape)
     if (coordinates[0] >= coordinates[1]).any():
-        raise InputError("This box has no area inside the plane: draw it over the object.", code="empty-box")
+        raise InputError("This box has no area inside the plane: draw it over the object.", code="box-without-area")
     return coordinates, None
 
 
@@ -344,5 +344,5 @@ def _inside(coordinates: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
 def _region(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> Region:
     """Make a region of a mask (y, x) with at least one pixel, whose first pixel lies at ``corner``."""
     if not mask.any():
-        raise InputError("This mask has no pixel inside the plane: draw it over the object.", code="empty-mask")
+        raise InputError("This mask has no pixel inside the plane: draw it over the object.", code="mask-empty")
     return Region.of(mask, (int(corner[0]), int(corner[1])))
