@@ -60,6 +60,18 @@ def test_what_is_trained_on_can_be_looked_at_first(labelled: Session, nuclei: Pa
     assert labelled.training.planes(include=[]) == ()
 
 
+def test_objects_that_are_left_out_are_not_learned_as_background(labelled: Session) -> None:
+    cells = labelled.labels["cells"]
+    cells.mark_complete(PLANE)
+    (prompted,) = (one.id for one in cells.records() if not one.is_checked)
+    (plane,) = labelled.training.planes(only_checked=True)
+    assert prompted not in plane.labels
+    assert not plane.complete, "its pixels would be background"
+    cells.approve([prompted])
+    (plane,) = labelled.training.planes(only_checked=True)
+    assert plane.complete
+
+
 def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
     session = Session(small)
     data = np.zeros((2, 4, 30, 30), np.int32)

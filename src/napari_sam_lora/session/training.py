@@ -187,9 +187,11 @@ class Training:
         planes = []
         for plane in chosen.labelled_planes(image):
             drawn = chosen.drawn_in(plane)
-            drawn[np.isin(drawn, [one.id for one in records if only_checked and not one.is_checked_in(plane)])] = 0
+            left_out = np.isin(drawn, [one.id for one in records if only_checked and not one.is_checked_in(plane)])
+            drawn[left_out] = 0
             if drawn.any():
                 prompts = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
-                complete = plane.on("") in chosen.complete_planes
+                # An object that is left out must not be learned as background.
+                complete = plane.on("") in chosen.complete_planes and not left_out.any()
                 planes.append(TrainingPlane(plane, source, drawn, prompts, complete))
         return planes

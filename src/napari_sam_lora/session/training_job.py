@@ -45,8 +45,8 @@ class TrainingPlane:
     prompts : dict of int to tuple of StoredPrompts
         The user's prompts of each object of the plane; objects without prompts are left out.
     complete : bool
-        Whether the plane was marked as complete: its unlabelled pixels are background, from which the dense head
-        learns; `evaluate_everything` is for complete planes only.
+        Whether the plane was marked as complete and none of its objects is left out: its unlabelled pixels are
+        background, from which the dense head learns; `evaluate_everything` is for complete planes only.
     """
 
     plane: PlaneKey
