@@ -28,6 +28,7 @@ from benchmarks.splits import LearningSplit
 from napari_sam_lora.api import METHODS, Method, Model, fine_tune, load_model
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.training.evaluation.acceptance import Verdict
+from napari_sam_lora.training.evaluation.instance_matching import Overlaps
 
 IMAGES = 4
 SEEDS = 3
@@ -80,11 +81,7 @@ def average_precisions(
     """Return the average precision over pairs of label images (y, x) at each of `THRESHOLDS`; NaN without objects."""
     hits, every = np.zeros(len(THRESHOLDS)), 0
     for one, other in zip(found, wanted, strict=True):
-        ids, at = np.unique(one, return_inverse=True)
-        other_ids, other_at = np.unique(other, return_inverse=True)
-        both = np.zeros((len(ids), len(other_ids)), np.int64)
-        np.add.at(both, (at.ravel(), other_at.ravel()), 1)
-        iou = (both / (both.sum(1)[:, None] + both.sum(0)[None] - both))[np.ix_(ids > 0, other_ids > 0)]
+        iou = Overlaps.of(one, other).object_iou
         hits += [np.count_nonzero(iou > threshold) for threshold in THRESHOLDS]  # above 0.5 no object has two partners
         every += iou.shape[0] + iou.shape[1]
     return hits / (every - hits) if every else np.full(len(THRESHOLDS), np.nan)

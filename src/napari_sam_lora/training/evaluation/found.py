@@ -22,7 +22,7 @@ from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.stacks.dense import dense_maps, dense_model, refined
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
-from napari_sam_lora.training.evaluation.instance_matching import Matches
+from napari_sam_lora.training.evaluation.instance_matching import Matches, Overlaps
 
 SENSITIVITIES = (0.4, 0.5, 0.6)
 SEPARATIONS = (0.25, 0.35, 0.45, 0.55, 0.65)
@@ -66,19 +66,14 @@ def match_known(
     A found object without a match counts as a mistake only if most of it lies on known background or on wanted
     objects: elsewhere it may be right, and other labelled objects were learned from.
     """
-    ids, at = np.unique(labels, return_inverse=True)
-    found_ids, found_at = np.unique(found, return_inverse=True)
-    both = np.zeros((len(found_ids), len(ids)), np.int64)
-    np.add.at(both, (found_at.ravel(), at.ravel()), 1)
-    found_area = both.sum(1)
-    is_wanted = np.isin(ids, list(wanted))
-    is_found = found_ids > 0
-    iou = both / (found_area[:, None] + both.sum(0)[None] - both)
-    hits = (iou > 0.5) & is_found[:, None] & is_wanted[None]
-    judged = both[:, is_wanted].sum(1)
+    overlaps = Overlaps.of(found, labels)
+    is_wanted, is_found = np.isin(overlaps.other_ids, list(wanted)), overlaps.ids > 0
+    hits = (overlaps.iou > 0.5) & is_found[:, None] & is_wanted[None]
+    judged = overlaps.shared[:, is_wanted].sum(1)
     if background is not None:
-        judged = judged + np.bincount(found_at.ravel(), background.ravel(), len(found_ids))
-    false = is_found & ~hits.any(1) & (2 * judged > found_area)
+        at = np.searchsorted(overlaps.ids, found)
+        judged = judged + np.bincount(at.ravel(), background.ravel(), len(overlaps.ids))
+    false = is_found & ~hits.any(1) & (2 * judged > overlaps.shared.sum(1))
     count = int(hits.sum())
     return Matches(count, int(false.sum()), int(is_wanted.sum()) - count)
 

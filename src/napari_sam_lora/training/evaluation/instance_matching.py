@@ -36,15 +36,46 @@ class Matches:
         return self.true_positives / total if total else float("nan")
 
 
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """Overlaps of the labels of two label images, background (0) included where it occurs.
+
+    Attributes
+    ----------
+    ids, other_ids : int (n,) and (m,)
+    shared : int (n, m)
+        Number of pixels that two labels share.
+    """
+
+    ids: NDArray[np.integer[Any]]
+    other_ids: NDArray[np.integer[Any]]
+    shared: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.integer[Any]], others: NDArray[np.integer[Any]]) -> Overlaps:
+        """Count the shared pixels of two label images (y, x) with ids of any size."""
+        ids, at = np.unique(labels, return_inverse=True)
+        other_ids, other_at = np.unique(others, return_inverse=True)
+        shared = np.zeros((len(ids), len(other_ids)), np.int64)
+        np.add.at(shared, (at.ravel(), other_at.ravel()), 1)
+        return cls(ids, other_ids, shared)
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """IoU (n, m) of each two labels."""
+        return np.asarray(self.shared / (self.shared.sum(1)[:, None] + self.shared.sum(0)[None] - self.shared))
+
+    @property
+    def object_iou(self) -> NDArray[np.float64]:
+        """IoU of the objects alone, without background."""
+        return self.iou[np.ix_(self.ids > 0, self.other_ids > 0)]
+
+
 def match_objects(found: NDArray[np.integer[Any]], wanted: NDArray[np.integer[Any]]) -> Matches:
     """Match objects of two label images (y, x) whose IoU exceeds 0.5; no object can have two such partners.
 
     A found object where nothing is labelled is a false positive, so use this for completely labelled planes.
     """
-    found_ids, found_at, found_area = np.unique(found, return_inverse=True, return_counts=True)
-    wanted_ids, wanted_at, wanted_area = np.unique(wanted, return_inverse=True, return_counts=True)
-    both = np.zeros((len(found_ids), len(wanted_ids)), np.int64)
-    np.add.at(both, (found_at.ravel(), wanted_at.ravel()), 1)
-    iou = both / (found_area[:, None] + wanted_area[None, :] - both)
-    matched = int(np.count_nonzero((iou > 0.5)[np.ix_(found_ids > 0, wanted_ids > 0)]))
-    return Matches(matched, int((found_ids > 0).sum()) - matched, int((wanted_ids > 0).sum()) - matched)
+    iou = Overlaps.of(found, wanted).object_iou
+    matched = int(np.count_nonzero(iou > 0.5))
+    return Matches(matched, iou.shape[0] - matched, iou.shape[1] - matched)
