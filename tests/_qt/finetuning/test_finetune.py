@@ -14,13 +14,14 @@ import torch
 from error_codes import raises
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 from napari_sam_lora import Adapter
 from napari_sam_lora._qt.finetuning.panel import FinetunePanel
 from napari_sam_lora._qt.finetuning.presets import PRESETS
-from napari_sam_lora._qt.finetuning.training_set import NOTHING_INCLUDED, find_pairs
+from napari_sam_lora._qt.finetuning.training_set import APPROVE_ALL, NOTHING_INCLUDED, TICK_DONE, find_pairs
 from napari_sam_lora._qt.finetuning.training_table import NO_LABELS
-from napari_sam_lora._qt.viewer.close_guards import AFTER_MS, main_window_of
+from napari_sam_lora._qt.viewer.close_guards import AFTER_MS, ask_to_discard_training, main_window_of
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
 from napari_sam_lora.cli import main
 from napari_sam_lora.errors import InputError
@@ -96,14 +97,20 @@ def test_labels_that_are_painted_or_added_appear_by_themselves(qtbot: Any, panel
     assert len(panel.finetuning_controller.included()) == 1, "labels without an image cannot be learned from"
 
 
-def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: FinetunePanel) -> None:
+def _add_prompted_object(panel: FinetunePanel) -> None:
+    """Add a prompted object to all pixels that have no label; nobody has checked it."""
     session = panel.controller.session
-    (labels,) = session.labels.values()
-    painted = len(labels.records())
     session.prompts.add(PLANE, "box", [0, 0, 12, 12])
     preview = session.prompts.preview(PLANE).result(SOON_MS)
     everywhere = replace(preview.masks[0], region=Region((0, 0), np.ones(preview.shape, bool)))
     session.prompts.commit(replace(preview, masks=(everywhere,)), labels=next(iter(session.labels)))
+
+
+def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: FinetunePanel) -> None:
+    session = panel.controller.session
+    (labels,) = session.labels.values()
+    painted = len(labels.records())
+    _add_prompted_object(panel)
     assert len(labels.records()) == painted + 1
     panel.table.checked.setChecked(True)
     assert panel.finetuning_controller.pairs()[0].objects == painted
@@ -120,6 +127,28 @@ def test_all_planes_of_labels_can_be_marked_as_complete(panel: FinetunePanel) ->
     (labels,) = panel.controller.session.labels.values()
     assert labels.complete_planes == {PLANE.on("")}
     assert panel.controller.session.training.planes()[0].complete
+
+
+def test_the_panel_says_what_find_everything_needs_to_learn(qtbot: Any, panel: FinetunePanel) -> None:
+    (labels,) = panel.controller.session.labels.values()
+    _add_prompted_object(panel)
+    assert len([one for one in labels.records() if not one.is_checked]) == 1
+    hint = panel.table.hint
+    assert hint.text() == TICK_DONE
+    done = panel.table.table.item(0, 4)
+    assert done is not None
+    done.setCheckState(Qt.CheckState.Checked)
+    assert hint.isHidden()
+    panel.table.checked.setChecked(True)
+    assert hint.text() == APPROVE_ALL
+    labels.approve([one.id for one in labels.records()])
+    qtbot.waitUntil(hint.isHidden)
+    labels.mark_complete(PLANE, False)
+    qtbot.waitUntil(lambda: hint.text() == TICK_DONE)
+    panel.finetuning_controller.set_values({"dense": False})
+    assert hint.isHidden()
+    panel.finetuning_controller.set_values({"complete": True})
+    assert hint.isHidden()
 
 
 def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbot: Any, panel: FinetunePanel) -> None:
@@ -300,6 +329,20 @@ def test_closing_the_window_while_training_asks_and_ends_cleanly(
         assert panel.finetuning_controller.is_running
         session.training.discard()
         finish(qtbot, panel.finetuning_controller)
+
+
+def test_the_question_of_a_closing_window_names_the_button_that_keeps_what_was_learned(
+    panel: FinetunePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def question(window: object, title: str, text: str) -> QMessageBox.StandardButton:
+        asked.append(text)
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    assert not ask_to_discard_training(panel)
+    assert f"“{panel.run.stop.text()}”" in asked[0]
 
 
 def test_labels_of_two_like_images_belong_to_the_image_below_them(viewer: Any) -> None:

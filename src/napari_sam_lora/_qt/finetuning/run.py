@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QFormLayout, QLineEdit, QProgressBar, QVBoxLayout, QW
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.curve import CurveView
+from napari_sam_lora._qt.viewer.close_guards import KEEP_BEST
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button
@@ -45,7 +46,7 @@ class RunBox(QWidget):
         self.state = Notice()
         self.pause = button("Pause", "Wait after the current step; press again to go on.", self._pause)
         self.stop = button(
-            "Stop, keep best",
+            KEEP_BEST,
             "End after the current step, and compare what was learned so far with the base model.",
             self._stop,
         )

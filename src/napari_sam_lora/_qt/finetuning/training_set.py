@@ -16,6 +16,8 @@ from napari_sam_lora.text import pluralize
 
 TINY_PIXELS = 8.0  # objects with a shorter side in the model's input are hard to segment
 MIN_OBJECTS, ENOUGH_OBJECTS = 3, 20
+TICK_DONE = "Tick Done where every object is labelled, and Find everything learns as well."
+APPROVE_ALL = "Approve all objects of a plane that is done, and Find everything learns as well."
 NOTHING_INCLUDED = "Nothing to learn from yet. Segment or paint a few objects; ten are a good start."
 
 
@@ -33,6 +35,8 @@ class TrainingPair:
         Ids of all images of this shape.
     planes, complete : int
         Number of planes with labels, and how many of them are marked as complete.
+    background : int
+        Number of complete planes without an object that is left out: from their background, the dense head learns.
     objects, prompted : int
         Number of objects, counted in every plane they are in, and how many have prompts.
     spacing : tuple of float
@@ -52,6 +56,7 @@ class TrainingPair:
     images: tuple[str, ...]
     planes: int
     complete: int
+    background: int
     objects: int
     prompted: int
     spacing: tuple[float, ...]
@@ -78,12 +83,17 @@ def find_pairs(controller: Controller, chosen: Mapping[str, str], only_checked: 
         if label_set is not None:
             records = [one for one in label_set.records() if one.is_checked or not only_checked]
             if records:
-                pairs.append(_describe(controller, layer, records, label_set, chosen.get(labels, "")))
+                pairs.append(_describe(controller, layer, records, label_set, chosen.get(labels, ""), only_checked))
     return pairs
 
 
 def _describe(
-    controller: Controller, layer: Any, records: Sequence[ObjectRecord], label_set: LabelSet, chosen: str
+    controller: Controller,
+    layer: Any,
+    records: Sequence[ObjectRecord],
+    label_set: LabelSet,
+    chosen: str,
+    only_checked: bool,
 ) -> TrainingPair:
     images = {controller.layers.id_of(one): one for one in controller.layers.images() if fits(layer, one)}
     labels = controller.layers.id_of(layer)
@@ -92,6 +102,13 @@ def _describe(
     label_set.labelled_planes()  # reads all planes, so that `where` knows them
     object_planes = [plane for record in records for plane in label_set.where(record.id)]
     planes = set(object_planes)
+    complete = label_set.complete_planes & planes
+    unchecked = [
+        plane
+        for record in (label_set.records() if only_checked else ())
+        for plane in label_set.where(record.id)
+        if not record.is_checked_in(plane)
+    ]
     boxes = [label_set.stats(record.id).box[-2:] for record in records]
     sides = [np.sqrt((y.stop - y.start) * (x.stop - x.start)) / max(shape[-2:]) for y, x in boxes]
     in_use = {record.class_id for record in records}
@@ -102,7 +119,8 @@ def _describe(
         labels_name=str(layer.name),
         images=tuple(images),
         planes=len(planes),
-        complete=len(label_set.complete_planes & planes),
+        complete=len(complete),
+        background=len(complete.difference(unchecked)),
         objects=len(object_planes),
         prompted=sum(bool(record.prompts) for record in records),
         spacing=tuple(float(side) for side in layer.scale[-2:]),
@@ -122,6 +140,13 @@ def _likely_image(label_set: LabelSet, layer: Any, images: Mapping[str, Any], la
     heights = {image: layers.index(one) for image, one in images.items()}
     below = sorted((image for image in images if heights[image] < own), key=heights.__getitem__, reverse=True)
     return next(iter([*prompted, *named, *below, *images]), "")
+
+
+def hint_for_dense_head(pairs: Sequence[TrainingPair]) -> str:
+    """Return what the user can do so that the dense head learns from a training set; empty if it does, or is empty."""
+    if not pairs or any(pair.background for pair in pairs):
+        return ""
+    return APPROVE_ALL if any(pair.complete for pair in pairs) else TICK_DONE
 
 
 def training_warnings(pairs: Sequence[TrainingPair], meaning: str, input_size: int) -> list[str]:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.example_pictures import render_planes
-from napari_sam_lora._qt.finetuning.training_set import TrainingPair, training_warnings
+from napari_sam_lora._qt.finetuning.training_set import TrainingPair, hint_for_dense_head, training_warnings
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.compact_table import CompactTable
 from napari_sam_lora._qt.widgets.controls import Notice, button
@@ -48,7 +48,7 @@ DEFAULT_INPUT_SIZE = 1024  # that of the original SAM, while no model is loaded
 
 
 class TrainingTable(QWidget):
-    """Table in which the user chooses the labels to learn from, with warnings of what may go wrong.
+    """Table in which the user chooses the labels to learn from, with advice.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class TrainingTable(QWidget):
         )
         self.checked.setChecked(finetuning_controller.only_checked)
         self.checked.toggled.connect(finetuning_controller.choose_checked)
-        self.warnings = Notice()
+        self.warnings, self.hint = Notice(), Notice()
         self.strip = PictureStrip(controller)
         self._show = button("Show", "Show pictures of the labelled planes; click one to go there.", self._show_planes)
         self._add = button(
@@ -80,12 +80,14 @@ class TrainingTable(QWidget):
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.empty, self.table, self.checked, self.warnings, row(self._show, self._add), self.strip):
+        for widget in (self.empty, self.table, self.checked, self.hint, self.warnings):
             layout.addWidget(widget)
+        layout.addWidget(row(self._show, self._add))
+        layout.addWidget(self.strip)
         self._filling = False
         self.table.itemChanged.connect(self._on_item)
         finetuning_controller.set_changed.connect(self.refresh)
-        finetuning_controller.settings_changed.connect(self._warn)
+        finetuning_controller.settings_changed.connect(self._advise)
         self.refresh()
 
     def refresh(self) -> None:
@@ -101,7 +103,7 @@ class TrainingTable(QWidget):
         self._show.setEnabled(bool(self._finetuning_controller.included()))
         self.strip.clear()
         self.table.updateGeometry()
-        self._warn()
+        self._advise()
 
     def _fill_row(self, index: int, pair: TrainingPair) -> None:
         name = _item(pair.labels_name, pair.labels)
@@ -151,13 +153,16 @@ class TrainingTable(QWidget):
         elif item.column() == 4:
             self._finetuning_controller.mark_complete(labels, ticked)
 
-    def _warn(self) -> None:
+    def _advise(self) -> None:
+        included, values = self._finetuning_controller.included(), self._finetuning_controller.values
+        trains_head = values.get("dense", True) and not values.get("complete", False)
+        self.hint.say(hint_for_dense_head(included) if trains_head else "")
         if not self._finetuning_controller.pairs():
             self.warnings.say("")
             return
         model = self._controller.session.models.model
         size = model.predictor.input_size if model is not None else DEFAULT_INPUT_SIZE
-        warnings = training_warnings(self._finetuning_controller.included(), self._meaning(), size)
+        warnings = training_warnings(included, self._meaning(), size)
         self.warnings.say("\n".join(f"⚠ {warning}" for warning in warnings))
 
     def _meaning(self) -> str:

@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
 
 from napari_sam_lora.session import Session
 
+# Text of the buttons that end a run and keep what it has learned.
+KEEP_BEST = "Stop, keep best"
 # After this time a dock that was closed has been removed from its window.
 AFTER_MS = 300
 
@@ -131,7 +133,7 @@ def ask_about_training(window: QWidget | None) -> str:
     box.setText("The fine-tune panel was closed, but fine-tuning has not finished.")
     box.setInformativeText("It can go on in the background. Open the panel again to see its progress.")
     go_on = box.addButton("Go on", QMessageBox.ButtonRole.AcceptRole)
-    stop = box.addButton("Stop, keep the best", QMessageBox.ButtonRole.ActionRole)
+    stop = box.addButton(KEEP_BEST, QMessageBox.ButtonRole.ActionRole)
     discard = box.addButton("Discard", QMessageBox.ButtonRole.DestructiveRole)
     box.setDefaultButton(go_on)
     box.setEscapeButton(go_on)
@@ -145,7 +147,7 @@ def ask_to_discard_training(window: QWidget) -> bool:
         window,
         "Fine-tuning is still running",
         "Fine-tuning has not finished. Close the window and discard what was learned so far?\n\n"
-        "To keep it, choose No and press “Stop and keep the best” in the fine-tune panel first.",
+        f"To keep it, choose No and press “{KEEP_BEST}” in the fine-tune panel first.",
     )
 
 
