@@ -110,7 +110,7 @@ _ALL = (
         asset="sam_nano.safetensors",
         digest="xxh128:0682d9516411680f700c8df8b02910dc",
         head_asset="sam_nano_head.safetensors",
-        head_digest="xxh128:eafb3fb5665b9426c935c0a37f997eec",
+        head_digest="xxh128:e1a3684220445bfffabaf910a1586505",
     ),
     ModelInfo(
         name="vit_t",

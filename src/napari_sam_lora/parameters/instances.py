@@ -26,17 +26,18 @@ class InstanceConfig:
         gt=0,
         lt=1,
         title="Sensitivity",
-        description="Pixels whose foreground probability is more than 1 - sensitivity belong to objects. Higher finds "
-        "more.",
+        description="Pixels whose foreground probability is more than 1 - sensitivity belong to objects, if the object "
+        "is sure enough as well. Higher finds more.",
         json_schema_extra={"step": 0.05, "range": [0.05, 0.95]},
     )
     separation: float = Field(
-        default=0.45,
+        default=0.8,
         gt=0,
         lt=1,
         title="Separation",
-        description="Pixels whose distance to the outline, as a share of the largest in the object, is more than this "
-        "are seeds. Higher splits touching objects, and may split one object into several.",
+        description="Higher splits touching objects, and may split one object into several: two peaks of the distance "
+        "to the outline are two objects if the dip between them is at least 1 - separation. With nearness to the "
+        "centre, distances above this are seeds.",
         json_schema_extra={"step": 0.05, "range": [0.05, 0.95]},
     )
     smallest: int = Field(

@@ -25,7 +25,7 @@ from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.evaluation.instance_matching import Matches, Overlaps
 
 SENSITIVITIES = (0.4, 0.5, 0.6)
-SEPARATIONS = (0.25, 0.35, 0.45, 0.55, 0.65)
+SEPARATIONS = (0.7, 0.75, 0.8, 0.85, 0.9)
 # Least gain of a choice other than the given one, and of refining, which costs time.
 _LEAST_GAIN = 0.01
 _LEAST_GAIN_OF_REFINING = 0.02
