@@ -34,7 +34,7 @@ from benchmarks.alternatives import Classifier, pixels, to_instances, train_fore
 from benchmarks.everything_tables import METHODS, UNTRAINED, EverythingRow, Key, Method, tables
 from benchmarks.learning import add_set_options, chosen_splits
 from benchmarks.partial_labels import label_partly, training_pairs
-from benchmarks.row_files import read_rows, write_rows
+from benchmarks.row_files import append_rows, read_rows
 from benchmarks.sets import SMALLEST, LabelledPlane, annotation_of
 from benchmarks.splits import LearningSplit
 from napari_sam_lora.api import Model, fine_tune, load_model
@@ -252,8 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load_model(options.model)
     for split in chosen_splits(options):
         for row in measure(split, model, plan, rows):
-            rows.append(row)
-            write_rows(options.output, rows)
+            rows = append_rows(options.output, rows, [row])
             print(
                 f"{row.set}, {pluralize(row.images, 'image')}, {row.method}, seed {row.seed}: {row.figure:.3f}",
                 flush=True,

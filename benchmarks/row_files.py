@@ -40,12 +40,27 @@ def read_rows(path: Path | None, kind: type[Row], settings: str) -> list[Row]:
     Raises
     ------
     ValueError
-        If they were measured with other settings, and so cannot be compared with those to come.
+        If the file holds something else, or rows that were measured with other settings and cannot be compared.
     """
     if path is None or not path.exists():
         return []
-    rows = [kind(**values) for values in json.loads(path.read_text())]
+    try:
+        rows = [kind(**values) for values in json.loads(path.read_text())]
+    except TypeError as error:
+        raise ValueError(f"{path} holds other figures than those of this benchmark: {error}") from error
     others = sorted({row.settings for row in rows} - {settings})
     if others:
         raise ValueError(f"{path} was measured with other settings ({'; '.join(others)}), not with {settings}.")
+    return rows
+
+
+def append_rows(path: Path | None, known: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Add at least one row to those known, and to the file, if there is one; return all.
+
+    Rows that another process has written meanwhile are kept, so that methods can be measured side by side.
+    """
+    if path is None:
+        return [*known, *new]
+    rows = [*read_rows(path, type(new[0]), new[0].settings), *new]
+    write_rows(path, rows)
     return rows
