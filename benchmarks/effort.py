@@ -1,6 +1,6 @@
 """The user's work to label all objects of a set, with and without fine-tuning on the images that are finished.
 
-    python -m benchmarks.effort FOLDER... [--seeds 3] [--images 12] [--policies fine-tuned base u-net] [--output FILE]
+    python -m benchmarks.effort FOLDER... --seeds 3 --test-images 4 --output effort.json
 
 Images come one after the other, in another order for each seed. For each, *Find everything* proposes objects, and a
 simulated user works on them until all are right:
@@ -16,8 +16,9 @@ After 1, 2, 4 and 8 images, the model is fine-tuned on all finished ones, which 
 the base model, and holds out what earlier runs held out. The adapter is used for proposals and clicks if it is judged
 "better"; otherwise the earlier one stays active, as in napari. Comparisons: the base model all along; and proposals of
 a U-Net that is trained on the same images for as long as the fine-tuning, with one learning rate, because nothing is
-left to choose one on. Its proposals are corrected with clicks on the base model. Before the first training, all three
-are the base model.
+left to choose one on. Its proposals are corrected with clicks on the base model. Before the first training, these are
+all the base model. The last comparison has no proposals: each object is added with clicks on the base model, which is
+less work than to drop many wrong proposals.
 
 Finished images are trained on with the labels of the set, not with masks of the simulated user. Sets with incomplete
 labels are left out, because nobody knows which proposals are wrong there; sets of parts of one organ do not count in
@@ -218,8 +219,13 @@ def measure(
         training = FineTuning(model, replace(config, seed=row.seed))
     elif row.policy == "u-net":
         training = unet_training(training_seconds(earlier, row.set, row.seed), row.seed)
-    base = Assistance(head_finder(model), model.predictor)
+    base = Assistance(_nothing if row.policy == "clicks" else head_finder(model), model.predictor)
     return list(finish(in_order(split, images, row.seed), base, training, row))
+
+
+def _nothing(plane: LabelledPlane) -> NDArray[np.integer[Any]]:
+    """Propose no object."""
+    return np.zeros_like(plane.labels)
 
 
 def training_seconds(rows: Sequence[EffortRow], name: str, seed: int) -> dict[int, float]:

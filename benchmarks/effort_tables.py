@@ -13,7 +13,7 @@ from benchmarks.sets import Annotation
 from napari_sam_lora.text import pluralize
 from napari_sam_lora.training.evaluation.acceptance import Verdict
 
-Policy = Literal["fine-tuned", "base", "u-net"]
+Policy = Literal["fine-tuned", "base", "u-net", "clicks"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 # Images are finished before each training.
 TRAINED_AFTER = (1, 2, 4, 8)
@@ -68,7 +68,7 @@ class EffortRow(Effort):
     set : str
     policy : str
         Who proposes: "base", the base model; "fine-tuned", the last adapter that was better, or the base model;
-        "u-net", once it is trained.
+        "u-net", once it is trained; "clicks", nobody.
     seed : int
     image : int
         How many images are finished with this one.

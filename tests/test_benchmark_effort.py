@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.effort import Assistance, FineTuning, Lesson, Masks, effort, finish, in_order, unet_training
+from benchmarks.effort import Assistance, FineTuning, Lesson, Masks, effort, finish, in_order, measure, unet_training
 from benchmarks.effort_tables import Effort, EffortRow, actions_an_object, image_groups, tables
 from benchmarks.row_files import append_rows, read_rows
 from benchmarks.sets import LabelledPlane
@@ -213,3 +214,13 @@ def test_a_file_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other figures"):
         read_rows(file, EffortRow, "these")
     assert read_rows(tmp_path / "missing.json", EffortRow, "these") == []
+
+
+def test_without_proposals_objects_are_only_added() -> None:
+    split = LearningSplit("cells", tuple(_planes(2)), ())
+    model: Any = SimpleNamespace(
+        predictor=_Predictor(), segment_everything=lambda image, smallest: np.where(image > 0, 0, 1)
+    )
+    for policy, dropped in (("clicks", 0), ("base", 1)):
+        rows = measure(split, model, TrainConfig(), 2, replace(ROW, policy=policy), ())  # type: ignore[arg-type]
+        assert [(row.dropped, row.missed, row.adding_clicks) for row in rows] == [(dropped, 1, 2)] * 2
