@@ -2,9 +2,10 @@
 
     python -m benchmarks [FOLDER...] [--only NAME...] [--output DIR]
 
-Benchmarks on labelled sets (zero_shot, learning, everything, propagation) need folders, see `benchmarks.sets`, and are
-skipped without. ``viewer``, ``finetuning`` and ``memory`` open a window: without a screen, run all under xvfb-run. Each
-runs in its own process with default options; ``python -m benchmarks.NAME`` takes other ones.
+Benchmarks on labelled sets (zero_shot, learning, everything, effort, propagation) need folders, see
+`benchmarks.sets`, and are skipped without. ``viewer``, ``finetuning`` and ``memory`` open a window: without a screen,
+run all under xvfb-run. Each runs in its own process with default options; ``python -m benchmarks.NAME`` takes other
+ones.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-SPEED = ("encoder", "lora_step", "prompt", "nano", "viewer", "finetuning", "stacks", "memory")
-QUALITY = ("zero_shot", "learning", "everything", "propagation")
+SPEED = ("encoder", "lora_step", "prompt", "nano", "find_time", "viewer", "finetuning", "stacks", "memory")
+QUALITY = ("zero_shot", "learning", "everything", "effort", "propagation")
 # These also write their figures to a file.
-WRITING = ("learning", "everything", "propagation")
+WRITING = ("learning", "everything", "effort", "propagation")
 
 
 def command(name: str, folders: list[Path], output: Path) -> list[str]:

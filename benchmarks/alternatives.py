@@ -1,7 +1,8 @@
 """Alternatives to fine-tuning with the same few labels: a small U-Net from scratch, or a random forest on pixels.
 
 Both learn three classes (background, inside, outline) and give instances: connected components of the inside, grown
-over the foreground. They take no prompts: a box crops their result, and a click picks the instance under it.
+over the foreground. They take no prompts: a box crops their result, and a click picks the instance under it. Where a
+plane is labelled only in part, they learn from the same pixels as the dense head of fine-tuning.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from benchmarks.sets import SMALLEST, LabelledPlane
 from napari_sam_lora.images import to_rgb8
 from napari_sam_lora.labels import click_at_centre, find_objects
 from napari_sam_lora.overlap import mask_iou
+from napari_sam_lora.training.dense.targets import known_pixels
 
-INSIDE, OUTLINE = 1, 2
+INSIDE, OUTLINE, UNKNOWN = 1, 2, 255
 # Class probabilities (3, y, x) of a plane's pixels (y, x, channel), float32 from 0 to 1.
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -62,7 +64,7 @@ def train_unet(
 ) -> Classifier:
     """Train a U-Net from scratch on flipped, turned and brightened crops for a given time."""
     rng = np.random.default_rng(seed)
-    examples = [(_padded(pixels(plane)), _padded(classes(plane.labels))) for plane in planes]
+    examples = [(_padded(pixels(plane)), _padded(known_classes(plane))) for plane in planes]
     channels = examples[0][0].shape[-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -75,7 +77,9 @@ def train_unet(
         for group in optimizer.param_groups:
             group["lr"] = peak_rate * 0.5 * (1 + np.cos(np.pi * passed / seconds))
         images, targets = _batch(examples, rng)
-        loss = nn.functional.cross_entropy(net(images), targets)
+        if (targets == UNKNOWN).all():
+            continue
+        loss = nn.functional.cross_entropy(net(images), targets, ignore_index=UNKNOWN)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -90,8 +94,9 @@ def train_forest(planes: Sequence[LabelledPlane], seed: int = 0) -> Classifier:
         n_estimators=50, max_depth=15, max_samples=0.1, class_weight="balanced", n_jobs=-1, random_state=seed
     )
     features = np.concatenate([_features(pixels(plane)) for plane in planes])
-    targets = np.concatenate([classes(plane.labels).ravel() for plane in planes]).astype(np.int64) + 1
-    return partial(_apply_forest, fit_segmenter(targets, features, forest))
+    targets = np.concatenate([known_classes(plane).ravel() for plane in planes]).astype(np.int64)
+    # Classes are counted from 1: scikit-image does not learn from 0.
+    return partial(_apply_forest, fit_segmenter(np.where(targets == UNKNOWN, 0, targets + 1), features, forest))
 
 
 def score(
@@ -141,6 +146,12 @@ def classes(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
     out = (labels > 0).astype(np.uint8) * INSIDE
     out[find_boundaries(labels, mode="inner", background=0) & (labels > 0)] = OUTLINE
     return out
+
+
+def known_classes(plane: LabelledPlane) -> NDArray[np.uint8]:
+    """Return the classes of a plane uint8 (y, x); `UNKNOWN` where its labels and its background do not tell."""
+    known = known_pixels(plane.labels, np.unique(plane.labels), plane.background)
+    return np.where(known, classes(plane.labels), np.uint8(UNKNOWN))
 
 
 def _in_box(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -10,10 +10,9 @@ U-Net is trained for as long as the ``late`` run with the same images.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from numpy.typing import NDArray
 
 from benchmarks.alternatives import score, train_forest, train_unet
 from benchmarks.learning_tables import LearningRow, set_table, summary_table
+from benchmarks.row_files import write_rows
 from benchmarks.sets import LabelledPlane
 from benchmarks.splits import LearningSplit, split_folders
 from napari_sam_lora import FineTuneReport
 from napari_sam_lora.api import Evaluation, Model, evaluate, fine_tune, load_model
-from napari_sam_lora.files import atomic_path
 from napari_sam_lora.parameters.training import MODES, Mode, TrainConfig
 
 COUNTS = (1, 2, 4, 8)
@@ -143,13 +142,6 @@ def chosen_splits(options: argparse.Namespace) -> Iterator[LearningSplit]:
     """Yield the splits of the sets that the options name."""
     folders = [folder for folder in options.folders if not options.sets or folder.name in options.sets]
     return split_folders(folders, options.test_images)
-
-
-def write_rows(path: Path | None, rows: Sequence[Any]) -> None:
-    """Write dataclasses to a JSON file, if there is a path."""
-    if path is not None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from benchmarks.learning import write_rows
+from benchmarks.row_files import write_rows
 from benchmarks.sets import read
 from napari_sam_lora.api import Model, fine_tune, load_model
 from napari_sam_lora.lora.adapter import Adapter

@@ -6,10 +6,10 @@ A set is a folder with ``images/`` and ``labels/``; an image and its labels have
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -25,6 +25,11 @@ SMALLEST = 30
 PLANES_A_STACK = 5
 # Smaller planes (MRI crops, small confocal stacks) are enlarged to about this longest side.
 ENLARGE_BELOW = 128
+# Sets with only some objects of a kind labelled: what has no label may be an object too.
+INCOMPLETE = ("plantseg_nuclei3d",)
+# Sets with the parts of one organ labelled, not the objects of a kind.
+SEMANTIC = ("msd_hippocampus",)
+Annotation = Literal["complete", "incomplete", "semantic"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +44,22 @@ class LabelledPlane:
     labels : int64 (y, x)
     stack : str, optional
         The stack that the plane belongs to.
+    background : bool, or bool (y, x)
+        Where pixels without a label are known to be background: everywhere, nowhere, or in a mask.
     """
 
     source: str
     image: NDArray[Any]
     labels: NDArray[np.int64]
     stack: str | None = None
+    background: NDArray[np.bool_] | bool = True
+
+
+def annotation_of(name: str, incomplete: Collection[str] = ()) -> Annotation:
+    """Return what the labels of a set tell, by its name; more sets with incomplete labels can be named."""
+    if name in INCOMPLETE or name in incomplete:
+        return "incomplete"
+    return "semantic" if name in SEMANTIC else "complete"
 
 
 def load_set(folder: Path, plane: int = PLANE) -> list[LabelledPlane]:

@@ -14,7 +14,14 @@ from napari_sam_lora import Preprocessing, Prompts, Result
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.training.data.samples import Plane, snapshot
 from napari_sam_lora.training.data.split import list_objects
-from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
+from napari_sam_lora.training.evaluation.metrics import (
+    Figures,
+    ObjectScore,
+    clicks_until_good,
+    iou_after_clicks,
+    score_objects,
+    summarise,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -139,3 +146,23 @@ def test_no_object_has_no_mean() -> None:
             figures.clicks_to_good,
         )
     )
+
+
+def test_a_found_mask_is_corrected_where_it_is_wrong() -> None:
+    labels = _labels()
+    truth = [labels == 1, labels == 2]
+    found = [_left_half(mask) for mask in truth]
+    stub: Any = _Stub(labels, lambda wanted, clicks: wanted if clicks == 2 else _left_half(wanted))
+    rounds = list(iou_after_clicks(stub, stub, truth, 2, found))
+    assert rounds == [[0.5, 0.5], [1.0, 1.0]]
+    first = stub.asked[0]
+    np.testing.assert_array_equal(first.masks, found)
+    for row, mask in enumerate(truth):
+        y, x = first.points[row][0].astype(int)
+        assert mask[y, x]
+        assert not found[row][y, x]
+        assert first.point_labels[row].tolist() == [1]
+
+
+def test_clicks_are_counted_until_the_first_good_mask() -> None:
+    assert clicks_until_good([[0.8, 0.1, 0.2], [0.5, 0.9, 0.79]]) == [1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,15 +135,13 @@ def corrective_clicks(
     return clicks
 
 
-def with_click(
-    prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], logits: NDArray[np.float32]
-) -> Prompts:
-    """Add one point to each object's prompts, and the logits (n, h, w) of the mask that it corrects."""
+def with_click(prompts: Prompts, clicks: Sequence[tuple[tuple[float, float], int]], masks: NDArray[Any]) -> Prompts:
+    """Add one point to each object's prompts, and the mask that it corrects, see `Prompts.masks`."""
     old = prompts.points or tuple(np.empty((0, 2), np.float32) for _ in clicks)
     old_labels = prompts.point_labels or tuple(np.empty(0, np.int8) for _ in clicks)
     return Prompts(
         boxes=prompts.boxes,
         points=[np.concatenate([row, [point]]) for row, (point, _) in zip(old, clicks, strict=True)],
         point_labels=[np.append(row, label) for row, (_, label) in zip(old_labels, clicks, strict=True)],
-        masks=logits,
+        masks=masks,
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_sam_lora.labels import click_at_centre
-from napari_sam_lora.model.predictor import Predictor, Result
+from napari_sam_lora.model.embeddings import Embedding
+from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.overlap import mask_iou
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
@@ -114,32 +116,71 @@ def _score_in_plane(predictor: Predictor, plane: Plane, max_clicks: int, labels:
     truth = [plane.labels == label for label in labels]
     by_box = predictor.segment(embedding, Prompts(boxes=[box_of[label] for label in labels]))
     box_iou = [mask_iou(found, true) for found, true in zip(by_box.masks, truth, strict=True)]
-    prompts = Prompts(points=[[click_at_centre(true)] for true in truth])
-    clicks = [max_clicks + 1] * len(labels)
-    first: list[float] = []
-    iou: list[float] = []
-    for number in range(1, max_clicks + 1):
-        result = predictor.segment(embedding, prompts)
-        iou = [mask_iou(found, true) for found, true in zip(result.masks, truth, strict=True)]
-        first = first or iou
-        clicks = [min(before, number) if now >= GOOD_IOU else before for before, now in zip(clicks, iou, strict=True)]
-        if number < max_clicks:
-            prompts = _correct(prompts, result, truth)
+    after = list(iou_after_clicks(predictor, embedding, truth, max_clicks))
+    clicks = clicks_until_good(after)
     return [
         ObjectScore(plane.image, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
-        for label, box, click, corrected, count in zip(labels, box_iou, first, iou, clicks, strict=True)
+        for label, box, click, corrected, count in zip(labels, box_iou, after[0], after[-1], clicks, strict=True)
     ]
 
 
-def _correct(prompts: Prompts, result: Result, truth: list[NDArray[np.bool_]]) -> Prompts:
-    """Add a click to each object, in the middle of its largest error."""
+def iou_after_clicks(
+    predictor: Predictor,
+    embedding: Embedding,
+    truth: Sequence[NDArray[np.bool_]],
+    max_clicks: int = MAX_CLICKS,
+    found: Sequence[NDArray[np.bool_]] | None = None,
+) -> Iterator[list[float]]:
+    """Yield the IoU of each object after one click, two clicks and so on, each in the middle of the largest error.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    embedding : Embedding
+        Of the plane, from the predictor.
+    truth : sequence of bool (y, x)
+        The objects, at least one.
+    max_clicks : int
+        Number of lists.
+    found : sequence of bool (y, x), optional
+        Masks that the clicks correct, one for each object. By default there are none, and the first click is in the
+        middle of the object.
+    """
+    if found is None:
+        prompts = Prompts(points=[[click_at_centre(true)] for true in truth])
+    else:
+        masks = np.stack(found)
+        prompts = _with_corrections(Prompts(masks=masks), masks, masks, truth)
+    for number in range(1, max_clicks + 1):
+        result = predictor.segment(embedding, prompts)
+        yield [mask_iou(mask, true) for mask, true in zip(result.masks, truth, strict=True)]
+        if number < max_clicks:
+            prompts = _with_corrections(prompts, result.masks, result.logits, truth)
+
+
+def clicks_until_good(iou: Sequence[Sequence[float]]) -> list[int]:
+    """Return the number of clicks until each object has `GOOD_IOU`; one more than there are lists if it never has.
+
+    Parameters
+    ----------
+    iou : sequence of sequence of float
+        From `iou_after_clicks`.
+    """
+    reached = np.asarray(iou) >= GOOD_IOU
+    return (1 + np.vstack([reached, np.ones_like(reached[:1])]).argmax(0)).tolist()
+
+
+def _with_corrections(
+    prompts: Prompts, found: NDArray[np.bool_], masks: NDArray[Any], truth: Sequence[NDArray[np.bool_]]
+) -> Prompts:
+    """Add a click to each object, in the middle of the largest error of what was found, and the masks as prompts."""
     clicks = []
-    for found, true in zip(result.masks, truth, strict=True):
-        wrong, count = ndi.label(found != true)
+    for mask, true in zip(found, truth, strict=True):
+        wrong, count = ndi.label(mask != true)
         if not count:
             y, x = click_at_centre(true)
         else:
             largest = 1 + int(np.bincount(wrong.ravel())[1:].argmax())
             y, x = click_at_centre(wrong == largest)
         clicks.append(((float(y), float(x)), int(true[y, x])))
-    return with_click(prompts, clicks, result.logits)
+    return with_click(prompts, clicks, masks)
