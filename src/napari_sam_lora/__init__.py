@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.stacks.propagation.propagate import propagate as propagate
     from napari_sam_lora.stacks.propagation.propagate import propagate_volume as propagate_volume
     from napari_sam_lora.stacks.propagation.state import PropagatedPlane as PropagatedPlane
+    from napari_sam_lora.training.data.samples import TrainingPair as TrainingPair
     from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
     from napari_sam_lora.training.run import StepReport as StepReport
 
@@ -59,6 +60,7 @@ _MODULES = {
     "StepReport": "training.run",
     "TilingConfig": "parameters.tiling",
     "TrainConfig": "parameters.training",
+    "TrainingPair": "training.data.samples",
     "evaluate": "api",
     "evaluate_everything": "api",
     "fine_tune": "api",
