@@ -34,7 +34,7 @@ from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import ObjectPrompts, Prompts
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_instances
+from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_classes, find_instances, segment_semantic
 from napari_sam_lora.stacks.everything import segment_everything
 from napari_sam_lora.stacks.plane_decoder import Choice, ImageDecoder
 from napari_sam_lora.stacks.propagation.propagate import propagate
@@ -124,6 +124,12 @@ class Model:
         """Active adapter, or None."""
         active = self._active_here()
         return None if active is None else active[0]
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """Ids and names of the classes that the dense head predicts, in the order of its maps; empty without any."""
+        dense = self.predictor.dense
+        return {} if dense is None else dict(dense.classes)
 
     @property
     def predictor(self) -> Predictor:
@@ -219,7 +225,7 @@ class Model:
         return [TileMask(row, mask.region.origin, mask.needed_logits, mask.score) for row, mask in enumerate(masks)]
 
     def maps(self, image: ArrayLike, *, progress: Progress | None = None) -> NDArray[np.float32]:
-        """Predict the maps of the dense head: probability of foreground, and relative distance to the outline.
+        """Predict the maps of the dense head: foreground, relative distance to the outline, and classes.
 
         Parameters
         ----------
@@ -230,8 +236,9 @@ class Model:
 
         Returns
         -------
-        float32 (2, y, x), or (3, y, x) with nearness to the centre from micro-sam's models
-            From 0 to 1. `napari_sam_lora.model.dense.instances.maps_to_labels` cuts objects out of them.
+        float32 (2 + classes, y, x), or (3, y, x) with nearness to the centre from micro-sam's models
+            From 0 to 1: probability of foreground; distance; then for each of `classes`, in this order, its probability
+            where there is an object. `napari_sam_lora.model.dense.instances.maps_to_labels` cuts objects out of them.
 
         Raises
         ------
@@ -291,6 +298,73 @@ class Model:
         chosen = instances or dense_model(self.predictor).instances
         chosen = chosen if smallest is None else replace(chosen, smallest=smallest)
         return find_instances(self.predictor, image, config=chosen, progress=progress)
+
+    def classify(
+        self,
+        image: ArrayLike,
+        labels: NDArray[np.integer[Any]],
+        *,
+        maps: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[int, int]:
+        """Predict the class of each object of a label image, such as that of `segment_everything`.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        labels : int (y, x)
+            Instance ids; 0 is background.
+        maps : float32 (2 + classes, y, x), optional
+            From `maps`, if they were computed before.
+        progress : callable, optional
+            Called with the number of tiles done and their total.
+
+        Returns
+        -------
+        dict of int to int
+            Class by object id: the one with the largest sum of probabilities over the pixels of the object.
+
+        Raises
+        ------
+        InputError
+            If the model predicts no `classes`, or the labels have another shape than the image.
+        """
+        return find_classes(self.predictor, image, labels, maps, progress)
+
+    def segment_semantic(
+        self,
+        image: ArrayLike,
+        *,
+        maps: NDArray[np.float32] | None = None,
+        instances: InstanceConfig | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int32]:
+        """Predict the class of each pixel of a plane.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        maps : float32 (2 + classes, y, x), optional
+            From `maps`, if they were computed before.
+        instances : InstanceConfig, optional
+            Its sensitivity and smoothing decide what is foreground; by default what was chosen when the head was
+            trained.
+        progress : callable, optional
+            Called with the number of tiles done and their total.
+
+        Returns
+        -------
+        int32 (y, x)
+            Ids of `classes`; 0 is background.
+
+        Raises
+        ------
+        InputError
+            If the model predicts no `classes`.
+        """
+        return segment_semantic(self.predictor, image, maps, instances, progress)
 
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
@@ -377,6 +451,7 @@ def iter_fine_tune(
     *,
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> FineTuneRun:
     """Fine-tune step by step.
 
@@ -384,24 +459,27 @@ def iter_fine_tune(
     ----------
     model : Model
         Not changed, and free to be used during the run.
-    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
+    pairs : iterable of TrainingPair, or of (image, labels) and further fields of it
         Image (y, x) or (y, x, c); labels (y, x), whole numbers, one per object (or as ``config.labels`` says), 0
         for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those of the user for
         these objects; they are replayed besides simulated ones. The `StackPosition` of a plane of a stack keeps
-        neighbours of held-out planes out of training. Arrays are copied. Images without a label are left out
-        with a warning.
+        neighbours of held-out planes out of training. Where background is known, the dense head learns to find
+        objects, and their classes where there are at least two (or ``config.labels`` is "classes"). Arrays are copied.
+        Images without a label are left out with a warning.
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
     start : Adapter, optional
         Continue from this adapter with its layers. The default, training from the base model, avoids forgetting.
+    class_names : mapping of int to str, optional
+        Names of classes by id; they are stored in the adapter.
 
     Returns
     -------
     FineTuneRun
         An iterator with one report per step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
     """
-    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start)
+    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start, class_names)
 
 
 def fine_tune(
@@ -411,6 +489,7 @@ def fine_tune(
     *,
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> tuple[Adapter, FineTuneReport]:
     """Fine-tune until the end; see `iter_fine_tune`.
 
@@ -421,7 +500,7 @@ def fine_tune(
     report : FineTuneReport
         Its ``verdict`` is "better", "not better" or "too few".
     """
-    run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start)
+    run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start, class_names=class_names)
     for _ in run:
         pass
     return run.result()
