@@ -185,7 +185,7 @@ def find_classes(
     InputError
         If the predictor has no dense head or this has no classes, or the labels have another shape than the image.
     """
-    model = _model_with_classes(predictor)
+    model = model_with_classes(predictor)
     labels = check_labels(labels, (np.shape(image)[0], np.shape(image)[1]))
     maps = dense_maps(predictor, image, progress) if maps is None else maps
     return classify_objects(labels, maps[len(model.head.outputs) :], list(model.classes))
@@ -219,13 +219,20 @@ def segment_semantic(
     InputError
         If the predictor has no dense head or this has no classes, or the image is not a plane.
     """
-    model = _model_with_classes(predictor)
+    model = model_with_classes(predictor)
     maps = dense_maps(predictor, image, progress) if maps is None else maps
     foreground = foreground_mask(maps, config or model.instances)
     return semantic_labels(foreground, maps[len(model.head.outputs) :], list(model.classes))
 
 
-def _model_with_classes(predictor: Predictor) -> DenseModel:
+def model_with_classes(predictor: Predictor) -> DenseModel:
+    """Return the dense head of a predictor that predicts classes.
+
+    Raises
+    ------
+    InputError
+        If it has none, or this has no classes.
+    """
     model = dense_model(predictor)
     if not model.classes:
         raise InputError(
