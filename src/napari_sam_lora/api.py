@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
-from napari_sam_lora.labels import LabelMeaning, check_labels
+from napari_sam_lora.labels import LabelMeaning, check_labels, separate_objects
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
@@ -41,8 +41,9 @@ from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
 from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, snapshot
+from napari_sam_lora.training.data.samples import Labelled, as_pair, snapshot
 from napari_sam_lora.training.data.split import list_objects
+from napari_sam_lora.training.evaluation.classes import ClassFigures, score_classes
 from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
@@ -565,3 +566,37 @@ def evaluate_everything(
                 matches += match_objects(model.segment_everything(image, config, method=method), labels)
             found.append(matches)
     return found
+
+
+def evaluate_classes(
+    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), *, labels: LabelMeaning = "instances"
+) -> list[ClassFigures | None]:
+    """Measure the classes that are predicted in planes that are labelled completely.
+
+    Parameters
+    ----------
+    model : Model
+    pairs : iterable of TrainingPair, or of (image, labels)
+        Where labels are instances, ``classes`` of a `TrainingPair` are theirs; objects without a class do not count.
+    adapters : sequence of Adapter or None
+        None stands for the base model.
+    labels : str
+        What label images mean, see `evaluate`.
+
+    Returns
+    -------
+    list of ClassFigures or None
+        One for each adapter, over all planes: ``dice`` of each class, and the ``accuracy`` of found objects. None for
+        those that predict no classes.
+    """
+    copied = []
+    for pair in map(as_pair, pairs):
+        image = np.asarray(pair.image)
+        objects, classes = separate_objects(check_labels(pair.labels, (image.shape[0], image.shape[1])), labels)
+        copied.append((image, objects, pair.classes if labels == "instances" else classes))
+    figures: list[ClassFigures | None] = []
+    for adapter in adapters:
+        with model.adapted(adapter):
+            scored = (score_classes(model.predictor, *one) for one in copied)
+            figures.append(sum(scored, start=ClassFigures()) if model.classes else None)
+    return figures
