@@ -18,7 +18,7 @@ from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.dense.head import new_dense_head, with_classes
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.training.data.augmentation import View
-from napari_sam_lora.training.data.classes import classes_to_learn
+from napari_sam_lora.training.data.classes import classes_to_learn, too_many_classes
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Plane, snapshot
 from napari_sam_lora.training.data.split import list_objects
@@ -170,6 +170,8 @@ def test_two_classes_are_needed_of_instances_and_one_of_labels_that_are_classes(
     assert classes_to_learn(planes, squares, TrainConfig(labels="classes"), NAMES) == {SQUARE: "square"}
     assert classes_to_learn(planes, objects, TrainConfig(dense=False), NAMES) == {}
     many = (replace(planes[0], classes={label: label for label in range(1, 400)}),)
+    assert [one.code for one in too_many_classes(many, TrainConfig())] == ["too-many-classes"]
+    assert too_many_classes(many, TrainConfig(dense=False)) == too_many_classes(planes, TrainConfig()) == []
     refs = [replace(objects[0], label=label) for label in range(1, 400)]
     assert classes_to_learn(many, refs, TrainConfig(labels="classes"), NAMES) == {}
 
