@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import Evaluation as Evaluation
     from napari_sam_lora.api import Model as Model
     from napari_sam_lora.api import evaluate as evaluate
+    from napari_sam_lora.api import evaluate_classes as evaluate_classes
     from napari_sam_lora.api import evaluate_everything as evaluate_everything
     from napari_sam_lora.api import fine_tune as fine_tune
     from napari_sam_lora.api import iter_fine_tune as iter_fine_tune
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from napari_sam_lora.stacks.propagation.propagate import propagate as propagate
     from napari_sam_lora.stacks.propagation.propagate import propagate_volume as propagate_volume
     from napari_sam_lora.stacks.propagation.state import PropagatedPlane as PropagatedPlane
+    from napari_sam_lora.training.data.samples import TrainingPair as TrainingPair
+    from napari_sam_lora.training.evaluation.classes import ClassFigures as ClassFigures
     from napari_sam_lora.training.run import FineTuneReport as FineTuneReport
     from napari_sam_lora.training.run import StepReport as StepReport
 
@@ -44,6 +47,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _MODULES = {
     "Adapter": "lora.adapter",
+    "ClassFigures": "training.evaluation.classes",
     "Embedding": "model.embeddings",
     "Evaluation": "api",
     "EverythingConfig": "parameters.everything",
@@ -59,7 +63,9 @@ _MODULES = {
     "StepReport": "training.run",
     "TilingConfig": "parameters.tiling",
     "TrainConfig": "parameters.training",
+    "TrainingPair": "training.data.samples",
     "evaluate": "api",
+    "evaluate_classes": "api",
     "evaluate_everything": "api",
     "fine_tune": "api",
     "iter_fine_tune": "api",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import Preprocessing
-from napari_sam_lora.labels import LabelMeaning, check_labels
+from napari_sam_lora.labels import LabelMeaning, check_labels, separate_objects
 from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.allocator import keep_freed_memory
@@ -34,15 +34,16 @@ from napari_sam_lora.parameters.tiling import TilingConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import ObjectPrompts, Prompts
 from napari_sam_lora.regions import Region
-from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_instances
+from napari_sam_lora.stacks.dense import dense_maps, dense_model, find_classes, find_instances, segment_semantic
 from napari_sam_lora.stacks.everything import segment_everything
 from napari_sam_lora.stacks.plane_decoder import Choice, ImageDecoder
 from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
 from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, snapshot
+from napari_sam_lora.training.data.samples import Labelled, as_pair, snapshot
 from napari_sam_lora.training.data.split import list_objects
+from napari_sam_lora.training.evaluation.classes import ClassFigures, score_classes
 from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
@@ -124,6 +125,12 @@ class Model:
         """Active adapter, or None."""
         active = self._active_here()
         return None if active is None else active[0]
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """Ids and names of the classes that the dense head predicts, in the order of its maps; empty without any."""
+        dense = self.predictor.dense
+        return {} if dense is None else dict(dense.classes)
 
     @property
     def predictor(self) -> Predictor:
@@ -219,7 +226,7 @@ class Model:
         return [TileMask(row, mask.region.origin, mask.needed_logits, mask.score) for row, mask in enumerate(masks)]
 
     def maps(self, image: ArrayLike, *, progress: Progress | None = None) -> NDArray[np.float32]:
-        """Predict the maps of the dense head: probability of foreground, and relative distance to the outline.
+        """Predict the maps of the dense head: foreground, relative distance to the outline, and classes.
 
         Parameters
         ----------
@@ -230,8 +237,9 @@ class Model:
 
         Returns
         -------
-        float32 (2, y, x), or (3, y, x) with nearness to the centre from micro-sam's models
-            From 0 to 1. `napari_sam_lora.model.dense.instances.maps_to_labels` cuts objects out of them.
+        float32 (2 + classes, y, x), or (3, y, x) with nearness to the centre from micro-sam's models
+            From 0 to 1: probability of foreground; distance; then for each of `classes`, in this order, its probability
+            where there is an object. `napari_sam_lora.model.dense.instances.maps_to_labels` cuts objects out of them.
 
         Raises
         ------
@@ -291,6 +299,73 @@ class Model:
         chosen = instances or dense_model(self.predictor).instances
         chosen = chosen if smallest is None else replace(chosen, smallest=smallest)
         return find_instances(self.predictor, image, config=chosen, progress=progress)
+
+    def classify(
+        self,
+        image: ArrayLike,
+        labels: NDArray[np.integer[Any]],
+        *,
+        maps: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[int, int]:
+        """Predict the class of each object of a label image, such as that of `segment_everything`.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        labels : int (y, x)
+            Instance ids; 0 is background.
+        maps : float32 (2 + classes, y, x), optional
+            From `maps`, if they were computed before.
+        progress : callable, optional
+            Called with the number of tiles done and their total.
+
+        Returns
+        -------
+        dict of int to int
+            Class by object id: the one with the largest sum of probabilities over the pixels of the object.
+
+        Raises
+        ------
+        InputError
+            If the model predicts no `classes`, or the labels have another shape than the image.
+        """
+        return find_classes(self.predictor, image, labels, maps, progress)
+
+    def segment_semantic(
+        self,
+        image: ArrayLike,
+        *,
+        maps: NDArray[np.float32] | None = None,
+        instances: InstanceConfig | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int32]:
+        """Predict the class of each pixel of a plane.
+
+        Parameters
+        ----------
+        image : array_like
+            (y, x) or (y, x, c).
+        maps : float32 (2 + classes, y, x), optional
+            From `maps`, if they were computed before.
+        instances : InstanceConfig, optional
+            Its sensitivity and smoothing decide what is foreground; by default what was chosen when the head was
+            trained.
+        progress : callable, optional
+            Called with the number of tiles done and their total.
+
+        Returns
+        -------
+        int32 (y, x)
+            Ids of `classes`; 0 is background.
+
+        Raises
+        ------
+        InputError
+            If the model predicts no `classes`.
+        """
+        return segment_semantic(self.predictor, image, maps, instances, progress)
 
     def segment_everything_records(
         self, image: ArrayLike, config: EverythingConfig | None = None, *, progress: Progress | None = None
@@ -377,6 +452,7 @@ def iter_fine_tune(
     *,
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> FineTuneRun:
     """Fine-tune step by step.
 
@@ -384,24 +460,27 @@ def iter_fine_tune(
     ----------
     model : Model
         Not changed, and free to be used during the run.
-    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
+    pairs : iterable of TrainingPair, or of (image, labels) and further fields of it
         Image (y, x) or (y, x, c); labels (y, x), whole numbers, one per object (or as ``config.labels`` says), 0
         for what is not labelled. Prompts, a dict from id to `Prompts` of one row, are those of the user for
         these objects; they are replayed besides simulated ones. The `StackPosition` of a plane of a stack keeps
-        neighbours of held-out planes out of training. Arrays are copied. Images without a label are left out
-        with a warning.
+        neighbours of held-out planes out of training. Where background is known, the dense head learns to find
+        objects, and their classes where there are at least two (or ``config.labels`` is "classes"). Arrays are copied.
+        Images without a label are left out with a warning.
     config : TrainConfig, optional
     held_out : sequence of str
         `FineTuneReport.held_out` of an earlier run: what was held out then is held out again.
     start : Adapter, optional
         Continue from this adapter with its layers. The default, training from the base model, avoids forgetting.
+    class_names : mapping of int to str, optional
+        Names of classes by id; they are stored in the adapter.
 
     Returns
     -------
     FineTuneRun
         An iterator with one report per step, with ``stop()``, ``discard()``, ``warnings`` and ``result()``.
     """
-    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start)
+    return FineTuneRun(model.loaded, pairs, config or TrainConfig(), model.preprocessing, held_out, start, class_names)
 
 
 def fine_tune(
@@ -411,6 +490,7 @@ def fine_tune(
     *,
     held_out: Sequence[str] = (),
     start: Adapter | None = None,
+    class_names: Mapping[int, str] | None = None,
 ) -> tuple[Adapter, FineTuneReport]:
     """Fine-tune until the end; see `iter_fine_tune`.
 
@@ -421,7 +501,7 @@ def fine_tune(
     report : FineTuneReport
         Its ``verdict`` is "better", "not better" or "too few".
     """
-    run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start)
+    run = iter_fine_tune(model, pairs, config, held_out=held_out, start=start, class_names=class_names)
     for _ in run:
         pass
     return run.result()
@@ -486,3 +566,37 @@ def evaluate_everything(
                 matches += match_objects(model.segment_everything(image, config, method=method), labels)
             found.append(matches)
     return found
+
+
+def evaluate_classes(
+    model: Model, pairs: Pairs, adapters: Sequence[Adapter | None] = (None,), *, labels: LabelMeaning = "instances"
+) -> list[ClassFigures | None]:
+    """Measure the classes that are predicted in planes that are labelled completely.
+
+    Parameters
+    ----------
+    model : Model
+    pairs : iterable of TrainingPair, or of (image, labels)
+        Where labels are instances, ``classes`` of a `TrainingPair` are theirs; objects without a class do not count.
+    adapters : sequence of Adapter or None
+        None stands for the base model.
+    labels : str
+        What label images mean, see `evaluate`.
+
+    Returns
+    -------
+    list of ClassFigures or None
+        One for each adapter, over all planes: ``dice`` of each class, and the ``accuracy`` of found objects. None for
+        those that predict no classes.
+    """
+    copied = []
+    for pair in map(as_pair, pairs):
+        image = np.asarray(pair.image)
+        objects, classes = separate_objects(check_labels(pair.labels, (image.shape[0], image.shape[1])), labels)
+        copied.append((image, objects, pair.classes if labels == "instances" else classes))
+    figures: list[ClassFigures | None] = []
+    for adapter in adapters:
+        with model.adapted(adapter):
+            scored = (score_classes(model.predictor, *one) for one in copied)
+            figures.append(sum(scored, start=ClassFigures()) if model.classes else None)
+    return figures

@@ -99,3 +99,23 @@ def adapter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "discs.safetensors"
     assert cli.main(["--quiet", "train", "--data", str(data), "--output", str(path), *FAST]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def class_adapter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train an adapter with classes 2 and 5 for one step, from labels that are classes."""
+    folder = tmp_path_factory.mktemp("class adapter")
+    path = folder / "classes.safetensors"
+    options = ("--labels", "classes", "--complete", *FAST)
+    data = write_class_set(folder / "set", (1, 2))
+    assert cli.main(["--quiet", "train", "--data", str(data), "--output", str(path), *options]) == 0
+    return path
+
+
+def write_class_set(folder: Path, seeds: tuple[int, ...]) -> Path:
+    """Write such a folder in which labels are classes: 2 for the first disc, 5 for the others."""
+    write_set(folder, seeds)
+    for seed in seeds:
+        labels = np.array([0, 2, 5, 5], np.uint8)[plane(seed)[1]]
+        Image.fromarray(labels).save(folder / "labels" / f"cell_{seed}.png")
+    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,12 @@ def test_an_adapted_encoder_is_written_as_onnx(adapter: Adapter, tmp_path: Path,
     assert (result.code, result.err) == (0, "")
     assert "nuclei_encoder.onnx: encoder" in result.out
     assert (tmp_path / "out" / "nuclei_encoder.onnx").stat().st_size > 1e5
+
+
+def test_a_card_names_the_classes_of_the_adapter(class_adapter_file: Path, tmp_path: Path, run: Run) -> None:
+    adapter = Adapter.load(class_adapter_file)
+    assert adapter.dense is not None
+    named = replace(adapter, dense=replace(adapter.dense, classes={2: "nucleus", 5: ""}))
+    path = named.save(tmp_path / "named.safetensors")
+    assert run("adapter", "card", path).code == 0
+    assert "- classes 2 nucleus, 5\n" in path.with_suffix(".md").read_text(encoding="utf-8")

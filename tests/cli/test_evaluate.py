@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_sam_lora import Adapter, evaluate, load_model
+from napari_sam_lora import Adapter, evaluate, evaluate_classes, load_model
 
-from .conftest import FAST, Run, plane, write_set
+from .conftest import FAST, Run, plane, write_class_set, write_set
 
 SMALL = FAST[:2]
 
@@ -77,6 +77,30 @@ def test_classes_are_evaluated_by_connected_component(test_set: Path, tmp_path: 
     assert result.code == 0
     (base,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["models"]
     assert base["count"] == 3
+
+
+def test_dice_of_each_class_is_printed_and_kept(class_adapter_file: Path, tmp_path: Path, run: Run) -> None:
+    data, out = write_class_set(tmp_path / "test", (7, 8)), tmp_path / "out"
+    command = ("evaluate", data, "--labels", "classes", "--adapters", class_adapter_file, "--overlays", "0")
+    result = run(*command, "--output", out)
+    assert (result.code, result.err) == (0, "")
+    base, adapted = json.loads((out / "evaluation.json").read_text())["models"]
+    assert base["classes"] is None
+    labels = np.array([0, 2, 5, 5])
+    pairs = [(image, labels[ids]) for image, ids in (plane(7), plane(8))]
+    model = load_model("sam_nano", "cpu", input_size=64)
+    (figures,) = evaluate_classes(model, pairs, [Adapter.load(class_adapter_file)], labels="classes")
+    assert figures is not None
+    assert set(figures.labelled) == {2, 5}
+    assert adapted["classes"] == {
+        "dice": {str(number): pytest.approx(dice, abs=1e-6) for number, dice in figures.dice.items()},
+        "right": figures.right,
+        "matched": figures.matched,
+    }
+    rows = [line.split() for line in result.out.splitlines()]
+    for number, dice in figures.dice.items():
+        assert [str(number), f"{dice:.3f}", str(figures.labelled.get(number, 0))] in rows
+    assert f"{figures.right} of {figures.matched} found objects have the right class." in result.out
 
 
 def test_an_image_without_objects_is_reported_and_left_out(test_set: Path, tmp_path: Path, run: Run) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from napari_sam_lora.api import Model, load_model
 from napari_sam_lora.cli.commands import segment
 from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.dense.head import new_dense_head
 from napari_sam_lora.parameters.everything import EverythingConfig
@@ -324,3 +325,53 @@ def test_options_of_the_other_method_are_refused(
         assert (result.code, result.error_code) == (1, code)
         assert name in result.message
     assert not headed
+
+
+def test_a_semantic_map_has_the_class_of_each_pixel(
+    class_adapter_file: Path, images: Path, tmp_path: Path, run: Run
+) -> None:
+    adapter = Adapter.load(class_adapter_file)
+    stack = np.stack([plane(1)[0], plane(2)[0]])
+    np.save(images / "stack.npy", stack)
+    result = run(
+        "segment", images / "stack.npy", "--output", tmp_path / "out", "--semantic", "--sensitivity", "0.6",
+        "--adapter", class_adapter_file,
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    written = tifffile.imread(tmp_path / "out" / "stack.tif")
+    model = load_model("sam_nano", "cpu")
+    assert adapter.dense is not None
+    with model.adapted(adapter):
+        instances = replace(adapter.dense.instances, sensitivity=0.6)
+        expected = [model.segment_semantic(one, instances=instances) for one in stack]
+    np.testing.assert_array_equal(written, expected)
+    assert written.any()
+    assert set(np.unique(written)) <= {0, 2, 5}
+    shown = ", ".join(str(number) for number in np.unique(written) if number)
+    assert f"stack.tif: classes {shown}" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "error_code", "name"),
+    [
+        (("--method", "clicks"), "option-of-other-method", "--method"),
+        (("--points-per-side", "4"), "option-of-other-method", "--points-per-side"),
+        (("--separation", "0.4"), "option-of-other-method", "--separation"),
+        (("--smallest", "4"), "option-of-other-method", "--smallest"),
+        (("--prompts", "b.csv"), "option-of-everything-mode", "--semantic"),
+    ],
+)
+def test_options_of_objects_are_refused_with_semantic_maps(
+    options: tuple[str, ...], error_code: str, name: str, class_adapter_file: Path, images: Path, tmp_path: Path,
+    run: Run, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    _boxes(Path("b.csv"), ("cell_1.png",))
+    result = run("segment", images, "--output", "out", "--semantic", "--adapter", class_adapter_file, *options)
+    assert (result.code, result.error_code) == (1, error_code)
+    assert name in result.message
+
+
+def test_without_classes_there_is_no_semantic_map(images: Path, tmp_path: Path, run: Run) -> None:
+    result = run("segment", images, "--output", tmp_path / "out", "--semantic", *SMALL)
+    assert (result.code, result.error_code) == (1, "no-classes")

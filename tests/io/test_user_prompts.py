@@ -83,7 +83,7 @@ def test_a_table_names_prompts_and_the_place_of_planes(tmp_path: Path) -> None:
     write_user_prompts(tmp_path / "prompts.npz", PROMPTS)
     table = tmp_path / "planes.csv"
     table.write_text("image,labels,prompts,stack,plane,axes\nimage.npy,labels.tif,prompts.npz,cells,3 1,0 3\n")
-    ((_, labels, prompts, position, _),) = read_dataset(table).pairs
+    ((_, labels, prompts, position, *_),) = read_dataset(table).pairs
     assert labels.max() == 7
     assert list(prompts) == [7, 2, 300]
     assert position == StackPosition("cells", (3, 1), (0, 3))

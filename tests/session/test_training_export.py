@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.datasets import read_dataset
+from napari_sam_lora.io.tables.classes import ObjectClasses
 from napari_sam_lora.lora.adapter import Adapter
 from napari_sam_lora.session import ArraySource, CancelToken, PlaneKey, TrainingPlane
 from napari_sam_lora.session.jobs.worker import JobCancelledError
@@ -117,3 +118,11 @@ def test_settings_with_another_ending_are_refused(tmp_path: Path) -> None:
     with raises(InputError, "wrong-file-ending", match=r"run\.txt"):
         write_settings(CancelToken(), path=tmp_path / "run.txt", values={}, model=None)
     assert not os.listdir(tmp_path)
+
+
+def test_classes_are_written_beside_the_planes(tmp_path: Path) -> None:
+    classes = ObjectClasses({1: 4, 2: 9, 3: 9}, {4: "nucleus", 9: "debris", 11: "dust"})
+    planes = [replace(plane, classes=classes) for plane in _planes(ArraySource(IMAGES))[1:]]
+    dataset = read_dataset(write_planes(CancelToken(), tmp_path / "set", planes))
+    assert [dict(sample.classes) for sample in dataset.samples] == [{1: 4}, {2: 9}]
+    assert dataset.class_names == {4: "nucleus", 9: "debris"}

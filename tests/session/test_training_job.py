@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Adapter, Model, StackPosition, TrainConfig
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.io.samples import nuclei_pair
-from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, PlaneKey, Session, TrainingEvent
+from napari_sam_lora.io.tables.classes import ObjectClasses
+from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, ObjectClass, PlaneKey, Session, TrainingEvent
 from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.training_job import user_prompts
 
@@ -70,6 +72,43 @@ def test_objects_that_are_left_out_are_not_learned_as_background(labelled: Sessi
     cells.approve([prompted])
     (plane,) = labelled.training.planes(only_checked=True)
     assert plane.complete
+
+
+def test_classes_of_objects_are_trained_on_and_merged_by_name(labelled: Session) -> None:
+    cells = labelled.labels["cells"]
+    first, second = (one.id for one in cells.records()[:2])
+    cells.set_classes([ObjectClass(1, "nucleus", (1, 0, 0)), ObjectClass(2, "debris", (0, 1, 0))])
+    cells.set_class([first], 1)
+    cells.set_class([second], 2)
+    other = labelled.labels.add("other", ArrayStore(np.eye(256, dtype=np.int32)))
+    other.set_classes([ObjectClass(1, "debris", (1, 0, 0)), ObjectClass(2, "dust", (0, 1, 0))])
+    other.set_class([1], 1)
+    mine, others = labelled.training.planes()
+    assert mine.classes == ObjectClasses({first: 1, second: 2}, {1: "nucleus", 2: "debris"})
+    assert others.classes == ObjectClasses({1: 2}, {1: "nucleus", 2: "debris", 3: "dust"})
+
+
+def test_an_adapter_of_the_window_knows_the_classes(labelled: Session) -> None:
+    cells = labelled.labels["cells"]
+    cells.set_classes([ObjectClass(1, "nucleus", (1, 0, 0)), ObjectClass(2, "debris", (0, 1, 0))])
+    ids = [one.id for one in cells.records()]
+    cells.set_class(ids[::2], 1)
+    cells.set_class(ids[1::2], 2)
+    cells.mark_complete(PLANE)
+    config = replace(FAST, steps=1, validation_share=0, check_every=0)
+    event = labelled.training.start(config, name="kinds").wait(SOON)
+    assert event.state == "ended"
+    dense = labelled.models.adapters.get(event.adapter).dense
+    assert dense is not None
+    assert dict(dense.classes) == {1: "nucleus", 2: "debris"}
+    labelled.models.activate(event.adapter)
+    maps = labelled.proposals.maps(PLANE).result(SOON)
+    assert (dict(maps.classes), len(maps.maps)) == ({1: "nucleus", 2: "debris"}, 4)
+    labelled.labels.add("empty", ArrayStore(np.zeros((256, 256), np.int32)))
+    proposal = labelled.proposals.from_maps(maps, replace(maps.instances, smallest=1), "empty")
+    assert proposal.changes
+    names = {1: "nucleus", 2: "debris"}
+    assert all(change.predicted and change.predicted.name == names[change.predicted.id] for change in proposal.changes)
 
 
 def test_only_planes_with_labels_are_trained_on(small: Model) -> None:
@@ -139,8 +178,8 @@ def test_only_a_better_adapter_is_activated(
 
     asked: list[Any] = []
 
-    def iter_fine_tune(*_: Any, held_out: Any, start: Any) -> Run:
-        assert start is None
+    def iter_fine_tune(*_: Any, held_out: Any, start: Any, class_names: Any) -> Run:
+        assert (start, class_names) == (None, {})
         asked.append(held_out)
         return Run()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.io.coco.reading import CocoImage, rasterise, read_coco
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, read_labels, stem
+from napari_sam_lora.io.tables.classes import ObjectClasses, read_object_classes
 from napari_sam_lora.io.tables.rows import read_table, stack_position
 from napari_sam_lora.io.tables.user_prompts import read_user_prompts
 from napari_sam_lora.prompts import Prompts
@@ -25,6 +26,7 @@ _LABEL_COLUMNS = ("labels", "label", "masks", "mask")
 _LISTED = 5  # so many files are named in a message
 
 Progress = Callable[[int, int], None]
+_Pair = tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None, bool | None, Mapping[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class Sample:
         The user's prompts, one row each, by the object's id.
     complete : bool
         Whether every object is labelled, so that unlabelled pixels are background.
+    classes : mapping of int to int
+        Class of each object that has one, by the object's id.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Sample:
     position: StackPosition | None = None
     user_prompts: dict[int, Prompts] = field(default_factory=dict)
     complete: bool = False
+    classes: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def pair(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -68,17 +73,21 @@ class Dataset:
         Planes of a stack without labels are left out.
     warnings : tuple of str
         Messages to the user about images and annotations that were left out.
+    class_names : mapping of int to str
+        Names of classes by id.
     """
 
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...]
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
-    def pairs(
-        self,
-    ) -> list[tuple[NDArray[Any], NDArray[np.int64], dict[int, Prompts], StackPosition | None, bool | None]]:
-        """Images, labels, the user's prompts, positions in stacks, and whether planes are complete, for training."""
-        return [(one.image, one.labels, one.user_prompts, one.position, one.complete or None) for one in self.samples]
+    def pairs(self) -> list[_Pair]:
+        """Images, labels, the user's prompts, positions in stacks, completeness and classes, as for `TrainingPair`."""
+        return [
+            (one.image, one.labels, one.user_prompts, one.position, one.complete or None, one.classes)
+            for one in self.samples
+        ]
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class _Entry:
     position: StackPosition | None = None
     user_prompts: Path | None = None
     complete: bool = False
+    classes: Callable[[], ObjectClasses] = ObjectClasses
 
 
 def read_dataset(
@@ -113,8 +123,9 @@ def read_dataset(
         - a CSV table with the columns ``image`` and ``labels``, which hold paths relative to it. Files that are planes
           of one stack have ``stack`` (its name) and ``plane`` (its number; or one number for each axis that the plane
           does not have, with ``axes``, the two that it has). ``prompts`` names files of `write_user_prompts`,
-          and ``complete`` is "yes" where every object of the plane is labelled,
-        - a COCO JSON file.
+          ``classes`` files of `write_object_classes` or tables of objects, and ``complete`` is "yes" where every
+          object of the plane is labelled,
+        - a COCO JSON file, whose categories are the classes of its objects.
     image_folder, label_folder : Path, optional
         Other folders of images and labels. The images of a COCO file are otherwise looked for in ``images/`` beside it
         and beside it.
@@ -143,7 +154,8 @@ def read_dataset(
         raise InputError(
             f"A data set is a folder, a .csv table or a COCO .json file, not {path.name}.", code="wrong-file-ending"
         )
-    return Dataset(_read(entries, axes, progress), tuple(warnings))
+    samples, class_names = _read(entries, axes, progress)
+    return Dataset(samples, tuple(warnings), class_names)
 
 
 def _folder(
@@ -210,7 +222,8 @@ def _table(path: Path, axes: str | None) -> list[_Entry]:
         position = stack_position(row, f"{path.name}, line {line}")
         user_prompts = path.parent / row["prompts"] if row.get("prompts") else None
         complete = row.get("complete", "").strip().lower() in ("1", "true", "yes")
-        entries.append(_Entry(path.parent / row["image"], read, position, user_prompts, complete))
+        classes = partial(read_object_classes, path.parent / row["classes"]) if row.get("classes") else ObjectClasses
+        entries.append(_Entry(path.parent / row["image"], read, position, user_prompts, complete, classes))
     if not entries:
         raise InputError(f"{path.name} holds no rows; its columns are image and labels.", code="table-empty")
     return entries
@@ -227,7 +240,8 @@ def _coco(path: Path, image_folder: Path | None, classes: bool) -> tuple[list[_E
             continue
         candidates = [folder / image.file_name for folder in folders]
         file = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-        entries.append(_Entry(file, partial(_labels_of_coco, image, classes)))
+        known = partial(ObjectClasses, {} if classes else image.categories, image.category_names)
+        entries.append(_Entry(file, partial(_labels_of_coco, image, classes), classes=known))
     if not entries:
         raise InputError(f"{path.name} holds no image with annotations.", code="no-annotations")
     warnings = []
@@ -258,21 +272,33 @@ def _labels_of_coco(coco: CocoImage, classes: bool, image: ImageFile) -> NDArray
     return rasterise(coco, image.plane_shape, classes)
 
 
-def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None) -> tuple[Sample, ...]:
-    """Read all files, and raise one error that names all that cannot be used.
+def _read(
+    entries: Sequence[_Entry], axes: str | None, progress: Progress | None
+) -> tuple[tuple[Sample, ...], dict[int, str]]:
+    """Read all files and the names of classes, and raise one error that names all that cannot be used.
 
     The code of the error is that of the problems if they agree, otherwise "several-problems".
     """
     samples: list[Sample] = []
     problems: list[InputError] = []
+    class_names: dict[int, str] = {}
     names = _stack_names([entry.image for entry in entries])
     for number, entry in enumerate(entries, start=1):
         try:
             image = read_image(entry.image, axes)
             user_prompts = {} if entry.user_prompts is None else read_user_prompts(entry.user_prompts)
-            samples += _samples(
-                image, entry.labels(image), entry.position, names[entry.image], user_prompts, entry.complete
+            classes = entry.classes()
+            _add_names(class_names, classes.names, entry.image.name)
+            whole = Sample(
+                image.path.name,
+                image.data,
+                entry.labels(image),
+                entry.position,
+                user_prompts,
+                entry.complete,
+                classes.by_object,
             )
+            samples += _planes(whole, image, names[entry.image])
         except InputError as error:
             problems.append(error)
         if progress is not None:
@@ -285,7 +311,23 @@ def _read(entries: Sequence[_Entry], axes: str | None, progress: Progress | None
             head + " ".join(map(str, problems[:_LISTED])) + more,
             code=codes.pop() if len(codes) == 1 else "several-problems",
         )
-    return tuple(samples)
+    return tuple(samples), class_names
+
+
+def _add_names(names: dict[int, str], more: Mapping[int, str], image: str) -> None:
+    """Add names of classes, in place.
+
+    Raises
+    ------
+    InputError
+        If a class has another name already.
+    """
+    for class_id, name in more.items():
+        if names.setdefault(class_id, name) != name:
+            raise InputError(
+                f"{image}: class {class_id} is called {name!r}, and {names[class_id]!r} for other images.",
+                code="class-names-differ",
+            )
 
 
 def _stack_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -294,23 +336,17 @@ def _stack_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: stem(path) if count[stem(path)] == 1 else f"{path.parent.name}/{path.name}" for path in paths}
 
 
-def _samples(
-    image: ImageFile,
-    labels: NDArray[np.int64],
-    position: StackPosition | None,
-    stack: str,
-    user_prompts: dict[int, Prompts],
-    complete: bool,
-) -> list[Sample]:
+def _planes(whole: Sample, image: ImageFile, stack: str) -> list[Sample]:
+    """Return the labelled planes of an image file, which may be a stack with this name."""
     if not image.stack_shape:
-        return [Sample(image.path.name, image.data, labels, position, user_prompts, complete)]
-    if user_prompts:
-        message = f"{image.path.name} is a stack; prompt files belong to single planes."
+        return [whole]
+    if whole.user_prompts:
+        message = f"{whole.name} is a stack; prompt files belong to single planes."
         raise InputError(message, code="prompts-of-stack")
-    label_planes = labels.reshape(-1, *image.plane_shape)
+    label_planes = whole.labels.reshape(-1, *image.plane_shape)
     indices = np.ndindex(*image.stack_shape)
     return [
-        Sample(f"{image.path.name}[{number}]", plane, ids, StackPosition(stack, index), complete=complete)
+        replace(whole, name=f"{whole.name}[{number}]", image=plane, labels=ids, position=StackPosition(stack, index))
         for number, (plane, ids, index) in enumerate(zip(image.planes(), label_planes, indices, strict=True))
         if ids.any()
     ]

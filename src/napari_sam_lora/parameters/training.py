@@ -63,7 +63,8 @@ class TrainConfig:
     labels: LabelMeaning = Field(
         default="instances",
         description='What label images mean. "instances": one id per object; "classes": one id per class, and each of '
-        'its connected regions is an object; "mask": all pixels that are not 0 are one object.',
+        'its connected regions is an object; "mask": all pixels that are not 0 are one object. Classes are learned by '
+        "the dense head.",
     )
     steps: int = Field(default=200, ge=1, description="Optimisation steps.")
     learning_rate: float = Field(
@@ -108,7 +109,8 @@ class TrainConfig:
     )
     dense: bool = Field(
         default=True,
-        description="Also train the dense head, which finds objects without prompts. It learns only where background "
+        description="Also train the dense head, which finds objects without prompts and, if there are two or more, "
+        "predicts their classes. It learns only where background "
         "is known: in planes that are labelled completely, or where the user says so.",
     )
     complete: bool = Field(

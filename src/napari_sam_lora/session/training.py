@@ -9,8 +9,11 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam_lora.errors import AdapterError, InputError, TrainingError
+from napari_sam_lora.io.tables.classes import ObjectClasses
 from napari_sam_lora.session.jobs.worker import TorchThread, emit_safely
+from napari_sam_lora.session.labels.classes import merge_classes
 from napari_sam_lora.session.labels.label_sets import LabelSets
+from napari_sam_lora.session.labels.records import ObjectClass
 from napari_sam_lora.session.models import Models
 from napari_sam_lora.session.plane_key import ImageSource, labels_do_not_fit, need_image
 from napari_sam_lora.session.training_job import TrainingJob, TrainingPlane
@@ -79,7 +82,15 @@ class Training:
             If an image and its labels differ in shape.
         """
         pairs = self._default_pairs() if include is None else include
-        return tuple(plane for image, labels in pairs for plane in self._snapshot(image, labels, only_checked))
+        classes: tuple[ObjectClass, ...] = ()
+        planes: list[TrainingPlane] = []
+        for image, labels in pairs:
+            chosen = self._labels.need(labels)
+            classes, ids = merge_classes(classes, {one.id: one.name for one in chosen.classes})
+            names = {one.id: one.name for one in classes}
+            of_object = {one.id: ids[one.class_id] for one in chosen.records() if one.class_id in ids}
+            planes += self._snapshot(image, labels, only_checked, ObjectClasses(of_object, names))
+        return tuple(planes)
 
     # The run
 
@@ -178,7 +189,7 @@ class Training:
                 pairs.append((image, labels))
         return pairs
 
-    def _snapshot(self, image: str, labels: str, only_checked: bool) -> list[TrainingPlane]:
+    def _snapshot(self, image: str, labels: str, only_checked: bool, classes: ObjectClasses) -> list[TrainingPlane]:
         """Copy the labelled planes of an image with the prompts of their objects."""
         source, chosen = need_image(self._images, image), self._labels.need(labels)
         if source.shape != chosen.store.shape:
@@ -193,5 +204,5 @@ class Training:
                 prompts = {one.id: one.prompts[plane] for one in records if plane in one.prompts}
                 # An object that is left out must not be learned as background.
                 complete = plane.on("") in chosen.complete_planes and not left_out.any()
-                planes.append(TrainingPlane(plane, source, drawn, prompts, complete))
+                planes.append(TrainingPlane(plane, source, drawn, prompts, complete, classes))
         return planes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.files import atomic_path
 from napari_sam_lora.images import StackPosition
+from napari_sam_lora.io.tables.classes import write_object_classes
 from napari_sam_lora.io.tables.user_prompts import ENDING, write_user_prompts
 from napari_sam_lora.io.tiff.writing import write_labels
 from napari_sam_lora.parameters.yaml_file import read_config
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
 
 TABLE, START = "planes.csv", "start.safetensors"
-COLUMNS = ("image", "labels", "prompts", "complete", "stack", "plane", "axes")
+COLUMNS = ("image", "labels", "prompts", "classes", "complete", "stack", "plane", "axes")
 
 NOTE = """\
 # Settings of 'napari-sam-lora train', saved by the fine-tune widget. Paths are relative to this file.
@@ -99,7 +101,7 @@ def write_planes(
     with_prompts: bool = True,
     start: Adapter | None = None,
 ) -> Path:
-    """Write images, labels and prompts, and a table that lists them in the order of training.
+    """Write images, labels, prompts and classes, and a table that lists them in the order of training.
 
     Pixels and their types are not changed. The folder appears when it is complete: an export that is cancelled or fails
     leaves nothing behind.
@@ -152,6 +154,12 @@ def _fill(token: CancelToken, folder: Path, planes: Sequence[TrainingPlane], wit
             row["prompts"] = f"prompts/{name}{ENDING}"
             (folder / "prompts").mkdir(exist_ok=True)
             write_user_prompts(folder / row["prompts"], prompts)
+        present = np.unique(plane.labels).tolist()
+        of_object = {label: number for label, number in plane.classes.by_object.items() if label in present}
+        if of_object:
+            row["classes"] = f"classes/{name}.csv"
+            (folder / "classes").mkdir(exist_ok=True)
+            write_object_classes(folder / row["classes"], replace(plane.classes, by_object=of_object))
         if plane.complete:
             row["complete"] = "yes"
         if plane.position is not None:

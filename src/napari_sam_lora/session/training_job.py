@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam_lora.errors import TrainingError
 from napari_sam_lora.images import StackPosition
+from napari_sam_lora.io.tables.classes import ObjectClasses
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.session.jobs.openmp import release_pools
@@ -27,6 +27,7 @@ from napari_sam_lora.session.prompting.draft import combine
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.data.samples import TrainingPair
     from napari_sam_lora.training.run import FineTuneReport, StepReport
 
 TrainingState = Literal["preparing", "running", "paused", "stopping", "ended", "discarded", "failed"]
@@ -47,6 +48,8 @@ class TrainingPlane:
     complete : bool
         Whether the plane was marked as complete and none of its objects is left out: its unlabelled pixels are
         background, from which the dense head learns; `evaluate_everything` is for complete planes only.
+    classes : ObjectClasses
+        Classes of its objects, and their names. The same class has the same id in all planes.
     """
 
     plane: PlaneKey
@@ -54,6 +57,7 @@ class TrainingPlane:
     labels: Pixels
     prompts: dict[int, tuple[StoredPrompts, ...]]
     complete: bool
+    classes: ObjectClasses = field(default_factory=ObjectClasses)
 
     @property
     def position(self) -> StackPosition | None:
@@ -207,7 +211,14 @@ class TrainingJob:
         from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415
 
         config = self._config or TrainConfig()
-        run = iter_fine_tune(self._model, self._pairs(config), config, held_out=self._held_out, start=self._start)
+        run = iter_fine_tune(
+            self._model,
+            self._pairs(config),
+            config,
+            held_out=self._held_out,
+            start=self._start,
+            class_names={number: name for plane in self._planes for number, name in plane.classes.names.items()},
+        )
         try:
             step: StepReport | None = None
             for step in run:
@@ -226,15 +237,17 @@ class TrainingJob:
         name, activated = self._keep(adapter, report)
         self._report("ended", report.reason, step, report, name, activated)
 
-    def _pairs(
-        self, config: TrainConfig
-    ) -> Iterator[tuple[NDArray[Any], Pixels, dict[int, Prompts], StackPosition | None, bool | None]]:
-        """Yield image, labels, prompts, stack position and completeness of each plane."""
+    def _pairs(self, config: TrainConfig) -> Iterator[TrainingPair]:
+        """Yield the training pair of each plane."""
+        from napari_sam_lora.training.data.samples import TrainingPair  # noqa: PLC0415
+
         for plane in self._planes:
             self._check()
             # Prompts belong to single objects, which the ids of a semantic label image are not.
             prompts = user_prompts(plane) if config.labels == "instances" else {}
-            yield plane.source.read(plane.plane), plane.labels, prompts, plane.position, plane.complete or None
+            background, classes = plane.complete or None, plane.classes.by_object
+            pixels = plane.source.read(plane.plane)
+            yield TrainingPair(pixels, plane.labels, prompts, plane.position, background, classes)
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()

@@ -1,9 +1,10 @@
-"""Dense maps of a plane of any size, and its objects."""
+"""Dense maps of a plane of any size, its objects, and their classes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import fixed_window, prepare, to_rgb8
-from napari_sam_lora.labels import find_objects
+from napari_sam_lora.labels import check_labels, find_objects
+from napari_sam_lora.model.dense.classes import classify_objects, semantic_labels
 from napari_sam_lora.model.dense.dense_model import DenseModel
-from napari_sam_lora.model.dense.instances import maps_to_labels
+from napari_sam_lora.model.dense.head import probabilities
+from napari_sam_lora.model.dense.instances import foreground_mask, maps_to_labels
 from napari_sam_lora.model.encoder import preprocess
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
@@ -49,7 +52,8 @@ def dense_model(predictor: Predictor) -> DenseModel:
 def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None = None) -> NDArray[np.float32]:
     """Predict the probability of foreground and the relative distance to the outline at each pixel of a plane.
 
-    A decoder of micro-sam predicts nearness to the centre as well.
+    A decoder of micro-sam predicts nearness to the centre as well. A head that was trained on classes predicts the
+    probability of each class, given that the pixel belongs to an object.
 
     A plane that is not longer than the model input is enlarged to it. A larger one is shown at its own resolution in
     overlapping tiles, which are blended with Gaussian weights (MONAI's ``sliding_window_inference``).
@@ -65,8 +69,8 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
 
     Returns
     -------
-    float32 (2, y, x), or (3, y, x) of a decoder of micro-sam
-        From 0 to 1, in the order of the head's ``outputs``.
+    float32 (2 + classes, y, x), or (3, y, x) of a decoder of micro-sam
+        From 0 to 1, in the order of the head's ``outputs``; then the classes in the order of `DenseModel.classes`.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
         embedding = predictor.encode_prepared(prepared).tensor
         pixels = preprocess(sam, torch.from_numpy(np.ascontiguousarray(prepared.pixels)))
         logits = _enlarged(head(embedding, pixels), size)[..., : prepared.resized_shape[0], : prepared.resized_shape[1]]
-        maps = functional.interpolate(logits[:, : len(head.outputs)].sigmoid(), prepared.shape, mode="bilinear")
+        maps = functional.interpolate(probabilities(logits, len(head.outputs)), prepared.shape, mode="bilinear")
         if progress is not None:
             progress(1, 1)
         return maps[0].float().cpu().numpy()
@@ -96,7 +100,7 @@ def dense_maps(predictor: Predictor, image: ArrayLike, progress: Progress | None
 
     def show(tile: Tensor) -> Tensor:
         nonlocal done
-        maps = _enlarged(head(sam.image_encoder(tile), tile), size)[:, : len(head.outputs)].sigmoid()
+        maps = probabilities(_enlarged(head(sam.image_encoder(tile), tile), size), len(head.outputs))
         done += len(tile)
         if progress is not None:
             progress(done, total)
@@ -122,7 +126,7 @@ def find_instances(
         With a dense head.
     image : array_like
         (y, x) or (y, x, c).
-    maps : float32 (2 or 3, y, x), optional
+    maps : float32 (2 or more, y, x), optional
         From `dense_maps`, if they were computed before.
     config : InstanceConfig, optional
         By default that of the head, chosen when it was trained.
@@ -144,9 +148,99 @@ def find_instances(
     model = dense_model(predictor)
     config = config or model.instances
     maps = dense_maps(predictor, image, progress) if maps is None else maps
-    labels = maps_to_labels(maps, config)
+    labels = maps_to_labels(maps[: len(model.head.outputs)], config)
     refine = model.refine if refine is None else refine
     return refined(predictor, image, labels, config.smallest) if refine else labels
+
+
+def find_classes(
+    predictor: Predictor,
+    image: ArrayLike,
+    labels: NDArray[np.integer[Any]],
+    maps: NDArray[np.float32] | None = None,
+    progress: Progress | None = None,
+) -> dict[int, int]:
+    """Predict the class of each object of a label image.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With a dense head that was trained on classes.
+    image : array_like
+        (y, x) or (y, x, c).
+    labels : int (y, x)
+        0 is background.
+    maps : float32 (2 + classes, y, x), optional
+        From `dense_maps`, if they were computed before.
+    progress : callable, optional
+        Called with the number of tiles done and their total.
+
+    Returns
+    -------
+    dict of int to int
+        Id of the class with the largest sum of probabilities over the pixels of the object, by id of the object.
+
+    Raises
+    ------
+    InputError
+        If the predictor has no dense head or this has no classes, or the labels have another shape than the image.
+    """
+    model = model_with_classes(predictor)
+    labels = check_labels(labels, (np.shape(image)[0], np.shape(image)[1]))
+    maps = dense_maps(predictor, image, progress) if maps is None else maps
+    return classify_objects(labels, maps[len(model.head.outputs) :], list(model.classes))
+
+
+def segment_semantic(
+    predictor: Predictor,
+    image: ArrayLike,
+    maps: NDArray[np.float32] | None = None,
+    config: InstanceConfig | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.int32]:
+    """Predict the class of each pixel of a plane.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With a dense head that was trained on classes.
+    image, maps, progress
+        See `find_classes`.
+    config : InstanceConfig, optional
+        Its sensitivity and smoothing decide what is foreground; by default that of the head.
+
+    Returns
+    -------
+    int32 (y, x)
+        Ids of classes; 0 is background.
+
+    Raises
+    ------
+    InputError
+        If the predictor has no dense head or this has no classes, or the image is not a plane.
+    """
+    model = model_with_classes(predictor)
+    maps = dense_maps(predictor, image, progress) if maps is None else maps
+    foreground = foreground_mask(maps, config or model.instances)
+    return semantic_labels(foreground, maps[len(model.head.outputs) :], list(model.classes))
+
+
+def model_with_classes(predictor: Predictor) -> DenseModel:
+    """Return the dense head of a predictor that predicts classes.
+
+    Raises
+    ------
+    InputError
+        If it has none, or this has no classes.
+    """
+    model = dense_model(predictor)
+    if not model.classes:
+        raise InputError(
+            "This model predicts no classes: fine-tune it on labels with classes, in planes that are labelled "
+            "completely, and activate the adapter.",
+            code="no-classes",
+        )
+    return model
 
 
 def refined(predictor: Predictor, image: ArrayLike, labels: NDArray[np.int32], smallest: int = 0) -> NDArray[np.int32]:

@@ -102,6 +102,8 @@ class Trainer:
         Settings that decide the use of memory; shared by runs over the same planes.
     head : DenseHead, optional
         The dense head to start from; it is copied.
+    classes : sequence of int
+        Classes that the dense head learns, in the order of its channels.
 
     Attributes
     ----------
@@ -120,6 +122,7 @@ class Trainer:
         cache: PrefixCache | None = None,
         fallback: MemoryFallback | None = None,
         head: DenseHead | None = None,
+        classes: Sequence[int] = (),
     ) -> None:
         self.planes, self.config = planes, config
         self.rng = np.random.default_rng(config.seed)
@@ -139,7 +142,7 @@ class Trainer:
         for ref in objects:
             labels = self._labels.get(ref.plane, np.empty(0, np.int64))
             self._labels[ref.plane] = np.append(labels, ref.label)
-        self.dense = self._new_dense(head)
+        self.dense = self._new_dense(head, classes)
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
         self.loss = MaskLoss()
@@ -231,14 +234,20 @@ class Trainer:
             groups.append({"params": list(self.dense.parameters.values()), "lr": rate * factor, "factor": factor})
         return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
 
-    def _new_dense(self, head: DenseHead | None) -> DenseTrainer | None:
+    def _new_dense(self, head: DenseHead | None, classes: Sequence[int]) -> DenseTrainer | None:
         """Make the dense head's part of the run, if it is wanted and there is something to learn."""
         if not self.config.dense:
             return None
-        views = DenseViews(
-            self.planes, {plane: ids.tolist() for plane, ids in self._labels.items()}, crop_side(self.tree)
-        )
-        return DenseTrainer(self.tree, views, self.config, self.split, head) if views.has_background else None
+        learned = {plane: ids.tolist() for plane, ids in self._labels.items()}
+        views = DenseViews(self.planes, learned, crop_side(self.tree), classes)
+        if views.has_background:
+            return DenseTrainer(self.tree, views, self.config, self.split, head)
+        if classes:
+            message = (
+                "Classes are not learned, because no background is known: mark planes that are labelled completely."
+            )
+            self.warnings.append(Caution(message, "classes-not-learned"))
+        return None
 
     def _every_parameter(self) -> dict[str, nn.Parameter]:
         """Return the adapter's parameters and those of the dense head."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,12 +17,13 @@ from napari_sam_lora.lora.adapted import predictor_for
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.dense.dense_model import DenseModel
-from napari_sam_lora.model.dense.head import DenseHead, DenseHeadConfig
+from napari_sam_lora.model.dense.head import DenseHead, DenseHeadConfig, with_classes
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution
+from napari_sam_lora.training.data.classes import classes_to_learn, too_many_classes
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, snapshot, unused_labels
 from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
@@ -47,7 +48,7 @@ class FineTuneRun(Iterator[StepReport]):
     Parameters
     ----------
     loaded : LoadedModel
-    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
+    pairs : iterable of TrainingPair, or of tuples of its first fields
         See `snapshot`; the arrays are copied.
     config : TrainConfig
     preprocessing : Preprocessing
@@ -55,6 +56,8 @@ class FineTuneRun(Iterator[StepReport]):
         `FineTuneReport.held_out` of an earlier run.
     start : Adapter, optional
         Continue from this adapter, with its layers.
+    class_names : mapping of int to str, optional
+        Names of classes by id, for the adapter.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class FineTuneRun(Iterator[StepReport]):
         preprocessing: Preprocessing | None = None,
         held_out: Sequence[str] = (),
         start: Adapter | None = None,
+        class_names: Mapping[int, str] | None = None,
     ) -> None:
         config, held_out = resume_settings(start, loaded, config, held_out)
         self._loaded, self._config, self._start = loaded, config, start
@@ -84,6 +88,7 @@ class FineTuneRun(Iterator[StepReport]):
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
         self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
+        self._classes = classes_to_learn(self._planes, self._train_objects, config, class_names or {})
         watched, self._judged, self._choosing = split_held_out(() if self._folds else self._split.test, self._planes)
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
@@ -105,6 +110,7 @@ class FineTuneRun(Iterator[StepReport]):
         if config.patience and not self._choosing:
             message = "Too few objects are held out to decide when to stop early: all steps are run."
             self._warnings.append(Caution(message, "no-early-stop"))
+        self._warnings += too_many_classes(self._planes, config)
         self._trainer: Trainer | None = None
         self._checker: Trainer | None = None
         self._best: State | None = None
@@ -235,7 +241,18 @@ class FineTuneRun(Iterator[StepReport]):
     def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
         dense = self._start_head()
         head = None if dense is None else dense.trainable
-        return Trainer(self._loaded.sam, self._planes, objects, self._config, self._prefixes, self._fallback, head)
+        if head is not None and dense is not None and dict(dense.classes) != self._classes:
+            head = with_classes(head, 0)  # its layer is for other classes
+        return Trainer(
+            self._loaded.sam,
+            self._planes,
+            objects,
+            self._config,
+            self._prefixes,
+            self._fallback,
+            head,
+            tuple(self._classes),
+        )
 
     def _start_head(self) -> DenseModel | None:
         """Return the dense head that the run starts from: that of the start adapter, or of the base model.
@@ -324,9 +341,10 @@ class FineTuneRun(Iterator[StepReport]):
         for ref in self._train_objects:
             learned.setdefault(ref.plane, []).append(ref.label)
         instances = InstanceConfig() if start is None else start.instances
-        head = DenseHead(DenseHeadConfig.for_sam(self._loaded.sam))
+        head = DenseHead(DenseHeadConfig.for_sam(self._loaded.sam, len(self._classes)))
         head.load_state_dict(state.dense)
-        model = DenseModel(head, replace(instances, smallest=smallest_size(self._planes, learned)))
+        instances = replace(instances, smallest=smallest_size(self._planes, learned))
+        model = DenseModel(head, instances, classes=self._classes)
         # In half precision, as in the file: an adapter does the same before and after it was saved.
         return Adapter(state.tensors, info, DenseModel.from_parts(model.describe(), model.tensors()))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from scipy import ndimage as ndi
 
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session.labels.classes import PredictedClass
 from napari_sam_lora.session.prompting.dense_maps import PlaneMaps, propose_from_maps
 
 SHAPE = (60, 80)
@@ -50,3 +53,14 @@ def test_labelled_objects_are_left_alone_and_their_pixels_never_proposed(found: 
 
 def test_nothing_is_proposed_where_nothing_is_sure_enough(found: PlaneMaps) -> None:
     assert not propose_from_maps(found, np.zeros(SHAPE, int), InstanceConfig(sensitivity=0.05)).changes
+
+
+def test_objects_are_proposed_with_their_predicted_class(found: PlaneMaps) -> None:
+    classes = np.zeros((2, *SHAPE), np.float32)
+    classes[0, :30], classes[1, 30:] = 0.8, 0.8
+    more = replace(found, maps=np.concatenate([found.maps, classes]), classes={4: "cell", 7: ""})
+    proposal = propose_from_maps(more, np.zeros(SHAPE, int), InstanceConfig())
+    by_row = {change.new.origin[0] < 30: change.predicted for change in proposal.changes}
+    assert by_row == {True: PredictedClass(4, "cell"), False: PredictedClass(7, "")}
+    plain = propose_from_maps(found, np.zeros(SHAPE, int), InstanceConfig())
+    assert [change.predicted for change in plain.changes] == [None, None]

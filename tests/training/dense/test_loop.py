@@ -189,7 +189,7 @@ def test_objects_that_a_crop_of_a_large_plane_cuts_are_not_its_background() -> N
     image = np.zeros((400, 400), np.uint8)
     crops: list[Any] = [pair for pair, _ in cut_large(mark_complete((image, labels)), 128, Preprocessing())]
     assert len(crops) > 1
-    for _, part, _, position, background in crops:
+    for _, part, _, position, background, _ in crops:
         top, left = position.corner
         whole = labels[top : top + part.shape[0], left : left + part.shape[1]]
         assert np.array_equal(background, whole == 0)

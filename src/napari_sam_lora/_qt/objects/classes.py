@@ -13,9 +13,8 @@ from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import ObjectClass
+from napari_sam_lora.session.labels.classes import new_class
 
-# The palette of Okabe and Ito, which is safe for colour-blind people.
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 NO_CLASSES = "No classes yet. Add one for each kind of object that you want to distinguish."
 NO_LABELS = "There are no labels yet: add an object first, or choose a labels layer."
 
@@ -69,10 +68,7 @@ class ClassesEditor(QWidget):
     def add_class(self) -> None:
         """Add a class with a free id and a colour that is not used yet, and let the user name it."""
         present = self.classes()
-        used = {_as_hex(one) for one in present}
-        number = max((one.id for one in present), default=0) + 1
-        colour = next((name for name in COLOURS if name not in used), COLOURS[number % len(COLOURS)])
-        self._set((*present, ObjectClass(number, f"class {number}", _as_rgb(QColor(colour)))))
+        self._set((*present, new_class(present)))
         if self.list.count():
             self.list.setCurrentRow(self.list.count() - 1)
             self.list.editItem(self.list.item(self.list.count() - 1))
@@ -151,7 +147,3 @@ class ClassesDialog(QDialog):
 
 def _as_rgb(colour: QColor) -> tuple[float, float, float]:
     return colour.redF(), colour.greenF(), colour.blueF()
-
-
-def _as_hex(one: ObjectClass) -> str:
-    return QColor.fromRgbF(*one.colour).name()

@@ -1,7 +1,8 @@
 """Compare the base model with adapters on labelled images that they were not trained on.
 
 Adapters are files (--adapters), or are trained here, one for each rank (--ranks with --train-data). For models with a
-dense head, the average precision (IoU 0.5) of what it finds without prompts is printed too. This takes every image as
+dense head, the average precision (IoU 0.5) of what it finds without prompts is printed too, and for those that were
+trained on classes the Dice of each class, and the share of found objects with the right one. This takes every image as
 labelled completely: what is found where nothing is labelled counts as a mistake. The output folder will hold
 evaluation.json, comparison.png and overlays/.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from napari_sam_lora.prompts import Prompts
 if TYPE_CHECKING:
     from napari_sam_lora.api import Model
     from napari_sam_lora.lora.adapter import Adapter
+    from napari_sam_lora.training.evaluation.classes import ClassFigures
     from napari_sam_lora.training.evaluation.instance_matching import Matches
     from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
@@ -54,12 +56,15 @@ class Contestant:
         Scores of all objects; ``plane`` is the index of the sample.
     found : Matches, optional
         What its dense head finds without prompts; None if it has none.
+    classes : ClassFigures, optional
+        How well it predicts classes; None if it predicts none, or the labels have none.
     """
 
     name: str
     adapter: Adapter | None
     scores: tuple[ObjectScore, ...] = ()
     found: Matches | None = None
+    classes: ClassFigures | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,10 +133,13 @@ def _data(options: argparse.Namespace, path: Path) -> DataSettings:
 
 
 def _to_instances(dataset: Dataset, meaning: LabelMeaning) -> Dataset:
-    """Return the set with one id for each object, whatever its labels mean."""
-    samples = (
-        dataclasses.replace(sample, labels=separate_objects(sample.labels, meaning)[0]) for sample in dataset.samples
-    )
+    """Return the set with one id for each object, whatever its labels mean, and the classes of the objects."""
+    if meaning == "instances":
+        return dataset
+    samples = []
+    for sample in dataset.samples:
+        labels, classes = separate_objects(sample.labels, meaning)
+        samples.append(dataclasses.replace(sample, labels=labels, classes=classes))
     return dataclasses.replace(dataset, samples=tuple(samples))
 
 
@@ -200,7 +208,9 @@ def _score(
     model: Model, dataset: Dataset, adapters: Sequence[tuple[str, Adapter | None]], console: Console
 ) -> list[Contestant]:
     from napari_sam_lora.api import evaluate, evaluate_everything  # noqa: PLC0415
+    from napari_sam_lora.training.evaluation.classes import ClassFigures, score_classes  # noqa: PLC0415
 
+    has_classes = any(sample.classes for sample in dataset.samples)
     contestants: list[Contestant] = []
     without_objects: dict[str, None] = {}
     with console.bar("evaluating", len(adapters) * len(dataset.samples), "image") as bar:
@@ -208,7 +218,8 @@ def _score(
             scores: list[ObjectScore] = []
             matches: list[Matches] = []
             with model.adapted(adapter):
-                has_head = model.predictor.dense is not None
+                predictor = model.predictor
+            classes = ClassFigures() if has_classes and predictor.dense and predictor.dense.classes else None
             for number, sample in enumerate(dataset.samples):
                 bar.set_postfix(model=name, refresh=False)
                 try:
@@ -216,11 +227,13 @@ def _score(
                     scores += [dataclasses.replace(score, plane=number) for score in found.objects]
                 except TrainingError:  # no object that is large enough
                     without_objects[sample.name] = None
-                if has_head:
+                if predictor.dense is not None:
                     matches += evaluate_everything(model, [sample.pair], [adapter])
+                if classes is not None:
+                    classes += score_classes(predictor, *sample.pair, sample.classes)
                 bar.update()
             all_matches = sum(matches[1:], start=matches[0]) if matches else None
-            contestants.append(Contestant(name, adapter, tuple(scores), all_matches))
+            contestants.append(Contestant(name, adapter, tuple(scores), all_matches, classes))
     if without_objects:
         console.warn(
             f"{len(without_objects)} images hold no object that is large enough: {name_some(without_objects)}."
@@ -246,11 +259,15 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
         for name, found in figures.items()
     ]
     print(table(("model", *(title for _, title in FIGURES), "AP without prompts", "objects"), rows))
+    for contestant in contestants:
+        if contestant.classes is not None:
+            print(_class_table(contestant.name, contestant.classes, dataset.class_names))
     values = [
         {
             "name": contestant.name,
             **dataclasses.asdict(figures[contestant.name]),
             "found": None if contestant.found is None else _matches_as_dict(contestant.found),
+            "classes": None if contestant.classes is None else _classes_as_dict(contestant.classes),
             "objects": [_score_as_dict(score, dataset) for score in contestant.scores],
         }
         for contestant in contestants
@@ -270,6 +287,21 @@ def _write(folder: Path, contestants: Sequence[Contestant], dataset: Dataset, co
 def _matches_as_dict(found: Matches) -> dict[str, float]:
     precision = found.average_precision
     return dataclasses.asdict(found) | ({} if np.isnan(precision) else {"average_precision": precision})
+
+
+def _class_table(name: str, figures: ClassFigures, names: Mapping[int, str]) -> str:
+    """Format the Dice of each class, and the share of found objects with the right class."""
+    rows = [
+        (f"{number} {names.get(number, '')}".strip(), f"{dice:.3f}", str(figures.labelled.get(number, 0)))
+        for number, dice in figures.dice.items()
+    ]
+    right = f"{figures.right} of {figures.matched} found objects have the right class."
+    return f"\n{table((f'class, {name}', 'Dice', 'labelled pixels'), rows)}\n{right}"
+
+
+def _classes_as_dict(figures: ClassFigures) -> dict[str, Any]:
+    dice = {str(number): value for number, value in figures.dice.items()}
+    return {"dice": dice, "right": figures.right, "matched": figures.matched}
 
 
 def _score_as_dict(score: ObjectScore, dataset: Dataset) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Segment images, from prompts in a file or without prompts, and write label images.
 
 Without --prompts everything is segmented, plane by plane in stacks: by the model's dense head if it has one, otherwise
-(or with --method clicks) by a grid of clicks. With --propagate the objects of --prompts or --seeds are followed through
+(or with --method clicks) by a grid of clicks. With --semantic the class of each pixel is written instead of objects, by
+an adapter that was trained on classes. With --propagate the objects of --prompts or --seeds are followed through
 stacks. The labels of each image are written to FOLDER/NAME.tif, with one number an object and 0 for background; after
 corrections the folder can be used as labels/ of a training set.
 """
@@ -67,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("head", "clicks"),
         help="find everything with the dense head or with a grid of clicks (default: the head where there is one)",
     )
+    parser.add_argument(
+        "--semantic",
+        action="store_true",
+        help="write the class of each pixel instead of one number an object (adapters trained on classes)",
+    )
     add_options(parser, HEAD, InstanceConfig, skip=("smallest",))
     add_options(parser, CLICKS, EverythingConfig, skip=("point_grids",))
     propagate.add_arguments(parser)
@@ -86,9 +92,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     prompts = read_prompts(options.prompts) if options.prompts else None
     everything = {**options_in(options, CLICKS), **options_in(options, HEAD)}
     followed = propagate.propagation_config(options)
-    if (prompts or followed) and (everything or options.method):
+    if (prompts or followed) and (everything or options.method or options.semantic):
         other = "--propagate" if followed else "--prompts"
-        option = next(iter(everything), "method").replace("_", "-")
+        option = next(iter(everything), "method" if options.method else "semantic").replace("_", "-")
         raise InputError(
             f"--{option} belongs to everything mode and cannot be used with {other}.",
             code="option-of-everything-mode",
@@ -109,8 +115,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
             segmenter = propagate.Propagator(model, followed, tiling, prompts, options.seeds, options.seed_plane, axes)
         else:
             search = None if prompts else _search(model, options)
-            segmenter = _Segmenter(model, prompts, search, tiling, options.smallest, axes)
-        _segment_all(segmenter, targets, console)
+            segmenter = _Segmenter(model, prompts, search, tiling, options.smallest, axes, options.semantic)
+        _segment_all(segmenter, targets, console, options.semantic)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -205,11 +211,13 @@ def _search(model: Model, options: argparse.Namespace) -> dict[str, Any]:
     method = options.method
     if method is None:
         is_head = model.predictor.dense is not None and not by_clicks and not tiles
-        method = "head" if by_head or is_head else "clicks"
+        method = "head" if by_head or is_head or options.semantic else "clicks"
     unused = by_head if method == "clicks" else by_clicks | tiles
     if unused:
         option = next(iter(unused)).replace("_", "-")
         raise InputError(f"--{option} is not used with --method {method}.", code="option-of-other-method")
+    if options.semantic:
+        return _semantic_search(model, by_head, options)
     if method == "head":
         instances = dataclasses.replace(dense_model(model.predictor).instances, **by_head)
         return {"method": "head", "instances": instances, "smallest": options.smallest}
@@ -218,6 +226,20 @@ def _search(model: Model, options: argparse.Namespace) -> dict[str, Any]:
         "smallest": options.smallest or 0,
         "tiling": TilingConfig(**tiles),
     }
+
+
+def _semantic_search(model: Model, by_head: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `Model.segment_semantic`; refuse options of single objects."""
+    from napari_sam_lora.stacks.dense import model_with_classes  # noqa: PLC0415
+
+    unused = [name for name in by_head if name not in ("sensitivity", "foreground_smoothing")]
+    unused += ["method"] if options.method == "clicks" else []
+    unused += [] if options.smallest is None else ["smallest"]
+    if unused:
+        option = unused[0].replace("_", "-")
+        raise InputError(f"--{option} is not used with --semantic.", code="option-of-other-method")
+    instances = model_with_classes(model.predictor).instances
+    return {"instances": dataclasses.replace(instances, **by_head)}
 
 
 class _Segmenter:
@@ -231,7 +253,9 @@ class _Segmenter:
         tiling: TilingConfig,
         smallest: int | None,
         axes: str | None,
+        semantic: bool = False,
     ) -> None:
+        self._semantic = semantic
         self._model, self._prompts, self._search, self._tiling = model, prompts, search or {}, tiling
         self._smallest, self._axes = smallest or 0, axes
 
@@ -255,7 +279,7 @@ class _Segmenter:
         return out.reshape(*image.stack_shape, *image.plane_shape)
 
     def _all(self, plane: NDArray[Any], image: ImageFile, bar: Any, before: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Segment everything in a plane, with ids that differ from those of the planes before."""
+        """Segment everything in a plane; ids that are not classes differ from those of the planes before."""
         done = 0.0
 
         def progress(batches: int, total: int) -> None:
@@ -263,8 +287,11 @@ class _Segmenter:
             bar.update(batches / total / image.plane_count - done)
             done = batches / total / image.plane_count
 
-        labels = self._model.segment_everything(plane, progress=progress, **self._search).astype(np.int64)
+        segment = self._model.segment_semantic if self._semantic else self._model.segment_everything
+        labels = segment(plane, progress=progress, **self._search).astype(np.int64)
         bar.update(1 / image.plane_count - done)
+        if self._semantic:
+            return labels
         return np.where(labels > 0, labels + before.max(initial=0), 0)
 
     def _prompted(self, plane: NDArray[Any], plane_prompts: PlanePrompts) -> NDArray[np.int64]:
@@ -286,7 +313,9 @@ class _Segmenter:
         return ids[rows]
 
 
-def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Path, Path], console: Console) -> None:
+def _segment_all(
+    segmenter: _Segmenter | propagate.Propagator, targets: dict[Path, Path], console: Console, semantic: bool
+) -> None:
     """Segment and write all images; report those that cannot be segmented, and continue with the others."""
     failed: list[str] = []
     objects = 0
@@ -297,9 +326,10 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
             try:
                 labels = segmenter.labels(image, bar)
                 save_labels(target, labels, attributes_of(image), overwrite=True)
-                found = len(np.unique(labels[labels > 0]))
-                objects += found
-                console.say(f"{target}: {pluralize(found, 'object')}")
+                ids = np.unique(labels[labels > 0]).tolist()
+                objects += len(ids)
+                classes = f"classes {', '.join(map(str, ids))}" if ids else "no class"
+                console.say(f"{target}: {classes if semantic else pluralize(len(ids), 'object')}")
             except InputError as error:
                 text = str(error) if image.name in str(error) else f"{image.name}: {error}"
                 if len(targets) == 1:
@@ -312,5 +342,5 @@ def _segment_all(segmenter: _Segmenter | propagate.Propagator, targets: dict[Pat
             f"{len(failed)} of {len(targets)} images were not segmented: {name_some(failed)}.",
             code="images-not-segmented",
         )
-    if len(targets) > 1:
+    if len(targets) > 1 and not semantic:
         console.say(f"{pluralize(objects, 'object')} in {pluralize(len(targets), 'image')}.")

@@ -131,7 +131,7 @@ def train_adapter(
     """Fine-tune with a progress bar; with ``keep_interrupted`` a first Ctrl-C keeps what was learned so far."""
     from napari_sam_lora.api import iter_fine_tune  # noqa: PLC0415  torch is imported when it is needed
 
-    run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out, start=start)
+    run_ = iter_fine_tune(model, dataset.pairs, config, held_out=held_out, start=start, class_names=dataset.class_names)
     try:
         with stop_at_first_interrupt(run_.stop, STOPPING) if keep_interrupted else nullcontext():
             result = _follow(run_, config, console, name)

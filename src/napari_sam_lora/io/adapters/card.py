@@ -61,7 +61,7 @@ def card(adapter: Adapter, name: str, preview: str = "") -> str:
         [f"# {name}", "", _summary(adapter)],
         [f"![Before and after]({preview})"] if preview else [],
         ["## Base model", "", *_base(info)],
-        ["## Data", "", *_data(info)],
+        ["## Data", "", *_data(adapter)],
         ["## Result on held-out objects", "", *_metrics(info.metrics)],
         ["## Settings", "", *_settings(info)],
         ["## Use", "", *_use(name)],
@@ -93,8 +93,8 @@ def _intensities(info: AdapterInfo) -> str:
     return scaling + ("" if settings.channel is None else f", channel {settings.channel}")
 
 
-def _data(info: AdapterInfo) -> Iterator[str]:
-    training = info.training
+def _data(adapter: Adapter) -> Iterator[str]:
+    training = adapter.info.training
     if "imported_from" in training:
         yield f"- imported from {training['imported_from']}, layout of {training.get('layout', 'another project')}"
     if "objects_trained_on" in training:
@@ -102,7 +102,9 @@ def _data(info: AdapterInfo) -> Iterator[str]:
         where = "" if images is None else f" in {pluralize(images, 'image')}"
         yield f"- {pluralize(training['objects_trained_on'], 'object')}{where}"
     if training.get("classes"):
-        yield f"- classes {', '.join(map(str, training['classes']))}"
+        names = {} if adapter.dense is None else adapter.dense.classes
+        named = [f"{number} {names.get(number, '')}".strip() for number in training["classes"]]
+        yield f"- classes {', '.join(named)}"
     if training.get("held_out"):
         yield f"- held out: {len(training['held_out'])} images or parts of them"
     yield f"- note: {training['note']}" if training.get("note") else "- what the images show: (to be filled in)"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,21 @@ class CocoImage:
         Those of single objects; regions marked as crowds are left out.
     crowds : int
         How many crowds were left out.
+    category_names : mapping of int to str
+        Names of all categories of the file, by id.
     """
 
     file_name: str
     annotations: tuple[dict[str, Any], ...]
     crowds: int
+    category_names: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def categories(self) -> dict[int, int]:
+        """Category of each annotation that has one, by its number from 1, as in `rasterise`."""
+        numbered = enumerate(self.annotations, start=1)
+        known = ((number, one.get("category_id")) for number, one in numbered)
+        return {number: category for number, category in known if isinstance(category, int) and category > 0}
 
 
 def read_coco(path: Path) -> list[CocoImage]:
@@ -53,18 +63,19 @@ def read_coco(path: Path) -> list[CocoImage]:
         found: dict[Any, list[dict[str, Any]]] = {number: [] for number in names}
         for annotation in content["annotations"]:
             found[annotation["image_id"]].append(annotation)
-    except (KeyError, TypeError) as error:
+        categories = {int(one["id"]): str(one.get("name", "")) for one in content.get("categories") or ()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path.name} is not a COCO file: it needs images with id and file_name, and annotations with the "
             f"image_id of one of them ({type(error).__name__}: {error}).",
             code="not-coco",
         ) from error
-    return [_image(name, found[number]) for number, name in names.items()]
+    return [_image(name, found[number], categories) for number, name in names.items()]
 
 
-def _image(name: str, annotations: Sequence[dict[str, Any]]) -> CocoImage:
+def _image(name: str, annotations: Sequence[dict[str, Any]], categories: Mapping[int, str]) -> CocoImage:
     kept = tuple(annotation for annotation in annotations if not annotation.get("iscrowd"))
-    return CocoImage(name, kept, len(annotations) - len(kept))
+    return CocoImage(name, kept, len(annotations) - len(kept), categories)
 
 
 def rasterise(image: CocoImage, shape: tuple[int, int], classes: bool = False) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import xxhash
@@ -34,11 +35,14 @@ class DenseModel:
         Parameters that suit the head, such as thresholds chosen on held-out objects.
     refine : bool
         Whether the mask decoder segments each found object again from its box, because that is better.
+    classes : mapping of int to str
+        Ids and names of the classes that the head predicts, in the order of its channels; a name may be empty.
     """
 
     head: DenseHead | UnetrDecoder
     instances: InstanceConfig = field(default_factory=InstanceConfig)
     refine: bool = False
+    classes: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def trainable(self) -> DenseHead | None:
@@ -55,7 +59,12 @@ class DenseModel:
         """
         if self.trainable is None:
             raise CheckpointError("A published decoder is not stored in other files.", code="published-decoder")
-        return {"head": self.trainable.config.as_dict(), "instances": self.instances.as_dict(), "refine": self.refine}
+        classes = [{"id": number, "name": name} for number, name in self.classes.items()]
+        return {
+            "head": self.trainable.config.as_dict(),
+            "instances": self.instances.as_dict(),
+            "refine": self.refine,
+        } | ({"classes": classes} if classes else {})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights as float16 on the CPU, by name."""
@@ -74,15 +83,20 @@ class DenseModel:
             config = DenseHeadConfig.from_dict(description["head"])
             instances = InstanceConfig.from_dict(description["instances"])
             refine = description["refine"]
+            classes = {int(one["id"]): str(one["name"]) for one in description.get("classes", ())}
         except CheckpointError:
             raise
-        except (KeyError, TypeError, ValueError, SamLoraError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, SamLoraError) as error:
             raise CheckpointError(
                 f"This description of a dense head is damaged: {error}", code="bad-dense-head"
             ) from error
         if not isinstance(refine, bool):
             raise CheckpointError(f"refine must be true or false, not {refine!r}.", code="bad-dense-head")
-        return cls(load_dense_head(config, tensors), instances, refine)
+        if len(classes) != config.classes or min(classes, default=1) < 1:
+            raise CheckpointError(
+                f"This dense head has {config.classes} classes, but describes {len(classes)}.", code="bad-dense-head"
+            )
+        return cls(load_dense_head(config, tensors), instances, refine, classes)
 
 
 def write_dense_model(model: DenseModel, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A dense head: maps of foreground and of distance to the outline, from an image embedding and its pixels.
+"""A dense head: maps of foreground, of distance to the outline and of classes, from an embedding and its pixels.
 
 A small U-Net whose deepest level is the embedding (as in micro-sam's automatic instance segmentation, Archit et al.,
 Nature Methods 2025, whose decoder reads the embedding alone): what objects are comes from the encoder, where exactly
@@ -9,7 +9,8 @@ does not depend on what else its tile shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ CHANNELS = (12, 24, 48, 96)
 OUTPUTS = ("foreground", "distance")
 FOREGROUND, DISTANCE = range(len(OUTPUTS))
 _DEEPEST = 8  # head pixels to one pixel of the deepest level, where the embedding joins
-_MOST_CLASSES = 255
+MOST_CLASSES = 255
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class DenseHeadConfig:
             and 1 <= self.tokens <= 4096
             and self.detail in (0, PACKED_DETAIL)
             and self.reduction in (1, 2)
-            and 0 <= self.classes <= _MOST_CLASSES
+            and 0 <= self.classes <= MOST_CLASSES
         ):
             raise CheckpointError(f"This is not the description of a dense head: {self}.", code="bad-dense-head")
 
@@ -183,6 +184,28 @@ def new_dense_head(sam: Sam, seed: int = 0, classes: int = 0) -> DenseHead:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DenseHead(DenseHeadConfig.for_sam(sam, classes)).to(sam.device)
+
+
+def with_classes(head: DenseHead, count: int, seed: int = 0) -> DenseHead:
+    """Return a copy of a head with so many classes; their layer is new unless the head has as many already.
+
+    Torch's generator is not changed.
+    """
+    if head.config.classes == count:
+        return deepcopy(head)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        changed = DenseHead(replace(head.config, classes=count))
+    kept = {name: value for name, value in head.state_dict().items() if not name.startswith("classes.")}
+    changed.load_state_dict(kept, strict=False)
+    return changed
+
+
+def probabilities(logits: Tensor, maps: int = len(OUTPUTS)) -> Tensor:
+    """Turn logits (b, c, h, w) into numbers from 0 to 1: the first maps each for itself, the others as classes."""
+    if logits.shape[1] == maps:
+        return logits.sigmoid()
+    return torch.cat([logits[:, :maps].sigmoid(), logits[:, maps:].softmax(1)], 1)
 
 
 def load_dense_head(config: DenseHeadConfig, state: Mapping[str, Tensor]) -> DenseHead:

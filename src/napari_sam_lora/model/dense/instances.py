@@ -46,7 +46,7 @@ def maps_to_labels(maps: NDArray[np.floating[Any]], config: InstanceConfig | Non
         If the parameters are for maps with nearness to the centre, and these have none.
     """
     config = config or InstanceConfig()
-    inside = _smoothed(maps[FOREGROUND], config.foreground_smoothing) > 1 - config.sensitivity
+    inside = foreground_mask(maps, config)
     if not inside.any():
         return np.zeros(inside.shape, np.int32)
     depth = _smoothed(maps[DISTANCE], config.smoothing)
@@ -61,6 +61,11 @@ def maps_to_labels(maps: NDArray[np.floating[Any]], config: InstanceConfig | Non
     areas = np.bincount(labels.ravel())
     labels[areas[labels] < config.smallest] = 0
     return np.asarray(relabel_sequential(labels)[0], np.int32)
+
+
+def foreground_mask(maps: NDArray[np.floating[Any]], config: InstanceConfig) -> NDArray[np.bool_]:
+    """Return which pixels (y, x) of dense maps belong to objects."""
+    return np.asarray(_smoothed(maps[FOREGROUND], config.foreground_smoothing) > 1 - config.sensitivity)
 
 
 def _joined(

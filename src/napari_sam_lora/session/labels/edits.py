@@ -13,7 +13,7 @@ from scipy import ndimage as ndi
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.regions import union_box
-from napari_sam_lora.session.labels.records import ObjectRecord, StoredPrompts
+from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, StoredPrompts
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import Box, PlaneKey
 from napari_sam_lora.session.prompting.preview import Preview
@@ -97,6 +97,8 @@ class Plan:
     boxes : mapping of PlaneKey to tuple of int
         Box of a plane that ``planes`` covers; planes without a box are whole.
     skipped : int
+    classes : tuple of ObjectClass, optional
+        Classes after the edit; None if they stay.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Plan:
     kept_out: int = 0
     boxes: Mapping[PlaneKey, Box] = field(default_factory=dict)
     skipped: int = 0
+    classes: tuple[ObjectClass, ...] | None = None
 
 
 def box_of_commit(preview: Preview, policy: CommitPolicy) -> Box:

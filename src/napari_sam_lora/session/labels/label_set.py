@@ -199,13 +199,14 @@ class LabelSet:
         """Make the changes of a proposal, all or those at some positions, as one step.
 
         Objects that were painted, approved or deleted since the proposal was made stay as they are, and so do objects
-        whose new mask has no free pixel.
+        whose new mask has no free pixel. New objects have the class that the model predicts for them; it is added to
+        the classes if it is not among them.
         """
         chosen = range(len(proposal.changes)) if accept is None else sorted(set(accept))
         changes = [proposal.changes[place] for place in chosen]
         planes = self._read(dict.fromkeys(change.plane.on("") for change in changes))
         records = self._records_of({change.label for change in changes} & set(self._statistics.ids()))
-        return self._carry_out(plan_apply(planes, changes, records, self.next_id(), proposal))
+        return self._carry_out(plan_apply(planes, changes, records, self.next_id(), proposal, self.classes))
 
     def delete(self, labels: Sequence[int]) -> EditResult:
         """Set all pixels of these objects to background."""
@@ -350,7 +351,10 @@ class LabelSet:
                     change.write(self.store, change.after)
             self._edited_planes.update(change.plane for change in changes)
             self._refresh(changes)
-        self._add_to_history(plan.name, changes, self._with_records(plan.records))
+        meta = self._with_records(plan.records)
+        if plan.classes is not None:
+            meta = replace(meta, classes=_check_classes(plan.classes))
+        self._add_to_history(plan.name, changes, meta)
         pixels = sum(len(change.where) for change in changes)
         return EditResult(plan.ids, pixels, plan.kept_out, plan.message, plan.code, plan.skipped)
 

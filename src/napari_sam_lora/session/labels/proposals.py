@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.labels import areas_in
 from napari_sam_lora.regions import Region
+from napari_sam_lora.session.labels.classes import PredictedClass, merge_classes
 from napari_sam_lora.session.labels.edits import Plan, with_prompts
-from napari_sam_lora.session.labels.records import ObjectRecord, Origin, StoredPrompts
+from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, Origin, StoredPrompts
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import PlaneKey
 from napari_sam_lora.text import pluralize
@@ -39,6 +40,8 @@ class ProposedChange:
         Prompts from which ``new`` was made.
     is_replayed : bool
         Whether ``new`` was made from stored prompts of this plane, in a propagation.
+    predicted : PredictedClass, optional
+        Class that the model predicts for a new object.
     """
 
     plane: PlaneKey
@@ -49,6 +52,7 @@ class ProposedChange:
     iou: float
     prompts: tuple[StoredPrompts, ...] = ()
     is_replayed: bool = False
+    predicted: PredictedClass | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ def plan_apply(
     records: Mapping[int, ObjectRecord],
     next_id: int,
     proposal: Proposal,
+    classes: Sequence[ObjectClass] = (),
 ) -> Plan:
     """Plan to make some of the changes of a proposal.
 
@@ -95,6 +100,8 @@ def plan_apply(
         Records of the present objects.
     next_id : int
     proposal : Proposal
+    classes : sequence of ObjectClass
+        Present classes; predicted ones of accepted objects are added.
     """
     after: dict[PlaneKey, Pixels] = {}
     changed: dict[int, ObjectRecord | None] = {}
@@ -112,9 +119,13 @@ def plan_apply(
         for label, change in placed:
             next_id = max(next_id, label + 1)
             record = changed.get(label) or records.get(label) or ObjectRecord(label)
+            if change.predicted is not None and not change.label:
+                predicted = change.predicted
+                classes, ids = merge_classes(classes, {predicted.id: predicted.name})
+                record = replace(record, class_id=ids[predicted.id])
             changed[label] = _record_after_change(record, change, proposal)
     message, code = _describe_changes(proposal.origin, len(changed), skipped)
-    return Plan(proposal.origin, after, changed, tuple(changed), message, code, skipped=skipped)
+    return Plan(proposal.origin, after, changed, tuple(changed), message, code, skipped=skipped, classes=tuple(classes))
 
 
 def _describe_changes(origin: Origin, count: int, skipped: int) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.labels import find_objects
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.jobs.worker import CancelToken
+from napari_sam_lora.session.labels.classes import predict_classes
 from napari_sam_lora.session.labels.proposals import Proposal
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
@@ -28,18 +30,21 @@ class PlaneMaps:
     Attributes
     ----------
     plane : PlaneKey
-    maps : float32 (2 or 3, y, x)
+    maps : float32 (2 or more, y, x)
         See `napari_sam_lora.stacks.dense.dense_maps`.
     instances : InstanceConfig
         Parameters that suit the head.
     adapter : str
         Name of the adapter that was active; empty for the base model.
+    classes : mapping of int to str
+        Ids and names of the classes whose maps are the last.
     """
 
     plane: PlaneKey
     maps: NDArray[np.float32]
     instances: InstanceConfig
     adapter: str
+    classes: Mapping[int, str] = field(default_factory=dict)
 
 
 def predict_maps(token: CancelToken, engine: Engine, source: ImageSource, plane: PlaneKey) -> PlaneMaps:
@@ -50,7 +55,8 @@ def predict_maps(token: CancelToken, engine: Engine, source: ImageSource, plane:
     predictor = engine.predictor()
     maps = dense_maps(predictor, source.read(plane), token.progress)
     token.check()
-    return PlaneMaps(plane, maps, dense_model(predictor).instances, engine.name)
+    dense = dense_model(predictor)
+    return PlaneMaps(plane, maps, dense.instances, engine.name, dense.classes)
 
 
 def propose_from_maps(found: PlaneMaps, labels: Pixels, config: InstanceConfig) -> Proposal:
@@ -66,9 +72,10 @@ def propose_from_maps(found: PlaneMaps, labels: Pixels, config: InstanceConfig) 
     """
     from napari_sam_lora.model.dense.instances import maps_to_labels  # noqa: PLC0415
 
-    instances = maps_to_labels(found.maps, config)
+    instances = maps_to_labels(found.maps[: len(found.maps) - len(found.classes)], config)
+    classes = predict_classes(instances, found.maps, found.classes)
     objects = [
-        FoundObject(Region(one.box[:2], mask), _mean_probability(found.maps, one.box, mask))
+        FoundObject(Region(one.box[:2], mask), _mean_probability(found.maps, one.box, mask), classes.get(one.label))
         for one in find_objects(instances)
         if (mask := instances[one.box[0] : one.box[2], one.box[1] : one.box[3]] == one.label).any()
     ]

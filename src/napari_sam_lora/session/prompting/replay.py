@@ -13,6 +13,7 @@ from napari_sam_lora.masks import ObjectMask
 from napari_sam_lora.overlap import region_iou
 from napari_sam_lora.regions import Region, unite
 from napari_sam_lora.session.jobs.worker import CancelToken
+from napari_sam_lora.session.labels.classes import PredictedClass
 from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.labels.stores import Pixels
@@ -91,10 +92,11 @@ def everything(
 
 @dataclass(frozen=True, eq=False)
 class FoundObject:
-    """An object that was found without prompts, and its score from 0 to 1."""
+    """An object that was found without prompts, its score from 0 to 1, and its class if one is predicted."""
 
     region: Region
     score: float
+    predicted: PredictedClass | None = None
 
 
 def propose_new(
@@ -113,7 +115,8 @@ def propose_new(
         if count < max(1, smallest) or 2 * count < one.region.area:
             left_alone += 1
             continue
-        changes.append(ProposedChange(plane, 0, Region.empty(), Region.of(free, (y0, x0)), one.score, 0.0))
+        new = Region.of(free, (y0, x0))
+        changes.append(ProposedChange(plane, 0, Region.empty(), new, one.score, 0.0, predicted=one.predicted))
     changes.sort(key=lambda change: -change.score)
     return Proposal(tuple(changes), "everything", adapter, left_alone)
 

@@ -13,7 +13,7 @@ from napari_sam_lora.images import Preprocessing, StackPosition, fixed_window
 from napari_sam_lora.labels import LabelledObject, LabelMeaning, find_objects
 from napari_sam_lora.prompts import Box, ObjectPrompts, Prompts
 from napari_sam_lora.stacks.tiles import Level, Tile, level_for, pyramid
-from napari_sam_lora.training.data.samples import Background, Labelled, background_of, image_key, prompts_and_position
+from napari_sam_lora.training.data.samples import Background, Labelled, TrainingPair, as_pair, image_key
 
 # Crops of one plane; each is encoded several times.
 MAX_CROPS = 24
@@ -38,22 +38,21 @@ def cut_large(
     meaning : str
         Meaning of the labels; only planes with instances are cut.
     """
-    prompts, position = prompts_and_position(pair)
-    background = background_of(pair)
-    image, labels = np.asarray(pair[0]), np.asarray(pair[1])
+    whole = as_pair(pair)
+    image, labels = np.asarray(whole.image), np.asarray(whole.labels)
     levels = pyramid(image.shape[:2], input_size) if image.ndim in (2, 3) else []
     fits = labels.shape == image.shape[:2] and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
     if len(levels) < 2 or meaning != "instances" or not fits or not labels.any():
         yield pair, preprocessing
         return
     height, width = labels.shape
-    place = replace(position or StackPosition(image_key(image)), plane_shape=(height, width))
+    place = replace(whole.position or StackPosition(image_key(image)), plane_shape=(height, width))
     window = fixed_window(image, preprocessing)
     for tile, objects in choose_crops(find_objects(labels), levels):
-        crop, prompts_in_crop = _cut_labels(labels, prompts, tile, objects)
-        background_in_crop = _cut_background(labels, background, tile)
+        crop, prompts = _cut_labels(labels, whole.prompts, tile, objects)
+        background = _cut_background(labels, whole.background, tile)
         moved = replace(place, corner=(tile.y0, tile.x0))
-        yield (image[tile.slices], crop, prompts_in_crop, moved, background_in_crop), window
+        yield TrainingPair(image[tile.slices], crop, prompts, moved, background, whole.classes), window
 
 
 def choose_crops(objects: list[LabelledObject], levels: list[Level]) -> list[tuple[Tile, list[LabelledObject]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +19,41 @@ from napari_sam_lora.text import Caution
 
 # Where pixels without a label are background: everywhere in a plane that is labelled completely, or in a mask (y, x).
 Background = bool | NDArray[np.bool_] | None
-# An image, its labels, optionally the user's prompts by object id, its position in a stack, and where its unlabelled
-# pixels are background.
+
+
+class TrainingPair(NamedTuple):
+    """An image plane and its labels, to train on.
+
+    Attributes
+    ----------
+    image : array_like (y, x) or (y, x, c)
+    labels : array_like of int (y, x)
+        0 for pixels without a label.
+    prompts : mapping of int to Prompts
+        Prompts of the user for an object: one row for its id, in pixels of the image.
+    position : StackPosition, optional
+        Its position, if it is a plane of a stack.
+    background : bool, or bool (y, x), optional
+        Where pixels without a label are background: True for a plane that is labelled completely.
+    classes : mapping of int to int
+        Class (from 1) by object id, where labels are instances; the class of other objects is not known.
+    """
+
+    image: ArrayLike
+    labels: ArrayLike
+    prompts: Mapping[int, Prompts] = MappingProxyType({})
+    position: StackPosition | None = None
+    background: Background = None
+    classes: Mapping[int, int] = MappingProxyType({})
+
+
+# A `TrainingPair`, or a tuple of its first fields.
 Labelled = (
     tuple[ArrayLike, ArrayLike]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts]]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None]
     | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None, Background]
+    | tuple[ArrayLike, ArrayLike, Mapping[int, Prompts], StackPosition | None, Background, Mapping[int, int]]
 )
 
 
@@ -46,7 +75,7 @@ class Plane:
     key : str
         Content key of the original image, independent of preprocessing.
     classes : dict of int to int
-        Class of each object, where labels are classes.
+        Class of each object for which it is known.
     prompts : dict of int to Prompts
         Prompts of the user for an object, in pixels of the plane; one row each.
     position : StackPosition, optional
@@ -104,10 +133,8 @@ def snapshot(
 
     Parameters
     ----------
-    pairs : iterable of (image, labels), (image, labels, prompts) or (image, labels, prompts, position)
-        Image (y, x) or (y, x, c), labels (y, x) with 0 for background; what is not labelled is not used. Prompts
-        are those of the user: one row for each id, in pixels of the image. The position is the `StackPosition`
-        of a plane of a stack.
+    pairs : iterable of TrainingPair, or of tuples of its first fields
+        What is not labelled is not used, except where it is known as background.
     input_size : int
         Side of the model input in pixels.
     mask_stride : int
@@ -146,16 +173,17 @@ def snapshot(
 def _snapshot_pair(
     pair: Labelled, number: int, input_size: int, mask_stride: int, preprocessing: Preprocessing, meaning: LabelMeaning
 ) -> Plane:
-    prompts, position = prompts_and_position(pair)
-    image, labels = pair[0], pair[1]
+    image, labels, prompts, position, given_background, given_classes = as_pair(pair)
     prepared = prepare(image, input_size, preprocessing)
     objects, classes = separate_objects(check_labels(labels, prepared.shape), meaning)
+    if meaning == "instances":
+        classes = _known_classes(given_classes)
     replayed = _replayable_prompts(prompts, prepared.shape, meaning)
     resized = nearest(objects, prepared.resized_shape)
     visible = {found.label for found in find_objects(resized, smallest=2 * mask_stride**2)}
     found = find_objects(objects)
     large = tuple(one for one in found if one.label in visible)
-    background = _known_background(pair, objects)
+    background = _known_background(given_background, objects)
     is_shrunk = background is not None and max(prepared.shape) > input_size
     return Plane(
         prepared,
@@ -173,19 +201,56 @@ def _snapshot_pair(
     )
 
 
-def background_of(pair: Labelled) -> Background:
-    """Return where unlabelled pixels of a pair are background, as given; None if it does not say so."""
-    return pair[4] if len(pair) == 5 else None
+def as_pair(pair: Labelled) -> TrainingPair:
+    """Return a pair with all fields.
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    if not 2 <= len(pair) <= len(TrainingPair._fields):
+        raise _not_a_pair()
+    image, labels, prompts, position, background, classes = TrainingPair(*pair)
+    prompts, classes = prompts or {}, classes or {}
+    if not (isinstance(prompts, Mapping) and isinstance(classes, Mapping)):
+        raise _not_a_pair()
+    if position is not None and not isinstance(position, StackPosition):
+        raise InputError(
+            f"The position of a plane must be a StackPosition, not {position!r}.", code="not-a-stack-position"
+        )
+    return TrainingPair(image, labels, prompts, position, background, classes)
+
+
+def _not_a_pair() -> InputError:
+    return InputError(
+        "A training pair is (image, labels), optionally with a dict of prompts, a StackPosition, its background and a "
+        "dict of classes.",
+        code="not-a-training-pair",
+    )
 
 
 def mark_complete(pair: Labelled) -> Labelled:
     """Return the pair as one that is labelled completely, unless it says itself where background is."""
-    prompts, position = prompts_and_position(pair)
-    background = background_of(pair)
-    return (pair[0], pair[1], prompts, position, True if background is None else background)
+    whole = as_pair(pair)
+    return whole._replace(background=True) if whole.background is None else whole
 
 
-def _known_background(pair: Labelled, labels: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+def _known_classes(given: Mapping[int, int]) -> dict[int, int]:
+    """Return the classes of objects as plain whole numbers; 0 stands for no class.
+
+    Raises
+    ------
+    InputError
+        If a class is another value.
+    """
+    for number in given.values():
+        if number != int(number) or number < 0:
+            raise InputError(f"The class of an object is a whole number from 1, not {number!r}.", code="bad-class")
+    return {int(label): int(number) for label, number in given.items() if number}
+
+
+def _known_background(given: Background, labels: NDArray[np.int64]) -> NDArray[np.bool_] | None:
     """Return the known background of a plane, or None if there is none.
 
     Raises
@@ -193,7 +258,6 @@ def _known_background(pair: Labelled, labels: NDArray[np.int64]) -> NDArray[np.b
     InputError
         If it is neither a bool nor a bool mask of the plane.
     """
-    given = background_of(pair)
     if given is None or given is False:
         return None
     unlabelled = labels == 0
@@ -233,29 +297,6 @@ def nearest(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(array.shape, shape, strict=True)
     )
     return np.ascontiguousarray(array[np.ix_(rows, columns)])
-
-
-def prompts_and_position(pair: Labelled) -> tuple[Mapping[int, Prompts], StackPosition | None]:
-    """Return the prompts and the position of a pair; no prompts and None where it has none.
-
-    Raises
-    ------
-    InputError
-        If the pair holds something else.
-    """
-    image_and_labels, rest = pair[:2], (*pair[2:], None, None)
-    prompts, position = rest[0] or {}, rest[1]
-    if len(image_and_labels) < 2 or len(pair) > 5 or not isinstance(prompts, Mapping):
-        raise InputError(
-            "A training pair is (image, labels), optionally with a dict of prompts, a StackPosition and its "
-            "background.",
-            code="not-a-training-pair",
-        )
-    if position is not None and not isinstance(position, StackPosition):
-        raise InputError(
-            f"The position of a plane must be a StackPosition, not {position!r}.", code="not-a-stack-position"
-        )
-    return prompts, position
 
 
 def image_key(image: ArrayLike) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from napari_sam_lora.images import Prepared
-from napari_sam_lora.model.dense.head import DenseHead, new_dense_head
+from napari_sam_lora.model.dense.head import OUTPUTS, DenseHead, new_dense_head, with_classes
 from napari_sam_lora.model.encoder import prefix, preprocess, suffix
 from napari_sam_lora.model.families.nano_refine import RefiningMaskDecoder
 from napari_sam_lora.model.input_size import at_input_size, stride
 from napari_sam_lora.training.config import TrainConfig
 from napari_sam_lora.training.data.augmentation import View
-from napari_sam_lora.training.dense.loss import DenseLoss
+from napari_sam_lora.training.dense.loss import DenseLoss, class_loss
 from napari_sam_lora.training.dense.views import Crop, DenseViews
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
@@ -36,7 +34,8 @@ class DenseTrainer:
     views : DenseViews
     config : TrainConfig
     start : DenseHead, optional
-        The head to start from; it is copied. By default one with new weights.
+        The head to start from; it is copied, with a new class layer if it has not as many classes as the views. By
+        default one with new weights.
     split : int
         Where the frozen prefix of the encoder ends.
     """
@@ -45,7 +44,9 @@ class DenseTrainer:
         self, tree: Sam, views: DenseViews, config: TrainConfig, split: int, start: DenseHead | None = None
     ) -> None:
         self.views, self.config, self.split = views, config, split
-        self.head = new_dense_head(tree, config.seed) if start is None else deepcopy(start).to(tree.device)
+        count = len(views.class_numbers)
+        start = new_dense_head(tree, config.seed) if start is None else start
+        self.head = with_classes(start, count, config.seed).to(tree.device)
         self.head.train().requires_grad_(True)
         self.parameters: dict[str, nn.Parameter] = dict(self.head.named_parameters())
         self.rng = np.random.default_rng([config.seed, 1])
@@ -91,8 +92,11 @@ class DenseTrainer:
         self._cache.close()
 
     def _weighted(self, embedding: Tensor, pixels: Tensor, targets: Tensor) -> Tensor:
-        targets = targets.to(embedding.device)
-        return self.config.dense_weight * self._loss(self.head(embedding, pixels), targets[:, :2], targets[:, 2:])
+        targets, logits = targets.to(embedding.device), self.head(embedding, pixels)
+        loss = self._loss(logits, targets[:, :2], targets[:, 2:3])
+        if self.views.class_numbers:
+            loss = loss + class_loss(logits[:, len(OUTPUTS) :], targets[:, 3] * targets[:, 2])
+        return self.config.dense_weight * loss
 
     def _draw(self) -> Crop:
         return self._kept[int(self.rng.integers(len(self._kept)))] if self._kept else self.views.draw(self.rng)

@@ -1,7 +1,8 @@
-"""The loss of the dense head over the pixels that are known."""
+"""The losses of the dense head over the pixels that are known."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as functional
 from monai.losses import DiceLoss
 from torch import Tensor
@@ -24,7 +25,7 @@ class DenseLoss:
         Parameters
         ----------
         logits : Tensor
-            (b, 2 or more, h, w); further channels than those of `OUTPUTS` are not used.
+            (b, 2 or more, h, w); further channels than those of `OUTPUTS` are not used, see `class_loss`.
         target : Tensor
             (b, 2, h, w), from 0 to 1.
         known : Tensor
@@ -41,3 +42,27 @@ class DenseLoss:
         overlap = self._dice(logits.sigmoid() * known, target * known).flatten(1)
         seen = (known.flatten(1).sum(1) > 0).to(logits).unsqueeze(1)
         return ((entropy + overlap) * seen).sum() / (seen.sum() * len(OUTPUTS)).clamp(min=1)
+
+
+def class_loss(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Return the cross-entropy of classes, in which all classes that occur in the views weigh the same.
+
+    Parameters
+    ----------
+    logits : Tensor
+        (b, classes, h, w).
+    numbers : Tensor
+        (b, h, w): number of the class of a pixel, counted from 1; 0 where it is not known or background, which have
+        no gradient.
+
+    Returns
+    -------
+    Tensor
+        A number; 0 if there is no class.
+    """
+    classes = numbers.round().long() - 1
+    areas = torch.bincount(classes[classes >= 0], minlength=logits.shape[1])
+    entropy = functional.cross_entropy(
+        logits, classes, 1 / areas.clamp(min=1).to(logits), ignore_index=-1, reduction="sum"
+    )
+    return entropy / (areas > 0).sum().clamp(min=1)

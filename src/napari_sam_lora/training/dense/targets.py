@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,25 @@ def distance_map(labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
 def dense_targets(labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
     """Return the targets float32 (2, y, x) in the order of `napari_sam_lora.model.dense.head.OUTPUTS`."""
     return np.stack([(labels > 0).astype(np.float32), distance_map(labels)])
+
+
+def class_target(labels: NDArray[np.integer[Any]], numbers: Mapping[int, int]) -> NDArray[np.float32]:
+    """Return the number of the class at each pixel of the objects that have one.
+
+    Parameters
+    ----------
+    labels : int (y, x)
+    numbers : mapping of int to int
+        Number of the class, counted from 1, by object id. Objects that are not in it have no class.
+
+    Returns
+    -------
+    float32 (y, x)
+        0 where there is no class to learn.
+    """
+    ids, at = np.unique(labels, return_inverse=True)
+    values = np.array([numbers.get(int(label), 0) if label else 0 for label in ids], np.float32)
+    return values[at.reshape(labels.shape)]
 
 
 def known_pixels(

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_sam_lora.images import Prepared
 from napari_sam_lora.training.data.augmentation import View, turned
 from napari_sam_lora.training.data.samples import Plane, nearest
-from napari_sam_lora.training.dense.targets import dense_targets, known_pixels
+from napari_sam_lora.training.dense.targets import class_target, dense_targets, known_pixels
 
 # Range of the scale of a crop, and how often it is not 1; chosen in a prototype, not measured again.
 SCALES = (0.6, 1.7)
@@ -65,8 +65,8 @@ class DenseFrame:
     Attributes
     ----------
     pixels : uint8 (y, x, 3)
-    targets : float32 (3, y, x)
-        Foreground, distance, and 1 where they are known.
+    targets : float32 (3 or 4, y, x)
+        Foreground, distance, and 1 where they are known; where there are classes, also the number of the class.
     """
 
     pixels: NDArray[np.uint8]
@@ -83,10 +83,15 @@ class DenseViews:
         Objects to learn from, by plane. Other labels are neither object nor background.
     side : int
         Of crops, in pixels of the model input.
+    classes : sequence of int, optional
+        Classes to learn, in the order of the head's channels.
     """
 
-    def __init__(self, planes: Sequence[Plane], learned: Mapping[int, Sequence[int]], side: int) -> None:
+    def __init__(
+        self, planes: Sequence[Plane], learned: Mapping[int, Sequence[int]], side: int, classes: Sequence[int] = ()
+    ) -> None:
         self.side = side
+        self.class_numbers = {class_id: number for number, class_id in enumerate(classes, start=1)}
         self._planes, self._learned = planes, learned
         self._frames: dict[int, DenseFrame] = {}
         self._whole: dict[int, NDArray[np.float32]] = {}
@@ -109,13 +114,13 @@ class DenseViews:
         return self._frames[number]
 
     def whole(self, number: int) -> NDArray[np.float32]:
-        """Return the targets (3, h, w) of a plane in the frame of its prepared pixels."""
+        """Return the targets (3 or 4, h, w) of a plane in the frame of its prepared pixels."""
         if number not in self._whole:
             self._whole[number] = self._targets(number, self._planes[number].resized_labels)
         return self._whole[number]
 
     def of_view(self, view: View, size: int) -> Tensor:
-        """Return the targets (1, 3, size, size) of a view of the model input; padding is not known."""
+        """Return the targets (1, 3 or 4, size, size) of a view of the model input; padding is not known."""
         targets = torch.from_numpy(_turned(self.whole(view.plane), view.turn))[None]
         return functional.pad(targets, (0, size - targets.shape[3], 0, size - targets.shape[2]))
 
@@ -132,20 +137,22 @@ class DenseViews:
         return crop
 
     def show(self, crop: Crop) -> tuple[Prepared, Tensor]:
-        """Return the pixels of a crop, and its targets (1, 3, side, side)."""
+        """Return the pixels of a crop, and its targets (1, 3 or 4, side, side)."""
         frame = self.frame(crop.plane)
         place = slice(crop.top, crop.top + crop.side), slice(crop.left, crop.left + crop.side)
         pixels = frame.pixels[place].astype(np.float32) / 255
         pixels = np.clip(pixels, 0, 1) ** np.float32(crop.gamma)
         both = torch.from_numpy(np.concatenate([pixels.transpose(2, 0, 1), frame.targets[(slice(None), *place)]]))[None]
         if crop.side != self.side:
-            both = functional.interpolate(
-                both, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True
-            )
+            size = (self.side, self.side)
+            classes = functional.interpolate(both[:, 6:], size, mode="nearest-exact") if self.class_numbers else None
+            both = functional.interpolate(both[:, :6], size, mode="bilinear", align_corners=False, antialias=True)
+            both = both if classes is None else torch.cat([both, classes], 1)
         shown = _turned(both[0].numpy(), crop.turn)
         noise = np.random.default_rng(crop.seed).normal(0, crop.noise, shown.shape[1:]).astype(np.float32)
         bytes_ = np.rint(255 * np.clip(shown[:3] + noise, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-        targets = torch.from_numpy(shown[3:].clip(0, 1))[None]
+        shown[3:6] = shown[3:6].clip(0, 1)
+        targets = torch.from_numpy(shown[3:])[None]
         targets[:, 2] = (targets[:, 2] > 0.99).float()
         return Prepared(np.ascontiguousarray(bytes_), (self.side, self.side), self.side), targets
 
@@ -173,7 +180,14 @@ class DenseViews:
         learned = list(self._learned.get(number, ()))
         known = known_pixels(labels, learned, background, np.floor(outside).astype(np.intp))
         shown = np.where(np.isin(labels, learned), labels, 0)
-        return np.concatenate([dense_targets(shown), known[None].astype(np.float32)])
+        channels = [*dense_targets(shown), known.astype(np.float32)]
+        if self.class_numbers:
+            channels.append(class_target(shown, self._numbers(plane)))
+        return np.stack(channels)
+
+    def _numbers(self, plane: Plane) -> dict[int, int]:
+        """Return the number of the class of each object of a plane that has one."""
+        return {label: self.class_numbers.get(class_id, 0) for label, class_id in plane.classes.items()}
 
 
 def _turned(channels: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
