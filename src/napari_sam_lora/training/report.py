@@ -98,7 +98,10 @@ class FineTuneReport:
     def metrics(self) -> dict[str, Any]:
         """Return the figures for an adapter's metadata; those of no objects are left out."""
         both = (("base", self.base), ("adapted", self.adapted))
-        found = {} if self.found is None else {"found": asdict(self.found)}
+        found = {}
+        if self.found is not None:
+            base = self.found.base
+            found["found"] = {"base": base and asdict(base), "adapted": asdict(self.found.adapted)}
         return (
             {
                 "verdict": self.verdict,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from napari_sam_lora.training.data.samples import ObjectRef
@@ -102,29 +103,72 @@ def test_objects_that_are_judged_are_spread_over_planes_and_within_them(planes: 
     assert used[-1] >= planes // 2
 
 
-# Of 20 objects 10 are found by the base model: .5, with a standard error of .11; of the difference .15 at most.
+def _each(found: Matches) -> tuple[Matches, ...]:
+    """Spread matches over objects, which are all found or missed; the first of them are found."""
+    count = found.true_positives + found.false_negatives
+    false = [found.false_positives // count + (number < found.false_positives % count) for number in range(count)]
+    hits = [number < found.true_positives for number in range(count)]
+    return tuple(Matches(int(hit), more, int(not hit)) for hit, more in zip(hits, false, strict=True))
+
+
+def _pair(base: Matches, adapted: Matches) -> FoundPair:
+    return FoundPair(_each(base), _each(adapted))
+
+
+# Of 20 objects 10 are found by the base model.
 FOUND = Matches(10, 0, 10)
 
 
 def test_objects_found_without_prompts_are_a_gain_of_their_own() -> None:
-    decision = decide(BASE, BASE, FoundPair(FOUND, Matches(18, 0, 2)))
+    decision = decide(BASE, BASE, _pair(FOUND, Matches(18, 0, 2)))
     assert (decision.verdict, decision.code) == ("better", "gain")
     assert "+0.400" in decision.reason
-    decision = decide(BASE, BASE, FoundPair(FOUND, Matches(11, 0, 9)))
+    decision = decide(BASE, BASE, _pair(FOUND, Matches(11, 0, 9)))
     assert (decision.verdict, decision.code) == ("not better", "no-gain")
 
 
 def test_fewer_found_objects_or_more_false_ones_are_a_loss_whatever_is_gained_elsewhere() -> None:
     better = _scores([0.9] * 4, [0.9] * 4)
     for worse in (Matches(3, 0, 17), Matches(10, 40, 10)):
-        decision = decide(BASE, better, FoundPair(FOUND, worse))
+        decision = decide(BASE, better, _pair(FOUND, worse))
         assert (decision.verdict, decision.code) == ("not better", "found-worse")
-    assert decide(BASE, better, FoundPair(FOUND, Matches(9, 0, 11))).verdict == "better"
+    assert decide(BASE, better, _pair(FOUND, Matches(9, 0, 11))).verdict == "better"
+
+
+def test_the_error_of_a_gain_is_that_of_the_same_objects() -> None:
+    """Of paired differences d (k times 1, and 1 and -1 for what is uncertain): the standard error of their mean."""
+    for more in (0, 1, 4, 10):
+        differences = np.array([1] * more + [0] * (20 - more) + [1, -1])
+        expected = differences.std(ddof=1) / np.sqrt(len(differences))
+        pair = _pair(FOUND, Matches(10 + more, 0, 10 - more))
+        assert pair.gain == pytest.approx(more / 20)
+        assert pair.standard_error == pytest.approx(expected)
+    swapped = FoundPair(_each(FOUND), _each(FOUND)[::-1])  # each model finds what the other one misses
+    assert swapped.gain == 0
+    assert swapped.standard_error > 2 * _pair(FOUND, FOUND).standard_error
+
+
+def test_a_gain_in_found_objects_needs_an_interval_without_zero() -> None:
+    # k more of 20, with standard errors of .107 and .113: 1.96 of them are .209 and .221
+    assert decide(BASE, BASE, _pair(FOUND, Matches(14, 0, 6))).code == "no-gain"
+    decision = decide(BASE, BASE, _pair(FOUND, Matches(15, 0, 5)))
+    assert decision.code == "gain"
+    assert "+0.250 ± 0.221 average precision" in decision.reason
+    # the same share of few objects is not enough
+    assert decide(BASE, BASE, _pair(Matches(2, 0, 2), Matches(3, 0, 1))).code == "no-gain"
+
+
+def test_folds_are_judged_together() -> None:
+    one, two = _pair(FOUND, Matches(12, 0, 8)), _pair(FOUND, Matches(14, 1, 6))
+    both = one + two
+    assert both.base == Matches(20, 0, 20)
+    assert both.adapted == Matches(26, 1, 14)
+    assert (one + FoundPair(None, _each(FOUND))).base is None
 
 
 def test_a_base_model_without_a_head_has_nothing_to_compare_with() -> None:
-    found = FoundPair(None, Matches(0, 5, 20))
+    found = FoundPair(None, _each(Matches(0, 5, 20)))
     assert decide(BASE, _scores([0.9] * 4, [0.9] * 4), found).verdict == "better"
-    assert decide(BASE, BASE, FoundPair(None, Matches(20, 0, 0))).verdict == "not better"
-    nothing = FoundPair(Matches(), Matches())
+    assert decide(BASE, BASE, FoundPair(None, _each(Matches(20, 0, 0)))).verdict == "not better"
+    nothing = FoundPair((), ())
     assert decide(BASE, BASE, nothing).verdict == "not better"

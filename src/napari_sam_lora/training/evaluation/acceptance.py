@@ -24,6 +24,8 @@ from napari_sam_lora.training.memory import AdaptiveChunks
 
 # A smaller mean gain counts as none: it cannot be seen in masks, and other held-out objects could turn its sign.
 LEAST_GAIN = 0.002
+# Objects found without prompts are a gain if its interval of so many standard errors (95 %) excludes 0.
+CERTAIN = 1.96
 MOST_JUDGED = 60  # on as few planes as hold them, because each plane is encoded twice
 
 Verdict = Literal["better", "not better", "too few"]
@@ -133,8 +135,8 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: F
     """Compare base and adapted model object by object.
 
     "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, or a gain in objects found without
-    prompts that is more than its standard error. None of the three may lose more than the standard error of its
-    difference.
+    prompts whose 95 % interval over the objects excludes none. None of the three may lose more than the standard
+    error of its difference.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: F
     figures = f"{box_gain.mean():+.3f} IoU with boxes, {click_gain.mean():+.3f} IoU with first clicks"
     found_gain, found_error = (np.nan, np.nan) if found is None else (found.gain, found.standard_error)
     if np.isfinite(found_gain):
-        figures += f", {found_gain:+.3f} average precision without prompts"
+        figures += f", {found_gain:+.3f} ± {CERTAIN * found_error:.3f} average precision without prompts"
     objects = f"On {len(base)} held-out objects"
     losses = (
         (_is_loss(box_gain), "masks from boxes got worse", "boxes-worse"),
@@ -165,7 +167,7 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: F
         if is_loss:
             return Decision("not better", f"{objects}, {loss}: {figures}.", code)
     mean = np.mean([box_gain, click_gain])
-    if found_gain > found_error or mean >= LEAST_GAIN:
+    if found_gain > CERTAIN * found_error or mean >= LEAST_GAIN:
         return Decision("better", f"{objects}: {figures}.", "gain")
     if mean <= 0:
         return Decision("not better", f"{objects}, nothing was gained: {figures}.", "no-gain")
