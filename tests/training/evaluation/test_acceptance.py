@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ def _scores(boxes: Sequence[float], clicks: Sequence[float]) -> list[ObjectScore
         ObjectScore(0, number, box, box, click, click, 1)
         for number, (box, click) in enumerate(zip(boxes, clicks, strict=True), start=1)
     ]
+
+
+def _sized(boxes: Sequence[float], clicks: Sequence[float], areas: Sequence[int]) -> list[ObjectScore]:
+    return [replace(score, area=area) for score, area in zip(_scores(boxes, clicks), areas, strict=True)]
 
 
 BASE = _scores([0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7])
@@ -40,22 +45,50 @@ def test_a_gain_with_boxes_and_clicks_is_better() -> None:
     decision = decide(BASE, _scores([0.6, 0.7, 0.8, 0.9], [0.6, 0.7, 0.8, 0.9]))
     assert (decision.verdict, decision.code) == ("better", "gain")
     assert " 4 " in decision.reason
-    assert "+0.100 IoU with boxes" in decision.reason
-    assert "+0.200 IoU with first clicks" in decision.reason
+    assert "+0.100 ± 0.000 IoU with boxes" in decision.reason
+    assert "+0.200 ± 0.000 IoU with first clicks" in decision.reason
 
 
-def test_a_loss_within_its_standard_error_is_forgiven() -> None:
+def test_a_small_gain_of_few_objects_is_chance() -> None:
+    gains = np.array([0.004, -0.02, 0.03, 0.01, -0.01, 0.022])  # mean 0.006, standard error 0.008
+    base = _scores([0.5] * 6, [0.5] * 6)
+    decision = decide(base, _scores(0.5 + gains, 0.5 + gains))
+    assert (decision.verdict, decision.code) == ("not better", "gain-uncertain")
+    assert "may be chance" in decision.reason
+    # the same gains of five times as many objects are evidence
+    many = np.tile(gains, 5)
+    assert decide(_scores([0.5] * 30, [0.5] * 30), _scores(0.5 + many, 0.5 + many)).code == "gain"
+
+
+def test_a_loss_within_its_interval_is_forgiven_and_said() -> None:
     # box differences -0.2, 0.2, -0.2, 0.12: mean -0.02, standard deviation 0.21, standard error 0.105
-    adapted = _scores([0.3, 0.8, 0.5, 0.92], [0.5, 0.6, 0.7, 0.8])
-    assert decide(BASE, adapted).verdict == "better"
+    decision = decide(BASE, _scores([0.3, 0.8, 0.5, 0.92], [0.7, 0.8, 0.9, 1.0]), _pair(FOUND, Matches(18, 0, 2)))
+    assert decision.verdict == "better"
+    # Student's t of three degrees of freedom is 2.353
+    assert "-0.020 ± 0.248 IoU with boxes" in decision.reason
+    assert "boxes seem worse" in decision.reason
+    assert "seem worse" not in decide(BASE, _scores([0.9] * 4, [0.9] * 4)).reason
 
 
-def test_a_loss_beyond_its_standard_error_is_not_better_whatever_is_gained_elsewhere() -> None:
+def test_a_certain_loss_is_not_better_whatever_is_gained_elsewhere() -> None:
     # box differences of -0.02 each: standard error 0
     decision = decide(BASE, _scores([0.48, 0.58, 0.68, 0.78], [0.9, 0.9, 0.9, 0.9]))
     assert (decision.verdict, decision.code) == ("not better", "boxes-worse")
-    assert "-0.020 IoU with boxes" in decision.reason
-    assert "+0.350 IoU with first clicks" in decision.reason
+    assert "-0.020 ± 0.000 IoU with boxes" in decision.reason
+    assert "+0.350 ± 0.152 IoU with first clicks" in decision.reason  # 2.353 standard errors of 0.0645
+
+
+def test_a_certain_loss_that_nobody_would_see_is_forgiven() -> None:
+    decision = decide(BASE, _scores([score.box_iou - 0.004 for score in BASE], [0.9] * 4))
+    assert decision.verdict == "better"
+
+
+def test_a_large_loss_needs_less_evidence() -> None:
+    # box differences -0.2, -0.1, -0.1, 0.1: mean -0.075, standard error 0.063, half of the interval 0.148
+    boxes, clicks = [0.3, 0.5, 0.6, 0.9], [0.9] * 4
+    assert decide(BASE, _scores(boxes, clicks)).code == "boxes-worse"
+    # -0.2, -0.1, 0, 0.15: mean -0.0375
+    assert decide(BASE, _scores([0.3, 0.5, 0.7, 0.95], clicks)).code == "gain"
 
 
 def test_clicks_must_not_get_worse_either() -> None:
@@ -66,11 +99,11 @@ def test_clicks_must_not_get_worse_either() -> None:
 def test_no_gain_at_all_is_not_better() -> None:
     decision = decide(BASE, BASE)
     assert (decision.verdict, decision.code) == ("not better", "no-gain")
-    assert "+0.000 IoU with boxes" in decision.reason
+    assert "+0.000 ± 0.000 IoU with boxes" in decision.reason
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict", "code"), [(0.001, "not better", "gain-too-small"), (0.003, "better", "gain")]
+    ("gain", "verdict", "code"), [(0.004, "not better", "gain-too-small"), (0.006, "better", "gain")]
 )
 def test_a_gain_that_nobody_would_see_is_not_better(gain: float, verdict: str, code: str) -> None:
     better = _scores([score.box_iou + gain for score in BASE], [score.click_iou + gain for score in BASE])
@@ -79,7 +112,7 @@ def test_a_gain_that_nobody_would_see_is_not_better(gain: float, verdict: str, c
 
 
 def test_gains_and_losses_that_cancel_are_not_better() -> None:
-    # both differ by noise around a mean below zero, within the standard error
+    # both differ by noise around a mean below zero
     adapted = _scores([0.3, 0.8, 0.5, 0.92], [0.2, 0.7, 0.4, 0.82])
     decision = decide(BASE, adapted)
     assert (decision.verdict, decision.code) == ("not better", "no-gain")
@@ -124,7 +157,7 @@ def test_objects_found_without_prompts_are_a_gain_of_their_own() -> None:
     assert (decision.verdict, decision.code) == ("better", "gain")
     assert "+0.400" in decision.reason
     decision = decide(BASE, BASE, _pair(FOUND, Matches(11, 0, 9)))
-    assert (decision.verdict, decision.code) == ("not better", "no-gain")
+    assert (decision.verdict, decision.code) == ("not better", "gain-uncertain")
 
 
 def test_fewer_found_objects_or_more_false_ones_are_a_loss_whatever_is_gained_elsewhere() -> None:
@@ -149,13 +182,41 @@ def test_the_error_of_a_gain_is_that_of_the_same_objects() -> None:
 
 
 def test_a_gain_in_found_objects_needs_an_interval_without_zero() -> None:
-    # k more of 20, with standard errors of .107 and .113: 1.96 of them are .209 and .221
-    assert decide(BASE, BASE, _pair(FOUND, Matches(14, 0, 6))).code == "no-gain"
-    decision = decide(BASE, BASE, _pair(FOUND, Matches(15, 0, 5)))
+    # k more of 20, with standard errors of .100 and .107: 1.729 of them (Student's t) are .173 and .185
+    assert decide(BASE, BASE, _pair(FOUND, Matches(13, 0, 7))).code == "gain-uncertain"
+    decision = decide(BASE, BASE, _pair(FOUND, Matches(14, 0, 6)))
     assert decision.code == "gain"
-    assert "+0.250 ± 0.221 average precision" in decision.reason
+    assert "+0.200 ± 0.185 average precision" in decision.reason
     # the same share of few objects is not enough
-    assert decide(BASE, BASE, _pair(Matches(2, 0, 2), Matches(3, 0, 1))).code == "no-gain"
+    assert decide(BASE, BASE, _pair(Matches(2, 0, 2), Matches(3, 0, 1))).code == "gain-uncertain"
+
+
+def test_one_object_of_seven_that_is_not_found_any_more_is_not_a_loss() -> None:
+    better = _scores([0.9] * 7, [0.9] * 7)
+    base, seven = _scores([0.5] * 7, [0.5] * 7), Matches(6, 0, 1)
+    decision = decide(base, better, _pair(seven, Matches(5, 0, 2)))
+    assert decision.verdict == "better"
+    assert "without prompts seem worse" in decision.reason
+    # three of seven are
+    assert decide(base, better, _pair(seven, Matches(3, 0, 4))).code == "found-worse"
+
+
+@pytest.mark.parametrize(("size", "name"), list(enumerate(["small", "middle", "large"])))
+@pytest.mark.parametrize("kind", ["boxes", "clicks"])
+def test_a_loss_of_objects_of_one_size_is_not_hidden_by_the_others(size: int, name: str, kind: str) -> None:
+    areas = [10 + number for number in range(21)]
+    base = _sized([0.5] * 21, [0.5] * 21, areas)
+    gains = np.where(np.arange(21) // 7 == size, -0.1, 0.2) + np.resize([0.02, -0.02], 21)
+    none = np.full(21, 0.05)
+    boxes, clicks = (gains, none) if kind == "boxes" else (none, gains)
+    adapted = _sized(0.5 + boxes, 0.5 + clicks, areas)
+    decision = decide(base, adapted)
+    assert (decision.verdict, decision.code) == ("not better", f"{kind}-worse-{name}-objects")
+    assert f"on {name} objects (-0.09" in decision.reason or f"on {name} objects (-0.10" in decision.reason
+    # without sizes, or with too few of each, nothing can be said
+    assert decide(_scores([0.5] * 21, [0.5] * 21), _scores(0.5 + boxes, 0.5 + clicks)).code == "gain"
+    few = [number for number in range(21) if number % 3]
+    assert decide([base[number] for number in few], [adapted[number] for number in few]).code == "gain"
 
 
 def test_folds_are_judged_together() -> None:
