@@ -20,6 +20,8 @@ from napari_sam_lora.training.data.samples import Plane, snapshot
 from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.loop import StepResult, Trainer, lora_config
 
+from .squares import GRID, make_pair, make_planes
+
 # One view and boxes without corrections: what a step sees differs by the jitter of the boxes alone.
 PLAIN: dict[str, Any] = {"views": 1, "box_share": 1.0, "corrections": 0, "validation_share": 0.0}
 
@@ -309,3 +311,14 @@ def test_prompts_of_the_user_are_replayed(small: Model, nuclei: tuple[NDArray[np
     for _ in range(12):
         trainer.step()
     assert 2 <= seen.count(3) <= 10
+
+
+def test_objects_of_a_rare_size_are_drawn_as_often_as_the_usual_ones(small: Model) -> None:
+    """Eleven small squares and a large one on a plane; middle and large ones on another."""
+    image, labels = make_pair(0, GRID[:11], 8)
+    labels[96:120, 96:120] = 12
+    planes = make_planes((image, labels), make_pair(1, GRID, 16))
+    trainer = _trainer(small, planes, mode="decoder", objects=1, views=1)
+    drawn = [int(trainer._draw_labels(0)[0]) for _ in range(600)]
+    assert drawn.count(12) == pytest.approx(300, abs=60)
+    assert all(drawn.count(label) == pytest.approx(300 / 11, abs=25) for label in range(1, 12))

@@ -27,6 +27,7 @@ from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
+from napari_sam_lora.training.data.size_thirds import balanced_shares
 from napari_sam_lora.training.dense.loop import DenseTrainer, crop_side
 from napari_sam_lora.training.dense.views import DenseViews
 from napari_sam_lora.training.losses import MaskLoss, mask_targets
@@ -139,6 +140,7 @@ class Trainer:
         for ref in objects:
             labels = self._labels.get(ref.plane, np.empty(0, np.int64))
             self._labels[ref.plane] = np.append(labels, ref.label)
+        self._shares = balanced_shares(planes, objects)
         self.dense = self._new_dense(head)
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
@@ -347,7 +349,8 @@ class Trainer:
 
     def _draw_labels(self, plane: int) -> NDArray[np.int64]:
         labels = self._labels[plane]
-        return self.rng.choice(labels, min(self.fallback.objects, len(labels)), replace=False)
+        count = min(self.fallback.objects, len(labels))
+        return self.rng.choice(labels, count, replace=False, p=self._shares[plane])
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup * self.config.steps))
