@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from napari_sam_lora.training.data.samples import Plane
@@ -47,12 +46,14 @@ def test_classes_are_drawn_as_often_as_each_other_and_sizes_within_them() -> Non
 
 
 def test_size_is_what_the_model_sees() -> None:
-    """A plane that is shown at half its side has objects of a quarter of their area."""
+    """A plane is shown at half its side: its largest object is as large as the usual ones of others."""
     small, large = _plane(0, [12] * 4), _plane(1, [12] * 4)
-    image, labels = (np.kron(array, np.ones((2, 2), array.dtype)) for array in make_pair(2, []))
-    labels[:24, :24] = labels[40:64, 40:64] = 1
-    labels[40:64, 40:64] = 2
+    image, labels = make_pair(2, [])
+    image, labels = image.repeat(2, 0).repeat(2, 1), labels.repeat(2, 0).repeat(2, 1)
+    labels[:24, :24] = 1
+    labels[40:52, 40:52] = 2
+    labels[80:92, 80:92] = 3
     (shrunk,) = make_planes((image, labels))
     planes = (small, shrunk, large)
     shares = balanced_shares(planes, list_objects(planes))
-    assert {plane: set(own.tolist()) for plane, own in shares.items()} == {0: {1 / 4}, 1: {1 / 2}, 2: {1 / 4}}
+    assert {plane: set(own.tolist()) for plane, own in shares.items()} == {0: {1 / 4}, 1: {1 / 3}, 2: {1 / 4}}

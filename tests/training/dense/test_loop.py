@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from error_codes import raises
+from torch import Tensor
 from unetr_states import random_state
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig
@@ -19,7 +20,7 @@ from napari_sam_lora.model.dense.published_decoders import published_head
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.training.data.augmentation import View
+from napari_sam_lora.training.data.augmentation import View, show
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, Plane, mark_complete, snapshot
 from napari_sam_lora.training.data.split import list_objects
@@ -37,7 +38,7 @@ from napari_sam_lora.training.evaluation.metrics import ObjectScore
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.run import FineTuneRun
 
-from ..runs import FAST, Pair, finish
+from ..runs import FAST, Pair, finish, only
 from ..squares import GRID
 
 FEW: dict[str, Any] = {"steps": 20, "views": 1, "corrections": 0, "objects": 2, "dense_crops": 2}
@@ -124,6 +125,44 @@ def test_an_object_outside_every_known_region_changes_nothing(small: Model, quar
     known = targets[0][:, 2:]
     assert torch.equal(known, targets[1][:, 2:])
     assert torch.equal(targets[0][:, :2] * known, targets[1][:, :2] * known)
+
+
+def test_what_is_not_known_has_no_gradient_in_views_and_crops(small: Model, quarters: list[Pair]) -> None:
+    """One object is held out, and background is known in the left half alone."""
+    image, labels = quarters[0]
+    background = np.zeros(labels.shape, bool)
+    background[:, :64] = True
+    planes = _planes((image, labels, {}, None, background))
+    trainer = Trainer(small.loaded.sam, planes, list_objects(planes)[1:], TrainConfig(**FEW))
+    dense: Any = trainer.dense
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Tensor) -> None:
+        output.retain_grad()
+        outputs.append(output)
+
+    dense.head.register_forward_hook(keep)
+    for name in ("of_view", "show"):
+        original = getattr(dense.views, name)
+
+        def spy(*arguments: Any, given: Any = original) -> Any:
+            result = given(*arguments)
+            targets.append(result[1] if isinstance(result, tuple) else result)
+            return result
+
+        setattr(dense.views, name, spy)
+    prepared, _ = show(View(0), planes)
+    embedding = small.predictor.encode_prepared(prepared).tensor
+    dense.shared_loss(embedding, View(0), prepared).backward()
+    dense.crops_backward()
+    assert [len(output) for output in outputs] == [1, 2]
+    for output, shown in zip(outputs, (targets[0], torch.cat(targets[1:])), strict=True):
+        assert output.grad is not None
+        is_known = (shown[:, 2:] > 0).expand(-1, 2, -1, -1)
+        assert not is_known.all()
+        assert (output.grad[:, :2][~is_known] == 0).all()
+        assert (output.grad[:, :2][is_known] != 0).all()
 
 
 def test_held_out_objects_are_neither_object_nor_background(quarters: list[Pair]) -> None:
@@ -332,3 +371,37 @@ def test_wrong_labels_are_no_gain_in_found_objects(small: Model, moved: bool, co
     )
     scores = [ObjectScore(ref.plane, ref.label, 0.5, 0.5, 0.5, 0.5, 1) for ref in held_out]
     assert decide(scores, scores, compare_found(before, after, planes, held_out)).code == code
+
+
+@pytest.mark.parametrize("end", ["stop", "discard"])
+def test_the_end_of_a_run_leaves_the_base_and_its_dense_head_as_they_were(
+    small: Model, quarters: list[Pair], end: str
+) -> None:
+    assert small.loaded.dense is not None
+    head: Any = small.loaded.dense.head
+    before = {name: value.clone() for part in (small.loaded.sam, head) for name, value in part.state_dict().items()}
+    maps = Model(small.loaded).maps(quarters[0][0])
+    run = FineTuneRun(small.loaded, quarters, replace(FAST, mode="full", complete=True, dense_crops=1))
+    next(run)
+    next(run)
+    getattr(run, end)()
+    assert list(run) == []
+    after = {name: value for part in (small.loaded.sam, head) for name, value in part.state_dict().items()}
+    assert after.keys() == before.keys()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert not any(value.grad is not None for value in head.parameters())
+    assert np.array_equal(Model(small.loaded).maps(quarters[0][0]), maps)
+
+
+def test_empty_and_full_planes_are_trained_on_and_judged(small: Model, quarters: list[Pair]) -> None:
+    image, labels = quarters[0]
+    empty, full = (image[::-1], np.zeros_like(labels)), (image[:, ::-1], np.ones_like(labels))
+    pairs = [only(quarters[0], 2), only(quarters[1], 2), empty, full]
+    config = replace(FAST, steps=1, views=1, complete=True, dense_crops=1)
+    _, adapter, report = finish(FineTuneRun(small.loaded, pairs, config))
+    assert adapter.dense is not None
+    assert report.found is not None
+    assert report.verdict in ("better", "not better")
+    assert report.base.count == report.train_count == 5
+    assert report.found.adapted.true_positives + report.found.adapted.false_negatives == 5
+    assert all(np.isfinite(loss) for loss in report.losses)

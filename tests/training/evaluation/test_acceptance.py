@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from napari_sam_lora.training.data.samples import ObjectRef
 from napari_sam_lora.training.evaluation.acceptance import MOST_JUDGED, decide, spread_objects
@@ -14,15 +15,17 @@ from napari_sam_lora.training.evaluation.found import FoundPair
 from napari_sam_lora.training.evaluation.instance_matching import Matches
 from napari_sam_lora.training.evaluation.metrics import ObjectScore
 
+Values = Sequence[float] | NDArray[np.float64]
 
-def _scores(boxes: Sequence[float], clicks: Sequence[float]) -> list[ObjectScore]:
+
+def _scores(boxes: Values, clicks: Values) -> list[ObjectScore]:
     return [
         ObjectScore(0, number, box, box, click, click, 1)
         for number, (box, click) in enumerate(zip(boxes, clicks, strict=True), start=1)
     ]
 
 
-def _sized(boxes: Sequence[float], clicks: Sequence[float], areas: Sequence[int]) -> list[ObjectScore]:
+def _sized(boxes: Values, clicks: Values, areas: Sequence[int]) -> list[ObjectScore]:
     return [replace(score, area=area) for score, area in zip(_scores(boxes, clicks), areas, strict=True)]
 
 

@@ -36,7 +36,7 @@ class BackgroundClicks:
             return None
         drawn = places[rng.integers(len(places), size=min(CLICKS, len(places)))]
         height, width = self._planes[view.plane].prepared.resized_shape
-        return Prompts(points=turn_points(drawn, view.turn, (height - 1, width - 1))[:, None])
+        return Prompts(points=list(turn_points(drawn, view.turn, (height - 1, width - 1))[:, None]))
 
     def places(self, number: int) -> NDArray[np.intp]:
         """Return the pixels (n, 2) of a plane, in the frame of its prepared pixels, that may be clicked."""
