@@ -56,12 +56,12 @@ def test_a_yaml_file_gives_the_same_and_held_out_objects_are_compared(labelled: 
     assert (result.code, result.err) == (0, "")
     metrics = json.loads((tmp_path / "figures.json").read_text())
     assert metrics["settings"]["training"]["seed"] == 5
-    assert metrics["base"]["count"] == metrics["adapted"]["count"] == 6
+    assert metrics["base"]["count"] == metrics["adapted"]["count"] == 12, "all, by cross-validation"
     info = Adapter.load(tmp_path / "b.safetensors").info
     assert info.preprocessing.percentiles == (1, 99)
     assert info.metrics["verdict"] == metrics["verdict"]
     assert f"{metrics['base']['box_iou']:.3f}" in result.out
-    assert "6 held-out objects" in result.out
+    assert "12 held-out objects" in result.out
 
     # another round keeps what was held out
     again = run("train", tmp_path / "run.yaml", "--seed", "6", "--previous", tmp_path / "b.safetensors", "--output",

@@ -14,11 +14,17 @@ from torch import Tensor
 
 from napari_sam_lora import Model, Preprocessing, Prompts, TrainConfig, load_model
 from napari_sam_lora.errors import TrainingError
+from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.model.encoder import preprocess
+from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.training.data.augmentation import View, show
-from napari_sam_lora.training.data.samples import Plane, snapshot
+from napari_sam_lora.training.data.background_clicks import BackgroundClicks
+from napari_sam_lora.training.data.samples import Plane, mark_complete, snapshot
 from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.loop import StepResult, Trainer, lora_config
+from napari_sam_lora.training.losses import background_loss
+
+from .squares import GRID, make_pair, make_planes
 
 # One view and boxes without corrections: what a step sees differs by the jitter of the boxes alone.
 PLAIN: dict[str, Any] = {"views": 1, "box_share": 1.0, "corrections": 0, "validation_share": 0.0}
@@ -309,3 +315,43 @@ def test_prompts_of_the_user_are_replayed(small: Model, nuclei: tuple[NDArray[np
     for _ in range(12):
         trainer.step()
     assert 2 <= seen.count(3) <= 10
+
+
+def test_clicks_on_known_background_lower_their_predicted_iou(
+    small: Model, nuclei: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    image, labels = (array[:128, :128] for array in nuclei)
+    scores = []
+    for pair in ((image, labels), mark_complete((image, labels))):
+        planes = snapshot([pair], 128, 2, Preprocessing())
+        trainer = _trainer(small, planes, mode="decoder", dense=False, **PLAIN | {"objects": 1})
+        for _ in range(8):
+            trainer.step()
+        places = BackgroundClicks(snapshot([mark_complete((image, labels))], 128, 2, Preprocessing())).places(0)[::100]
+        predictor = Predictor(trainer.tree, "", Preprocessing(), EmbeddingCache())
+        embedding = predictor.encode(image)
+        found = predictor.segment(embedding, Prompts(points=[[point] for point in places]), multimask=True)
+        scores.append(found.candidate_scores.mean(0))
+    without, with_background = scores
+    assert (with_background < without - 0.1).all(), "of each candidate"
+
+
+def test_background_clicks_have_no_mask_loss(small: Model, planes: tuple[Plane, ...]) -> None:
+    """Their loss trains the predicted IoU of all four masks, and no mask."""
+    predicted = torch.rand(2, 4, requires_grad=True)
+    loss = background_loss(predicted)
+    loss.backward()
+    assert loss.item() == pytest.approx(float((predicted.detach() ** 2).mean(1).sum()))
+    assert predicted.grad is not None
+    torch.testing.assert_close(predicted.grad, predicted.detach() / 2)
+
+
+def test_objects_of_a_rare_size_are_drawn_as_often_as_the_usual_ones(small: Model) -> None:
+    """Eleven small squares and a large one on a plane; middle and large ones on another."""
+    image, labels = make_pair(0, GRID[:11], 8)
+    labels[96:120, 96:120] = 12
+    planes = make_planes((image, labels), make_pair(1, GRID, 16))
+    trainer = _trainer(small, planes, mode="decoder", objects=1, views=1)
+    drawn = [int(trainer._draw_labels(0)[0]) for _ in range(600)]
+    assert drawn.count(12) == pytest.approx(300, abs=60)
+    assert all(drawn.count(label) == pytest.approx(300 / 11, abs=25) for label in range(1, 12))

@@ -17,7 +17,7 @@ from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig,
 from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.training.run import FineTuneRun
 
-from .runs import FAST, Pair, finish, only
+from .runs import FAST, HALF, Pair, finish, only
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def encoder_runs(small: Model) -> Iterator[list[int]]:
 
 
 def test_reports_count_the_steps(small: Model, quarters: list[Pair]) -> None:
-    run = FineTuneRun(small.loaded, quarters[:2], FAST)
+    run = FineTuneRun(small.loaded, quarters, HALF)
     reports = list(run)
     assert [report.step for report in reports] == [1, 2, 3]
     assert {report.steps for report in reports} == {3}
@@ -47,31 +47,32 @@ def test_reports_count_the_steps(small: Model, quarters: list[Pair]) -> None:
         report.verdict = "better"  # type: ignore[misc]
 
 
-def test_figures_are_those_of_the_held_out_image(small: Model, quarters: list[Pair]) -> None:
-    config = replace(FAST, learning_rate=0.02, check_every=0)
-    _, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
-    (held,) = {score.plane for score in report.base_objects}
-    base, adapted = evaluate(Model(small.loaded), [quarters[held]], [None, adapter])
-    assert report.base.count >= 5
+def test_figures_are_those_of_the_held_out_images(small: Model, quarters: list[Pair]) -> None:
+    config = replace(HALF, learning_rate=0.02, check_every=0)
+    _, adapter, report = finish(FineTuneRun(small.loaded, quarters, config))
+    held = sorted({score.plane for score in report.base_objects})
+    assert len(held) == 2
+    base, adapted = evaluate(Model(small.loaded), [quarters[number] for number in held], [None, adapter])
     assert report.base == base.figures
     assert report.adapted == adapted.figures
     assert report.base != report.adapted
     assert [score.label for score in report.base_objects] == [score.label for score in base.objects]
-    assert report.train_count == len(np.unique(quarters[1 - held][1])) - 1
+    trained = [labels for number, (_, labels) in enumerate(quarters) if number not in held]
+    assert report.train_count == sum(len(np.unique(labels)) - 1 for labels in trained)
     assert not report.cross_validated
-    assert len(report.held_out) == 1
+    assert len(report.held_out) == 2
 
 
 def test_the_adapter_says_what_it_is(small: Model, quarters: list[Pair], tmp_path: Path) -> None:
     preprocessing = Preprocessing(window=(0.0, 200.0))
-    config = replace(FAST, rank=3)
-    _, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config, preprocessing))
+    config = replace(HALF, rank=3)
+    _, adapter, report = finish(FineTuneRun(small.loaded, quarters, config, preprocessing))
     info = adapter.info
     assert (info.base_name, info.base_hash) == ("sam_nano", small.loaded.weights_hash)
     assert (info.mode, info.input_size, info.lora.rank) == ("decoder", 128, 3)
     assert info.preprocessing == preprocessing
     assert TrainConfig.from_dict({name: info.training[name] for name in config.as_dict()}) == config
-    assert info.training["images"] == 2
+    assert info.training["images"] == 4
     assert info.training["objects_trained_on"] == report.train_count
     assert info.training["steps_done"] == 3
     assert info.training["held_out"] == list(report.held_out)
@@ -84,7 +85,7 @@ def test_the_adapter_says_what_it_is(small: Model, quarters: list[Pair], tmp_pat
 def test_a_stopped_run_keeps_what_it_has_learned(small: Model, quarters: list[Pair]) -> None:
     results = []
     for _ in range(2):
-        run = FineTuneRun(small.loaded, quarters[:2], replace(FAST, steps=50))
+        run = FineTuneRun(small.loaded, quarters, replace(HALF, steps=50))
         next(run)
         next(run)
         run.stop()
@@ -100,14 +101,14 @@ def test_a_stopped_run_keeps_what_it_has_learned(small: Model, quarters: list[Pa
 
 
 def test_a_stopped_run_has_its_result_at_once(small: Model, quarters: list[Pair]) -> None:
-    run = FineTuneRun(small.loaded, quarters[:2], FAST)
+    run = FineTuneRun(small.loaded, quarters, HALF)
     next(run)
     run.stop()
     assert len(run.result()[1].losses) == 1
 
 
 def test_a_run_that_goes_on_has_no_result(small: Model, quarters: list[Pair]) -> None:
-    run = FineTuneRun(small.loaded, quarters[:2], FAST)
+    run = FineTuneRun(small.loaded, quarters, HALF)
     next(run)
     with raises(TrainingError, "run-not-ended"):
         run.result()
@@ -115,7 +116,7 @@ def test_a_run_that_goes_on_has_no_result(small: Model, quarters: list[Pair]) ->
 
 
 def test_a_run_without_a_step_has_no_result(small: Model, quarters: list[Pair]) -> None:
-    run = FineTuneRun(small.loaded, quarters[:2], FAST)
+    run = FineTuneRun(small.loaded, quarters, HALF)
     with raises(TrainingError, "run-not-ended"):
         run.result()
     run.stop()
@@ -124,13 +125,16 @@ def test_a_run_without_a_step_has_no_result(small: Model, quarters: list[Pair]) 
         run.result()
 
 
-@pytest.mark.parametrize("count", [3, 4])
-def test_few_objects_are_cross_validated(small: Model, quarters: list[Pair], count: int) -> None:
+@pytest.mark.parametrize(("count", "fold_steps"), [(3, (2, 2, 2)), (4, (2, 2, 2))])
+def test_few_objects_are_cross_validated(
+    small: Model, quarters: list[Pair], count: int, fold_steps: tuple[int, ...]
+) -> None:
+    """Two thirds of the objects are seen as often in two of three steps."""
     reports, adapter, report = finish(FineTuneRun(small.loaded, [only(quarters[0], count)], FAST))
-    phases = [phase for phase in ("train", "check 1 of 3", "check 2 of 3", "check 3 of 3") for _ in range(3)]
-    assert [one.phase for one in reports] == phases
-    assert [one.step for one in reports] == list(range(1, 13))
-    assert {one.steps for one in reports} == {12}
+    phases = [f"check {number} of 3" for number, steps in enumerate(fold_steps, start=1) for _ in range(steps)]
+    assert [one.phase for one in reports] == ["train"] * 3 + phases
+    assert [one.step for one in reports] == list(range(1, 10))
+    assert {one.steps for one in reports} == {9}
     assert reports[-1].seconds_left == 0
     assert report.cross_validated
     assert report.train_count == count
@@ -143,6 +147,33 @@ def test_few_objects_are_cross_validated(small: Model, quarters: list[Pair], cou
     assert adapter.info.metrics["cross_validated"] is True
     (base,) = evaluate(Model(small.loaded), [only(quarters[0], count)])
     assert sorted(report.base_objects, key=lambda s: s.label) == sorted(base.objects, key=lambda s: s.label)
+
+
+def test_where_few_objects_are_held_out_others_test_the_rest(small: Model, quarters: list[Pair]) -> None:
+    """Of the quarters one is held out: with 11 objects; two more adapters test those of the others."""
+    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters, replace(FAST, check_every=0)))
+    counts = [len(np.unique(labels)) - 1 for _, labels in quarters]
+    assert [one.phase for one in reports].count("train") == 3
+    assert {one.phase for one in reports} == {"train", "check 1 of 2", "check 2 of 2"}
+    assert [one.step for one in reports] == list(range(1, reports[-1].steps + 1))
+    assert report.cross_validated
+    assert report.base.count == report.adapted.count == sum(counts)
+    tested = [(score.plane, score.label) for score in report.base_objects]
+    assert len(set(tested)) == len(tested)
+    assert [(score.plane, score.label) for score in report.adapted_objects] == tested
+    # the adapter is the one of a run without cross-validation, and is tested by what it has not learned
+    held = report.base_objects[0].plane
+    assert report.train_count == sum(counts) - counts[held]
+    (own,) = evaluate(Model(small.loaded), [quarters[held]], [adapter])
+    assert [replace(score, plane=held) for score in own.objects] == list(report.adapted_objects[: counts[held]])
+
+
+def test_a_resumed_run_is_tested_only_by_what_its_start_has_not_seen(small: Model, quarters: list[Pair]) -> None:
+    config = replace(FAST, check_every=0, steps=1)
+    _, start, _ = finish(FineTuneRun(small.loaded, quarters, replace(config, validation_share=0.0)))
+    _, _, report = finish(FineTuneRun(small.loaded, quarters, config, start=start))
+    assert not report.cross_validated
+    assert len({score.plane for score in report.base_objects}) == 1
 
 
 def test_the_cross_validated_adapter_is_the_one_that_learned_from_all(small: Model, quarters: list[Pair]) -> None:
@@ -187,14 +218,14 @@ def test_nothing_is_checked_if_nothing_is_to_be_held_out(small: Model, quarters:
 
 
 def test_what_was_held_out_is_held_out_again(small: Model, quarters: list[Pair]) -> None:
-    config = replace(FAST, steps=1, check_every=0)  # all held-out objects are judged, none chooses a state
-    _, _, first = finish(FineTuneRun(small.loaded, quarters[:2], config))
-    (held,) = {score.plane for score in first.base_objects}
-    more = [quarters[2], quarters[3], quarters[held], quarters[1 - held]]
-    _, _, second = finish(FineTuneRun(small.loaded, more, config, held_out=first.held_out))
-    assert set(first.held_out) <= set(second.held_out)
-    again = [score for score in second.base_objects if score.plane == 2]
-    assert [replace(score, plane=held) for score in again] == list(first.base_objects)
+    config = replace(HALF, steps=1, check_every=0)  # all held-out objects are judged, none chooses a state
+    _, _, first = finish(FineTuneRun(small.loaded, quarters, config))
+    held = {score.plane for score in first.base_objects}
+    again = [quarters[number] for number in (2, 0, 3, 1)]
+    _, _, second = finish(FineTuneRun(small.loaded, again, config, held_out=first.held_out))
+    assert first.held_out == second.held_out
+    assert {(2, 0, 3, 1)[score.plane] for score in second.base_objects} == held
+    assert first.base == second.base
 
 
 def test_discarding_a_run_leaves_the_base_as_it_was(small: Model, quarters: list[Pair]) -> None:
@@ -203,7 +234,7 @@ def test_discarding_a_run_leaves_the_base_as_it_was(small: Model, quarters: list
     modules = [(name, type(module), module.training) for name, module in sam.named_modules()]
     prompts = Prompts(points=[[[64, 64]]])
     logits = Model(small.loaded).segment(small.encode(quarters[0][0]), prompts).logits
-    run: Any = FineTuneRun(small.loaded, quarters[:2], replace(FAST, mode="full"))
+    run: Any = FineTuneRun(small.loaded, quarters, replace(HALF, mode="full"))
     next(run)
     # the base is free to be used meanwhile
     assert np.array_equal(Model(small.loaded).segment(small.encode(quarters[0][0]), prompts).logits, logits)

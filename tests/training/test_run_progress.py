@@ -18,12 +18,12 @@ from napari_sam_lora.training.evaluation.validation import Validator
 from napari_sam_lora.training.loop import StepResult, Trainer
 from napari_sam_lora.training.run import FineTuneRun
 
-from .runs import FAST, Pair, finish, only
+from .runs import FAST, HALF, Pair, finish, only
 
 
 def test_the_held_out_curve_is_reported_while_it_grows(small: Model, quarters: list[Pair]) -> None:
-    config = replace(FAST, steps=5, check_every=2)
-    reports, _, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
+    config = replace(HALF, steps=5, check_every=2)
+    reports, _, report = finish(FineTuneRun(small.loaded, quarters, config))
     looked = [(one.step, one.held_out_iou) for one in reports if one.held_out_iou is not None]
     assert [step for step, _ in looked] == [2, 4, 5]
     assert report.curve[0] == (0, reports[0].base_iou)
@@ -33,7 +33,7 @@ def test_the_held_out_curve_is_reported_while_it_grows(small: Model, quarters: l
 
 
 def test_no_looks_are_taken_if_none_are_wanted(small: Model, quarters: list[Pair]) -> None:
-    reports, _, report = finish(FineTuneRun(small.loaded, quarters[:2], replace(FAST, check_every=0)))
+    reports, _, report = finish(FineTuneRun(small.loaded, quarters, replace(HALF, check_every=0)))
     assert {(one.held_out_iou, one.base_iou) for one in reports} == {(None, None)}
     assert report.curve == ()
     assert report.best_step == 3
@@ -48,9 +48,9 @@ def _with_curve(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
 def test_the_best_state_is_kept_and_judged_by_other_objects(
     small: Model, quarters: list[Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(FAST, steps=4, check_every=1)
+    config = replace(HALF, steps=4, check_every=1)
     _with_curve(monkeypatch, [0.5, 0.4, 0.7, 0.6, 0.3])
-    run = FineTuneRun(small.loaded, quarters[:2], config)
+    run = FineTuneRun(small.loaded, quarters, config)
     states = []
     for _ in run:
         assert run._trainer is not None
@@ -67,8 +67,8 @@ def test_the_best_state_is_kept_and_judged_by_other_objects(
 
 def test_a_run_without_gain_ends_early(small: Model, quarters: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     _with_curve(monkeypatch, [0.5, 0.6, 0.7, 0.7, 0.65, 0.9])
-    config = replace(FAST, steps=50, check_every=1, patience=2)
-    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters[:2], config))
+    config = replace(HALF, steps=50, check_every=1, patience=2)
+    reports, adapter, report = finish(FineTuneRun(small.loaded, quarters, config))
     assert len(reports) == len(report.losses) == 4
     assert report.best_step == 2
     assert report.warnings == ()
@@ -87,7 +87,7 @@ def test_stopping_keeps_the_best_state_and_looks_at_the_last_one(
 ) -> None:
     for last, best in ((0.6, 2), (0.8, 3)):
         _with_curve(monkeypatch, [0.5, 0.7, last])
-        run = FineTuneRun(small.loaded, quarters[:2], replace(FAST, steps=50, check_every=2))
+        run = FineTuneRun(small.loaded, quarters, replace(HALF, steps=50, check_every=2))
         for _ in range(3):
             next(run)
         run.stop()
@@ -102,8 +102,8 @@ def test_a_discarded_run_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sam = small.loaded.sam
     before = {name: value.clone() for name, value in sam.state_dict().items()}
-    config = replace(FAST, mode="full", tune_decoder="all", cache_bytes=0)
-    run = FineTuneRun(small.loaded, quarters[:2], config)
+    config = replace(HALF, mode="full", tune_decoder="all", cache_bytes=0)
+    run = FineTuneRun(small.loaded, quarters, config)
     next(run)
     assert list(tmp_path.iterdir())
     run.discard()
@@ -119,7 +119,7 @@ def test_a_run_may_be_discarded_during_a_step(
     small: Model, quarters: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    run = FineTuneRun(small.loaded, quarters[:2], replace(FAST, cache_bytes=0))
+    run = FineTuneRun(small.loaded, quarters, replace(HALF, cache_bytes=0))
     step = Trainer.step
 
     def discarding(self: Trainer) -> StepResult:
@@ -138,7 +138,7 @@ def test_the_cache_on_disk_is_removed_at_the_end_and_after_an_error(
     small: Model, quarters: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    run = FineTuneRun(small.loaded, quarters[:2], replace(FAST, cache_bytes=0))
+    run = FineTuneRun(small.loaded, quarters, replace(HALF, cache_bytes=0))
     next(run)
     assert list(tmp_path.iterdir())
     if fails:
@@ -198,13 +198,13 @@ def test_masks_are_one_object_an_image(small: Model, quarters: list[Pair]) -> No
 
 
 def test_an_adapter_that_learned_wrong_labels_is_refused(small: Model, quarters: list[Pair]) -> None:
-    pairs = quarters[:2]
-    run = FineTuneRun(small.loaded, pairs, FAST)
-    (held,) = {ref.plane for ref in run._split.test}
-    image, labels = pairs[1 - held]
+    held = {ref.plane for ref in FineTuneRun(small.loaded, quarters, HALF)._split.test}
     # to the model an object is now what lies half an image away
-    pairs[1 - held] = image, np.roll(labels, (37, 53), (0, 1))
-    config = TrainConfig(mode="late", steps=40, objects=6, views=1, learning_rate=5e-3)
+    pairs = [
+        (image, labels if number in held else np.roll(labels, (37, 53), (0, 1)))
+        for number, (image, labels) in enumerate(quarters)
+    ]
+    config = TrainConfig(mode="late", steps=40, objects=6, views=1, learning_rate=5e-3, validation_share=0.5)
     _, _, report = finish(FineTuneRun(small.loaded, pairs, config))
-    assert {score.plane for score in report.base_objects} == {held}
+    assert {score.plane for score in report.base_objects} == held
     assert report.verdict == "not better"

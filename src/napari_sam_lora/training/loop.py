@@ -25,11 +25,13 @@ from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.augmentation import View, choose_views, show, show_prompts
+from napari_sam_lora.training.data.background_clicks import BackgroundClicks
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
 from napari_sam_lora.training.data.simulated_user import corrective_clicks, first_prompts, with_click
+from napari_sam_lora.training.data.size_thirds import balanced_shares
 from napari_sam_lora.training.dense.loop import DenseTrainer, crop_side
 from napari_sam_lora.training.dense.views import DenseViews
-from napari_sam_lora.training.losses import MaskLoss, mask_targets
+from napari_sam_lora.training.losses import MaskLoss, background_loss, mask_targets
 from napari_sam_lora.training.memory import MemoryFallback, free_memory
 from napari_sam_lora.training.prefix_cache import PrefixCache
 
@@ -142,6 +144,8 @@ class Trainer:
         for ref in objects:
             labels = self._labels.get(ref.plane, np.empty(0, np.int64))
             self._labels[ref.plane] = np.append(labels, ref.label)
+        self._shares = balanced_shares(planes, objects)
+        self._background = BackgroundClicks(planes)
         self.dense = self._new_dense(head, classes)
         self.parameters = adapter_parameters(self.tree)
         self.optimizer = self._new_optimizer()
@@ -282,6 +286,7 @@ class Trainer:
             loss = loss / (rounds * len(masks))
             loss.backward()
             total += loss.item()
+        total += self._background_backward(leaf, view, prepared, 1 / len(masks))
         if self.dense is not None and self.done % SHARED_EVERY == 0:
             shared = self.dense.shared_loss(leaf, view, prepared)
             shared.backward()
@@ -291,6 +296,16 @@ class Trainer:
         if self.dense is not None:
             total += self.dense.crops_backward(self.fallback.recompute)
         return total
+
+    def _background_backward(self, embedding: Tensor, view: View, prepared: Prepared, weight: float) -> float:
+        """Compute the gradients of a few clicks on known background, if there is any; return their weighted loss."""
+        clicks = self._background.draw(view, self.rng)
+        if clicks is None:
+            return 0.0
+        _, scores = decode_prompts(self.tree, embedding, prepared, clicks)
+        loss = weight * background_loss(scores)
+        loss.backward()
+        return loss.item()
 
     def tensors(self) -> dict[str, Tensor]:
         """Copy the adapter's tensors, or the last good ones if a parameter is not finite any more."""
@@ -356,7 +371,8 @@ class Trainer:
 
     def _draw_labels(self, plane: int) -> NDArray[np.int64]:
         labels = self._labels[plane]
-        return self.rng.choice(labels, min(self.fallback.objects, len(labels)), replace=False)
+        count = min(self.fallback.objects, len(labels))
+        return self.rng.choice(labels, count, replace=False, p=self._shares[plane])
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup * self.config.steps))

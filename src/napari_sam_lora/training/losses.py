@@ -50,6 +50,14 @@ class MaskLoss:
         return (weight_single * single + weight_candidates * candidates + error).sum()
 
 
+def background_loss(predicted_iou: Tensor) -> Tensor:
+    """Sum the squared errors of the predicted IoU (n, 4) of clicks on background, where no mask is right.
+
+    So the score rejects clicks of a grid that hit no object, as in CellSeg1 (github.com/Nuisal/cellseg1).
+    """
+    return predicted_iou.square().mean(1).sum()
+
+
 def mask_targets(masks: NDArray[np.bool_], size: int, stride: int) -> Tensor:
     """Reduce masks (n, h, w) to the resolution of the decoder's output, float (n, 1, m, m) of 0 and 1.
 

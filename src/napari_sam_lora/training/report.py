@@ -26,7 +26,7 @@ class StepReport:
     seconds, seconds_left : float
         Time since the start of the run, and an estimate of the rest without the final comparison.
     phase : str
-        "train"; then, where there are too few objects to hold out, "check 1 of 3" and so on.
+        "train"; then, where few objects are held out, "check 1 of 2" and so on.
     held_out_iou : float, optional
         Mean IoU of some held-out objects, if they were checked after this step.
     base_iou : float, optional
@@ -62,8 +62,8 @@ class FineTuneReport:
     train_count : int
         Objects trained on.
     cross_validated : bool
-        The scores are those of other adapters, each trained without some of the objects, because there were too few
-        to hold out; the returned adapter was trained on all objects.
+        Few objects could be held out, so other adapters were trained too, each without some of the objects, and tested
+        on these. The scores are theirs and those of the returned adapter on what it was not trained on, if anything.
     held_out : tuple of str
         Pass it to the next run so that held-out objects stay held out.
     losses : tuple of float
@@ -98,7 +98,10 @@ class FineTuneReport:
     def metrics(self) -> dict[str, Any]:
         """Return the figures for an adapter's metadata; those of no objects are left out."""
         both = (("base", self.base), ("adapted", self.adapted))
-        found = {} if self.found is None else {"found": asdict(self.found)}
+        found = {}
+        if self.found is not None:
+            base = self.found.base
+            found["found"] = {"base": base and asdict(base), "adapted": asdict(self.found.adapted)}
         return (
             {
                 "verdict": self.verdict,

@@ -26,7 +26,7 @@ from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.classes import classes_to_learn, too_many_classes
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, snapshot, unused_labels
-from napari_sam_lora.training.data.split import Split, list_objects, plan_folds, split_objects
+from napari_sam_lora.training.data.split import list_objects, plan_folds, split_objects
 from napari_sam_lora.training.evaluation.acceptance import Judge
 from napari_sam_lora.training.evaluation.found import FoundPair, FoundWatch, adjusted, held_out_maps, smallest_size
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
@@ -87,9 +87,10 @@ class FineTuneRun(Iterator[StepReport]):
         self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels, cut)
         self._objects = list_objects(self._planes, held_out)
         self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
-        self._folds = plan_folds(self._objects, self._split, config.validation_share, self._planes)
+        self._plan = plan_folds(self._objects, self._split, config.validation_share, self._planes, start is not None)
+        tested = self._plan.main.test
+        watched, self._judged, self._choosing = split_held_out(tested, self._planes)
         self._classes = classes_to_learn(self._planes, self._train_objects, config, class_names or {})
-        watched, self._judged, self._choosing = split_held_out(() if self._folds else self._split.test, self._planes)
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
         self._chunks = AdaptiveChunks((self._prefixes.shrink, self._embeddings.shrink))
@@ -97,13 +98,13 @@ class FineTuneRun(Iterator[StepReport]):
         watching = bool(watched) and config.check_every > 0
         self._validator = Validator(self._planes, watched, self._prefixes, self._chunks) if watching else None
         if not watching:
-            self._judged, self._choosing = self._split.test, False
+            self._judged, self._choosing = tested, False
         self._fallback = MemoryFallback(config)
-        self._steps = config.steps * (1 + len(self._folds))
+        self._steps = config.steps + sum(self._plan.fold_steps(config.steps))
         self._losses: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._checked: tuple[list[ObjectScore], list[ObjectScore]] = ([], [])
-        self._checked_found: FoundPair | None = None
+        self._checked_found: list[FoundPair] = []
         self._found_watch = FoundWatch(self._planes, watched) if watching else None
         self._choices: list[float] = []
         self._warnings = [*unused_labels(self._planes), *self._split.cautions]
@@ -161,9 +162,12 @@ class FineTuneRun(Iterator[StepReport]):
             raise TrainingError("The run was stopped before its first step: it has no result.", code="run-without-step")
         state = self._final_state(self._trainer)
         self._prefixes.close()
-        adapter = self._adjusted(self._adapter(state))
-        base, adapted = self._checked if self._folds else self._judge.compare(adapter, self._judged)
-        found = self._checked_found if self._folds else self._judge.compare_found(adapter, self._judged)
+        adapter = self._adjusted(self._adapter(state, self._train_objects))
+        own = self._judge.compare(adapter, self._judged)
+        base, adapted = ([*mine, *checked] for mine, checked in zip(own, self._checked, strict=True))
+        own_found = self._judge.compare_found(adapter, self._judged)
+        found_pairs = [*([] if own_found is None else [own_found]), *self._checked_found]
+        found = sum(found_pairs[1:], start=found_pairs[0]) if found_pairs else None
         decision = self._judge.decide(base, adapted, found)
         report = FineTuneReport(
             verdict=decision.verdict,
@@ -173,7 +177,7 @@ class FineTuneRun(Iterator[StepReport]):
             base_objects=tuple(base),
             adapted_objects=tuple(adapted),
             train_count=len(self._train_objects),
-            cross_validated=bool(self._folds),
+            cross_validated=bool(self._plan.folds),
             held_out=self._split.held_out,
             losses=tuple(self._losses),
             seconds=time.monotonic() - self._begun,
@@ -186,15 +190,15 @@ class FineTuneRun(Iterator[StepReport]):
 
     @property
     def _train_objects(self) -> tuple[ObjectRef, ...]:
-        return self._objects if self._folds else self._split.train
+        return self._plan.main.train
 
     def _train(self) -> Iterator[StepReport]:
         try:
             yield from self._learn()
-            for number, fold in enumerate(self._folds, start=1):
+            for number in range(len(self._plan.folds)):
                 if self._stopped:
                     break
-                yield from self._check(fold, number)
+                yield from self._check(number)
         finally:
             if self._discarded:
                 self._forget()
@@ -203,7 +207,7 @@ class FineTuneRun(Iterator[StepReport]):
 
     def _learn(self) -> Iterator[StepReport]:
         """Train the adapter that is returned, and check held-out objects at intervals."""
-        trainer = self._trainer = self._new_trainer(self._train_objects)
+        trainer = self._trainer = self._new_trainer(self._train_objects, self._config, self._start_head())
         if self._start is not None:
             trainer.begin_at(self._start.tensors)
         base = self._measure(self._loaded.sam)
@@ -218,28 +222,33 @@ class FineTuneRun(Iterator[StepReport]):
             looked = self._look(trainer) if every and (step % every == 0 or step == self._config.steps) else None
             yield self._report(result, step, "train", looked)
             if self._choosing and self._lost_patience():
-                self._steps = step
+                self._steps = step + sum(self._plan.fold_steps(step))
                 return
 
-    def _check(self, fold: Split, number: int) -> Iterator[StepReport]:
-        """Train an adapter without a fold of the objects, only for cross-validation, and test it on that fold."""
-        trainer = self._checker = self._new_trainer(fold.train)
-        for step in range(1, self._config.steps + 1):
+    def _check(self, number: int) -> Iterator[StepReport]:
+        """Train an adapter without a fold of the objects, only for cross-validation, and test it on that fold.
+
+        It starts from the base model, because an adapter to continue from may have seen the fold.
+        """
+        fold, folds, done = self._plan.folds[number], len(self._plan.folds), len(self._losses)
+        steps = self._plan.fold_steps(done)
+        config = replace(self._config, steps=steps[number])
+        trainer = self._checker = self._new_trainer(fold.train, config, self._loaded.dense)
+        for step in range(1, config.steps + 1):
             if self._stopped:
                 return
             result = trainer.step()
-            yield self._report(result, number * self._config.steps + step, f"check {number} of {len(self._folds)}")
+            yield self._report(result, done + sum(steps[:number]) + step, f"check {number + 1} of {folds}")
         if not self._stopped:
-            adapter = self._adapter(trainer.state())
+            adapter = self._adapter(trainer.state(), fold.train)
             for scores, more in zip(self._checked, self._judge.compare(adapter, fold.test), strict=True):
                 scores.extend(more)
             found = self._judge.compare_found(adapter, fold.test)
             if found is not None:
-                self._checked_found = found if self._checked_found is None else self._checked_found + found
+                self._checked_found.append(found)
         self._warnings += [warning for warning in trainer.warnings if warning not in self._warnings]
 
-    def _new_trainer(self, objects: Sequence[ObjectRef]) -> Trainer:
-        dense = self._start_head()
+    def _new_trainer(self, objects: Sequence[ObjectRef], config: TrainConfig, dense: DenseModel | None) -> Trainer:
         head = None if dense is None else dense.trainable
         if head is not None and dense is not None and dict(dense.classes) != self._classes:
             head = with_classes(head, 0)  # its layer is for other classes
@@ -247,7 +256,7 @@ class FineTuneRun(Iterator[StepReport]):
             self._loaded.sam,
             self._planes,
             objects,
-            self._config,
+            config,
             self._prefixes,
             self._fallback,
             head,
@@ -332,13 +341,16 @@ class FineTuneRun(Iterator[StepReport]):
             base_iou=self._curve[0][1] if self._curve else None,
         )
 
-    def _adapter(self, state: State) -> Adapter:
-        """Make the adapter of a state; its dense head has the parameters that the run started with."""
+    def _adapter(self, state: State, objects: Sequence[ObjectRef]) -> Adapter:
+        """Make the adapter of a state that has learned from these objects.
+
+        Its dense head has the parameters that the run started with.
+        """
         info, start = self._describe(state.step), self._start_head()
         if state.dense is None:
             return Adapter(state.tensors, info)
         learned: dict[int, list[int]] = {}
-        for ref in self._train_objects:
+        for ref in objects:
             learned.setdefault(ref.plane, []).append(ref.label)
         instances = InstanceConfig() if start is None else start.instances
         head = DenseHead(DenseHeadConfig.for_sam(self._loaded.sam, len(self._classes)))

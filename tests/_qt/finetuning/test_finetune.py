@@ -29,6 +29,7 @@ from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import ArraySource, PlaneKey
 from napari_sam_lora.session.plane_key import Box
+from napari_sam_lora.training.data.samples import image_key
 
 from ..helpers import add_box, dense
 from ..tuning import (
@@ -363,18 +364,15 @@ def test_the_gate_refuses_an_adapter_that_learned_from_wrong_labels(qtbot: Any, 
     viewer.add_image(image, name="nuclei 3")
     viewer.add_labels(labels.astype(np.int32), name="cells 3")
     controller = next(open_labelled(viewer, *nuclei_pair(4)))
-    first = train(qtbot, controller, CHECKED | {"steps": 1})
-    assert first.report is not None
-    (held_out,) = {score.plane for score in first.report.base_objects}
-    controller.session.models.deactivate()
-    label_sets = list(controller.session.labels.values())
-    assert len(label_sets) == 2
-    trained_on = label_sets[1 - held_out].store
+    controller.session.training.hold_out([image_key(image)])
     plane = PlaneKey.of("", 2, ())
+    stores = [own.store for own in controller.session.labels.values()]
+    (trained_on,) = (store for store in stores if store.read(plane).shape != labels.shape)
     shuffled = np.random.default_rng(0).permutation(np.asarray(trained_on.read(plane)).ravel())
     trained_on.write(plane, np.ones(trained_on.read(plane).shape, np.bool_), shuffled)
     event = train(qtbot, controller, CHECKED | {"steps": 12, "learning_rate": 0.02})
     assert event.report is not None
+    assert image_key(image) in event.report.held_out
     assert event.report.verdict == "not better", event.report.reason
     assert not event.activated
     assert controller.session.models.active == ""

@@ -13,7 +13,15 @@ from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import StackPosition
 from napari_sam_lora.training.data.leakage import MAX_PLANES_AWAY, drop_leaking_objects
 from napari_sam_lora.training.data.samples import Labelled, ObjectRef, Plane, snapshot
-from napari_sam_lora.training.data.split import DEPTH, Split, cross_validation, list_objects, plan_folds, split_objects
+from napari_sam_lora.training.data.split import (
+    DEPTH,
+    Plan,
+    Split,
+    cross_validation,
+    list_objects,
+    plan_folds,
+    split_objects,
+)
 
 from ..squares import GRID, make_pair, make_planes, names
 
@@ -44,11 +52,32 @@ def test_no_more_than_the_share_of_the_images_is_held_out_if_they_have_objects_e
         assert len(split.test) == 5
 
 
-def test_of_two_uneven_images_the_smaller_one_is_held_out() -> None:
-    for crowded in (0, 1):
-        planes = make_planes(*(make_pair(seed, GRID if seed == crowded else GRID[:2]) for seed in range(2)))
-        split = split_objects(list_objects(planes), 0.05)
-        assert {ref.plane for ref in split.test} == {1 - crowded}
+def test_of_uneven_images_the_smallest_one_is_held_out() -> None:
+    for small in range(4):
+        planes = make_planes(*(make_pair(seed, GRID[:2] if seed == small else GRID) for seed in range(4)))
+        split = split_objects(list_objects(planes), 0.01)
+        assert {ref.plane for ref in split.test} == {small}
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_of_few_images_parts_of_each_are_held_out(images: int) -> None:
+    planes = make_planes(*(make_pair(seed, GRID) for seed in range(images)))
+    split = split_objects(list_objects(planes), 0.25)
+    assert {ref.plane for ref in split.train} == set(range(images))
+    assert len(split.test) == 4 * images
+    assert len({ref.unit for ref in split.test}) == 4 * images
+
+
+def test_an_image_that_was_held_out_whole_stays_so_among_few() -> None:
+    """Three of four images are left; the held-out one is among them."""
+    planes = make_planes(*(make_pair(seed, GRID) for seed in range(4)))
+    before = split_objects(list_objects(planes), 0.25)
+    (held,) = {ref.plane for ref in before.test}
+    few = [held, *(number for number in range(4) if number != held)][:3]
+    left = make_planes(*(make_pair(seed, GRID) for seed in few))
+    after = split_objects(list_objects(left, before.held_out), 0.25, before.held_out)
+    assert {ref.plane for ref in after.test} == {0}
+    assert names(after.train) == {(plane, label) for plane in (1, 2) for label in range(1, 17)}
 
 
 def test_images_without_objects_do_not_make_a_lone_image_several() -> None:
@@ -96,7 +125,7 @@ def test_a_share_of_zero_holds_nothing_out() -> None:
 
 
 def test_units_held_out_before_are_left_to_train_if_there_is_nothing_else() -> None:
-    objects = list_objects(make_planes(make_pair(0, GRID), make_pair(1, GRID)))
+    objects = list_objects(make_planes(*(make_pair(seed, GRID) for seed in range(4))))
     units = sorted({ref.unit for ref in objects})
     split = split_objects(objects, 0.25, units)
     assert len(split.train) == 16
@@ -127,7 +156,7 @@ def test_an_image_stays_held_out_when_images_are_added(first: int) -> None:
     pairs = [make_pair(seed, GRID) for seed in range(first, first + 3)]
     before = split_objects(list_objects(make_planes(*pairs)), 0.25)
     more = [*pairs, *(make_pair(seed, GRID) for seed in range(100, 105))]
-    after = split_objects(list_objects(make_planes(*more)), 0.25, before.held_out)
+    after = split_objects(list_objects(make_planes(*more), before.held_out), 0.25, before.held_out)
     assert names(before.test) <= names(after.test)
     assert set(before.held_out) <= set(after.held_out)
 
@@ -157,8 +186,66 @@ def test_cross_validation_holds_each_object_out_once(count: int, images: int) ->
 
 
 def test_cross_validation_keeps_images_whole_where_there_are_enough() -> None:
-    objects = list_objects(make_planes(*(make_pair(seed, GRID[:4]) for seed in range(3))))
-    assert all(len({ref.plane for ref in split.test}) == 1 for split in cross_validation(objects))
+    objects = list_objects(make_planes(*(make_pair(seed, GRID[:4]) for seed in range(6))))
+    tested = [{ref.plane for ref in split.test} for split in cross_validation(objects)]
+    assert sorted(plane for planes in tested for plane in planes) == [0, 1, 2, 3, 4, 5]
+
+
+def _plan(counts: list[int], share: float = 0.25, resumed: bool = False) -> Plan:
+    planes = make_planes(*(make_pair(seed, GRID[:count]) for seed, count in enumerate(counts)))
+    objects = list_objects(planes)
+    return plan_folds(objects, split_objects(objects, share, (), planes), share, planes, resumed)
+
+
+def test_enough_held_out_objects_need_no_cross_validation() -> None:
+    plan = _plan([16] * 6, 0.3)
+    assert len(plan.main.test) == 32
+    assert plan.folds == ()
+    assert plan.fold_steps(100) == ()
+
+
+def test_where_few_are_held_out_the_others_are_tested_in_two_folds() -> None:
+    plan = _plan([10, 10, 10, 10])
+    assert len(plan.main.test) == 10
+    tested = [names(split.test) for split in (plan.main, *plan.folds)]
+    assert len(tested) == 3
+    assert set.union(*tested) == {(plane, label) for plane in range(4) for label in range(1, 11)}
+    assert sum(map(len, tested)) == 40
+    for fold in plan.folds:
+        assert not {ref.plane for ref in fold.test} & {ref.plane for ref in fold.train}
+        assert names(plan.main.test) <= names(fold.train), "what the adapter does not learn from, others may"
+    # 30 objects are trained on; the folds have 20 and 30 of them
+    assert sorted(plan.fold_steps(90)) == [60, 90]
+
+
+def test_a_lone_image_is_cross_validated_by_area() -> None:
+    plan = _plan([16], 0.5)
+    assert len(plan.main.test) == 8
+    assert [len(fold.test) for fold in plan.folds] == [4, 4]
+    assert plan.fold_steps(8) == (8, 8), "twelve objects, but no more steps than the run itself"
+
+
+def test_where_next_to_none_are_held_out_the_adapter_learns_from_all() -> None:
+    plan = _plan([16])
+    assert plan.main.test == ()
+    assert len(plan.main.train) == 16
+    assert [len(fold.test) for fold in plan.folds] == [6, 5, 5]
+    assert plan.fold_steps(16) == (10, 11, 11)
+
+
+def test_what_an_adapter_has_seen_does_not_test_its_successor() -> None:
+    assert _plan([10, 10, 10, 10], resumed=True).folds == ()
+
+
+def test_an_adapter_of_a_few_objects_does_not_stand_for_one_of_many() -> None:
+    """Without the crowded image, six objects are left; the adapter itself learns from twenty."""
+    planes = make_planes(*(make_pair(seed, GRID[:count]) for seed, count in enumerate([16, 5, 2, 2])))
+    objects = list_objects(planes)
+    plan = plan_folds(objects, split_objects(objects, 0.25, [planes[1].key]), 0.25)
+    assert (len(plan.main.train), len(plan.main.test)) == (20, 5)
+    (fold,) = plan.folds
+    assert {ref.plane for ref in fold.test} == {2, 3}
+    assert len(fold.train) == 21
 
 
 def test_the_split_does_not_follow_the_intensity_window_or_the_input_size() -> None:
@@ -171,7 +258,7 @@ def test_the_split_does_not_follow_the_intensity_window_or_the_input_size() -> N
 
 
 def test_what_was_held_out_is_remembered_while_its_image_is_away() -> None:
-    pairs = [make_pair(seed, GRID) for seed in range(3)]
+    pairs = [make_pair(seed, GRID) for seed in range(5)]
     first = split_objects(list_objects(make_planes(*pairs)), 0.25)
     (away,) = {ref.plane for ref in first.test}
     others = make_planes(*(pair for index, pair in enumerate(pairs) if index != away))
@@ -288,7 +375,7 @@ def test_planes_of_one_object_that_look_alike_cannot_judge_each_other() -> None:
     objects = list_objects(planes)
     split = split_objects(objects, 0.25, (), planes)
     assert split == Split(objects, (), ())
-    assert plan_folds(objects, split, 0.25, planes) == []
+    assert plan_folds(objects, split, 0.25, planes) == Plan(split)
 
 
 def test_a_cross_validation_of_a_stack_trains_on_nothing_beside_what_is_held_out() -> None:

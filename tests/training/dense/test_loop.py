@@ -9,23 +9,37 @@ import numpy as np
 import pytest
 import torch
 from error_codes import raises
+from torch import Tensor
 from unetr_states import random_state
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.model.dense.dense_model import DenseModel
+from napari_sam_lora.model.dense.head import new_dense_head
 from napari_sam_lora.model.dense.published_decoders import published_head
+from napari_sam_lora.model.embeddings import EmbeddingCache
+from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.training.data.augmentation import View
+from napari_sam_lora.training.data.augmentation import View, show
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, Plane, mark_complete, snapshot
 from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.dense.views import DenseViews
-from napari_sam_lora.training.evaluation.found import choose_instances, match_known, total
-from napari_sam_lora.training.evaluation.instance_matching import Matches
+from napari_sam_lora.training.evaluation.acceptance import decide
+from napari_sam_lora.training.evaluation.found import (
+    HeldOutMaps,
+    choose_instances,
+    compare_found,
+    count_by_halves,
+    count_found,
+    match_known,
+)
+from napari_sam_lora.training.evaluation.metrics import ObjectScore
 from napari_sam_lora.training.loop import Trainer
 from napari_sam_lora.training.run import FineTuneRun
 
-from ..runs import FAST, Pair, finish
+from ..runs import FAST, Pair, finish, only
+from ..squares import GRID
 
 FEW: dict[str, Any] = {"steps": 20, "views": 1, "corrections": 0, "objects": 2, "dense_crops": 2}
 
@@ -111,6 +125,44 @@ def test_an_object_outside_every_known_region_changes_nothing(small: Model, quar
     known = targets[0][:, 2:]
     assert torch.equal(known, targets[1][:, 2:])
     assert torch.equal(targets[0][:, :2] * known, targets[1][:, :2] * known)
+
+
+def test_what_is_not_known_has_no_gradient_in_views_and_crops(small: Model, quarters: list[Pair]) -> None:
+    """One object is held out, and background is known in the left half alone."""
+    image, labels = quarters[0]
+    background = np.zeros(labels.shape, bool)
+    background[:, :64] = True
+    planes = _planes((image, labels, {}, None, background))
+    trainer = Trainer(small.loaded.sam, planes, list_objects(planes)[1:], TrainConfig(**FEW))
+    dense: Any = trainer.dense
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Tensor) -> None:
+        output.retain_grad()
+        outputs.append(output)
+
+    dense.head.register_forward_hook(keep)
+    for name in ("of_view", "show"):
+        original = getattr(dense.views, name)
+
+        def spy(*arguments: Any, given: Any = original) -> Any:
+            result = given(*arguments)
+            targets.append(result[1] if isinstance(result, tuple) else result)
+            return result
+
+        setattr(dense.views, name, spy)
+    prepared, _ = show(View(0), planes)
+    embedding = small.predictor.encode_prepared(prepared).tensor
+    dense.shared_loss(embedding, View(0), prepared).backward()
+    dense.crops_backward()
+    assert [len(output) for output in outputs] == [1, 2]
+    for output, shown in zip(outputs, (targets[0], torch.cat(targets[1:])), strict=True):
+        assert output.grad is not None
+        is_known = (shown[:, 2:] > 0).expand(-1, 2, -1, -1)
+        assert not is_known.all()
+        assert (output.grad[:, :2][~is_known] == 0).all()
+        assert (output.grad[:, :2][is_known] != 0).all()
 
 
 def test_held_out_objects_are_neither_object_nor_background(quarters: list[Pair]) -> None:
@@ -244,25 +296,112 @@ def test_what_is_found_counts_only_where_it_is_known() -> None:
     found[2:12, 20:30] = 2  # an object that was learned from
     found[25:35, 25:35] = 3  # on known background
     found[14:18, 14:18] = 4  # where nothing is known
-    wanted = frozenset({1, 3})
-    assert match_known(found, labels, wanted, background) == Matches(1, 1, 1)
-    assert match_known(found, labels, wanted, None) == Matches(1, 0, 1)
-    assert match_known(np.zeros_like(found), labels, wanted, background) == Matches(0, 0, 2)
+    wanted = (1, 3)
+    # the mistake in the corner is nearer to neither: both are 25 rows or columns away, and the first one counts
+    assert match_known(found, labels, wanted, background).tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert match_known(found, labels, wanted, None).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert match_known(np.zeros_like(found), labels, wanted, background).tolist() == [[0, 0, 1], [0, 0, 1]]
     split = np.where(labels == 1, np.arange(40) // 3 + 1, 0)  # parts of an object are mistakes
-    assert match_known(split, labels, wanted, None).false_positives == 4
+    assert match_known(split, labels, wanted, None).tolist() == [[0, 4, 1], [0, 0, 1]]
+    full = np.ones_like(found)  # one object everywhere, which is mostly unknown
+    assert match_known(full, labels, wanted, None).tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert match_known(full, labels, wanted, labels == 0).sum(0).tolist() == [0, 1, 2]
+    assert match_known(full, full, (1,), None).tolist() == [[1, 0, 0]]
 
 
-def test_parameters_are_those_with_which_held_out_objects_are_found(small: Model, quarters: list[Pair]) -> None:
-    from napari_sam_lora.training.evaluation.found import HeldOutMaps  # noqa: PLC0415
-
+def test_parameters_are_those_with_which_held_out_objects_are_found(quarters: list[Pair]) -> None:
     planes = _planes(mark_complete(quarters[0]))
     labels = planes[0].labels
-    wanted = frozenset(found.label for found in planes[0].objects)
-    maps = np.stack([labels > 0, (labels > 0) * 0.4]).astype(np.float32)
+    wanted = tuple(found.label for found in planes[0].objects)
+    maps = np.stack([labels > 0, (labels > 0) * 0.38]).astype(np.float32)
     held = [HeldOutMaps(planes[0], maps, wanted)]
-    given = InstanceConfig(separation=0.6, smallest=1)
+    given = InstanceConfig(smallest=1)
     chosen = choose_instances(held, given)
-    assert chosen.separation < 0.4
-    assert total(held, chosen).true_positives > total(held, given).true_positives == 0
+    assert chosen.sensitivity == 0.6
+    assert count_found(held, chosen)[:, 0].sum() > count_found(held, given)[:, 0].sum() == 0
     assert choose_instances(held, chosen) == chosen
     assert choose_instances([], given) == given
+
+
+def test_parameters_are_not_judged_by_the_objects_that_chose_them(small: Model) -> None:
+    """Two objects that are found with a high sensitivity, two others beside which it finds mistakes."""
+    labels = np.zeros((128, 128), np.int64)
+    maps = np.zeros((2, 128, 128), np.float32)
+    for number, (y, x) in enumerate([(5, 5), (5, 85), (85, 5), (85, 85)], start=1):
+        labels[y : y + 16, x : x + 16] = number
+        maps[1, y : y + 16, x : x + 16] = 0.9 if number % 2 else 0.35
+        for more in (y + 20, y + 26) if number % 2 else ():
+            maps[1, more : more + 4, x : x + 16] = 0.35
+    maps[0] = maps[1] > 0
+    planes = _planes(mark_complete((np.zeros((128, 128), np.uint8), labels)))
+    held = [HeldOutMaps(planes[0], maps, (1, 2, 3, 4))]
+    given = InstanceConfig(smallest=1, smoothing=0)
+    high = InstanceConfig(sensitivity=0.6, smallest=1, smoothing=0)
+    assert count_found(held, given).tolist() == [[1, 0, 0], [0, 0, 1]] * 2
+    assert count_found(held, high).tolist() == [[1, 2, 0], [1, 0, 0]] * 2
+    assert count_by_halves(small.predictor, held, given).tolist() == [[1, 2, 0], [0, 0, 1]] * 2
+
+
+def _bright_squares(seed: int, moved: bool) -> Labelled:
+    """Make a plane with a bright square in each of 4 x 4 cells; moved labels are beside them, where nothing is."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((128, 128), np.int64)
+    for number, (y, x) in enumerate(GRID, start=1):
+        top, left = np.add((y, x), rng.integers(0, 10, 2))
+        labels[top : top + 14, left : left + 14] = number
+    image = np.clip(rng.normal(80, 15, labels.shape) + 80 * (labels > 0), 0, 255).astype(np.uint8)
+    return mark_complete((image, np.roll(labels, rng.permutation([0, 16]), (0, 1)) if moved else labels))
+
+
+@pytest.mark.parametrize(("moved", "code"), [(False, "gain"), (True, "no-gain")])
+def test_wrong_labels_are_no_gain_in_found_objects(small: Model, moved: bool, code: str) -> None:
+    """A head that begins with random weights finds objects after a few steps, if the labels are of these images."""
+    planes = snapshot([_bright_squares(seed, moved) for seed in range(4)], 128, 2, Preprocessing())
+    objects = list_objects(planes)
+    trained, held_out = ([ref for ref in objects if (ref.plane < 2) == first] for first in (True, False))
+    base = DenseModel(new_dense_head(small.loaded.sam), InstanceConfig(smallest=1))
+    trainer = Trainer(small.loaded.sam, planes, trained, TrainConfig(**FEW | {"objects": 1}), head=base.trainable)
+    for _ in range(12):
+        trainer.step()
+    assert trainer.dense is not None
+    learned = DenseModel(trainer.dense.head, InstanceConfig(smallest=1))
+    before, after = (
+        Predictor(tree, "", Preprocessing(), EmbeddingCache(), model)
+        for tree, model in ((small.loaded.sam, base), (trainer.tree, learned))
+    )
+    scores = [ObjectScore(ref.plane, ref.label, 0.5, 0.5, 0.5, 0.5, 1) for ref in held_out]
+    assert decide(scores, scores, compare_found(before, after, planes, held_out)).code == code
+
+
+@pytest.mark.parametrize("end", ["stop", "discard"])
+def test_the_end_of_a_run_leaves_the_base_and_its_dense_head_as_they_were(
+    small: Model, quarters: list[Pair], end: str
+) -> None:
+    assert small.loaded.dense is not None
+    head: Any = small.loaded.dense.head
+    before = {name: value.clone() for part in (small.loaded.sam, head) for name, value in part.state_dict().items()}
+    maps = Model(small.loaded).maps(quarters[0][0])
+    run = FineTuneRun(small.loaded, quarters, replace(FAST, mode="full", complete=True, dense_crops=1))
+    next(run)
+    next(run)
+    getattr(run, end)()
+    assert list(run) == []
+    after = {name: value for part in (small.loaded.sam, head) for name, value in part.state_dict().items()}
+    assert after.keys() == before.keys()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert not any(value.grad is not None for value in head.parameters())
+    assert np.array_equal(Model(small.loaded).maps(quarters[0][0]), maps)
+
+
+def test_empty_and_full_planes_are_trained_on_and_judged(small: Model, quarters: list[Pair]) -> None:
+    image, labels = quarters[0]
+    empty, full = (image[::-1], np.zeros_like(labels)), (image[:, ::-1], np.ones_like(labels))
+    pairs = [only(quarters[0], 2), only(quarters[1], 2), empty, full]
+    config = replace(FAST, steps=1, views=1, complete=True, dense_crops=1)
+    _, adapter, report = finish(FineTuneRun(small.loaded, pairs, config))
+    assert adapter.dense is not None
+    assert report.found is not None
+    assert report.verdict in ("better", "not better")
+    assert report.base.count == report.train_count == 5
+    assert report.found.adapted.true_positives + report.found.adapted.false_negatives == 5
+    assert all(np.isfinite(loss) for loss in report.losses)

@@ -76,12 +76,12 @@ def _left_half(mask: Mask) -> Mask:
 
 def test_a_perfect_predictor_is_good_after_one_click() -> None:
     scores, _ = _score(lambda wanted, clicks: wanted)
-    assert scores == [ObjectScore(0, label, 1.0, 1.0, 1.0, 1.0, 1) for label in range(1, 21)]
+    assert scores == [ObjectScore(0, label, 1.0, 1.0, 1.0, 1.0, 1, area=256) for label in range(1, 21)]
 
 
 def test_a_predictor_that_finds_nothing_is_never_good() -> None:
     scores, stub = _score(lambda wanted, clicks: np.zeros_like(wanted))
-    assert scores == [ObjectScore(0, label, 0.0, 0.0, 0.0, 0.0, 7) for label in range(1, 21)]
+    assert scores == [ObjectScore(0, label, 0.0, 0.0, 0.0, 0.0, 7, area=256) for label in range(1, 21)]
     assert max(prompts.point_count(0) for prompts in stub.asked) == 6
 
 

@@ -80,19 +80,44 @@ def estimate_seconds(config: TrainConfig, speed: Speed, planes: int, objects: in
     images : int
         Number of single images and stacks that the planes are from.
     """
-    from napari_sam_lora.training.data.split import FEWEST_HELD_OUT, FEWEST_OBJECTS, FOLDS  # noqa: PLC0415  imports torch
+    from napari_sam_lora.training.data.split import WHOLE_IMAGES  # noqa: PLC0415  imports torch
 
     share = tuned_share(config, speed.blocks)
-    image_share = 1 / images if images > 1 else 0.0  # of several images, whole ones are held out
+    image_share = 1 / images if images >= WHOLE_IMAGES else 0.0  # of several images, whole ones are held out
     held_out = max(config.validation_share, image_share) if config.validation_share else 0.0
-    folds = FOLDS if 0 < held_out * objects < FEWEST_HELD_OUT and objects >= FEWEST_OBJECTS else 0
+    runs = _runs(held_out, objects)
     objects_per_step = min(config.objects, max(1, objects))
     step = STEP_OVER_FORWARD * (share * speed.encode + objects_per_step * (1 + config.corrections) * speed.decode)
     views = min(planes * config.views, config.steps)
-    judging = folds * _judging_seconds(speed, planes, objects / FOLDS)
-    if not folds:
+    if runs > 1:  # all objects are judged, each by one of the adapters
+        judging = _judging_seconds(speed, planes, objects)
+    else:
         judging = _judging_seconds(speed, planes * (held_out if image_share else 1), held_out * objects)
-    return views * (1 - share) * speed.encode + (1 + folds) * config.steps * step + judging
+    return views * (1 - share) * speed.encode + runs * config.steps * step + judging
+
+
+def _runs(held_out: float, objects: int) -> float:
+    """Estimate the steps of a run in multiples of those of its adapter, because of cross-validation.
+
+    Parameters
+    ----------
+    held_out : float
+        Share of the objects.
+    """
+    from napari_sam_lora.training.data.split import (  # noqa: PLC0415  imports torch
+        ENOUGH_HELD_OUT,
+        FEWEST_HELD_OUT,
+        FEWEST_OBJECTS,
+        FOLDS,
+        MORE_FOLDS,
+    )
+
+    if not 0 < held_out * objects < ENOUGH_HELD_OUT or objects < FEWEST_OBJECTS:
+        return 1.0
+    if held_out * objects < FEWEST_HELD_OUT:
+        return 1.0 + FOLDS * (1 - 1 / FOLDS)
+    trained = 1 - held_out
+    return 1.0 + MORE_FOLDS * min(1.0, (1 - trained / MORE_FOLDS) / trained)
 
 
 def _judging_seconds(speed: Speed, planes: float, objects: float) -> float:

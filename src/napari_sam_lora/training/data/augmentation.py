@@ -65,10 +65,10 @@ def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | N
     scale = np.array(shape) / plane.prepared.shape
     boxes = points = masks = None
     if prompts.boxes is not None:
-        corners = _turn_points(prompts.boxes.reshape(2, 2) * scale, view.turn, shape)
+        corners = turn_points(prompts.boxes.reshape(2, 2) * scale, view.turn, shape)
         boxes = [np.concatenate([corners.min(0), corners.max(0)])]
     if prompts.points is not None:
-        points = [_turn_points(prompts.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
+        points = [turn_points(prompts.points[0] * scale, view.turn, (shape[0] - 1, shape[1] - 1))]
     if prompts.masks is not None:
         drawn = turned(nearest(prompts.masks[0], shape), view.turn)[None]
         masks = drawn if drawn.any() else None
@@ -77,7 +77,7 @@ def show_prompts(view: View, planes: Sequence[Plane], label: int) -> Prompts | N
     return Prompts(boxes, points, prompts.point_labels, masks)
 
 
-def _turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> NDArray[np.float64]:
+def turn_points(points: NDArray[Any], turn: int, extent: tuple[int, int]) -> NDArray[np.float64]:
     """Turn points (k, 2) of a plane that reaches from 0 to ``extent``, as `turned` turns its pixels."""
     y, x = np.asarray(points, np.float64).T
     height, width = extent

@@ -16,8 +16,13 @@ from napari_sam_lora.training.data.samples import ObjectRef, Plane
 
 BLOCKS = 4  # a single image is split into BLOCKS x BLOCKS regions, the same on all planes of a stack
 DEPTH = 8  # planes of a layer, where objects are too large for a split within planes
-FOLDS = 3
+WHOLE_IMAGES = (
+    4  # of so many images whole ones are held out; of fewer, parts of each, so that training sees all of them
+)
+FOLDS = 3  # where all objects are trained on
+MORE_FOLDS = 2  # of the objects that are trained on, where few others are held out
 FEWEST_HELD_OUT = 5
+ENOUGH_HELD_OUT = 20
 FEWEST_OBJECTS = 3
 
 
@@ -50,19 +55,23 @@ class Split:
 
 
 def list_objects(planes: Sequence[Plane], held_out: Sequence[str] = ()) -> tuple[ObjectRef, ...]:
-    """List all objects with their units: whole images or stacks, or regions of one if there is only one.
+    """List all objects with their units: whole images or stacks, or regions of images if there are few.
 
-    All planes of a stack are split alike: the same regions of each are held out, or, where objects are too large for
-    that, layers of `DEPTH` planes. An image or stack that was split into regions or layers earlier stays split so.
+    Images are whole if there are at least `WHOLE_IMAGES`, and stacks if there are several. All planes of a lone stack
+    are split alike: the same regions of each are held out, or, where objects are too large for that, layers of `DEPTH`
+    planes. An image or stack that was whole, or split into regions or layers, when it was held out earlier stays so.
     """
-    several = len({source_of(plane) for plane in planes if plane.objects}) > 1
+    sources = {source_of(plane) for plane in planes if plane.objects}
+    has_stacks = any(plane.position is not None and plane.position.index for plane in planes if plane.objects)
+    are_whole = len(sources) >= WHOLE_IMAGES or (len(sources) > 1 and has_stacks)
+    held_whole = {unit for unit in held_out if ":" not in unit} if len(sources) > 1 else set()
     earlier = {unit.partition(":")[0]: unit.partition(":")[2] for unit in held_out if ":" in unit}
     layered = {source for source in map(source_of, planes) if _is_layered(source, planes, earlier.get(source))}
     refs = []
     for index, plane in enumerate(planes):
         source = source_of(plane)
         for found in plane.objects:
-            if several and source not in earlier:
+            if source in held_whole or (are_whole and source not in earlier):
                 unit = source
             elif source in layered:
                 unit = f"{source}:{_layer(plane)}"
@@ -126,27 +135,80 @@ def _choose(objects: Sequence[ObjectRef], share: float, earlier: set[str]) -> li
     return chosen
 
 
-def plan_folds(objects: Sequence[ObjectRef], split: Split, share: float, planes: Sequence[Plane] = ()) -> list[Split]:
-    """Plan a cross-validation if too few objects are held out but there are enough; otherwise return no splits."""
-    if share == 0 or len(split.test) >= FEWEST_HELD_OUT or len(objects) < FEWEST_OBJECTS:
-        return []
-    return cross_validation(objects, planes)
+@dataclass(frozen=True)
+class Plan:
+    """What the adapter of a run is trained and tested on, and the splits of a cross-validation beside it.
+
+    Attributes
+    ----------
+    main : Split
+        Its ``test`` is empty where the adapter is trained on all objects.
+    folds : tuple of Split
+    """
+
+    main: Split
+    folds: tuple[Split, ...] = ()
+
+    def fold_steps(self, steps: int) -> tuple[int, ...]:
+        """Return the steps of each fold, which sees each of its fewer objects as often as a run of so many steps."""
+        return tuple(max(1, min(steps, round(steps * len(fold.train) / len(self.main.train)))) for fold in self.folds)
 
 
-def cross_validation(objects: Sequence[ObjectRef], planes: Sequence[Plane] = (), folds: int = FOLDS) -> list[Split]:
-    """Make splits in which each object is held out once.
+def plan_folds(
+    objects: Sequence[ObjectRef],
+    split: Split,
+    share: float,
+    planes: Sequence[Plane] = (),
+    resumed: bool = False,
+) -> Plan:
+    """Plan a cross-validation if fewer than `ENOUGH_HELD_OUT` objects are held out.
+
+    Where not even `FEWEST_HELD_OUT` are, the adapter is trained on all objects, and others test all of them in `FOLDS`
+    folds. Otherwise others test the objects that it is trained on, in `MORE_FOLDS` folds of whole units.
+
+    Parameters
+    ----------
+    objects : sequence of ObjectRef
+    split : Split
+        Of these objects.
+    share : float
+        Share of the objects to be held out; 0 plans no folds.
+    planes : sequence of Plane
+        Planes of the objects; needed where they are planes of a stack.
+    resumed : bool
+        The run continues from an adapter, which has seen the training objects: they test nothing.
+    """
+    if share == 0 or len(split.test) >= ENOUGH_HELD_OUT or len(objects) < FEWEST_OBJECTS:
+        return Plan(split)
+    if len(split.test) < FEWEST_HELD_OUT:
+        folds = cross_validation(objects, planes)
+        return Plan(Split(tuple(objects), (), split.held_out), tuple(folds)) if folds else Plan(split)
+    if resumed or len({ref.unit for ref in split.train}) < MORE_FOLDS:
+        return Plan(split)
+    folds = cross_validation(objects, planes, MORE_FOLDS, split.train)
+    # With less than half of the objects, an adapter says little about this one.
+    return Plan(split, tuple(fold for fold in folds if 2 * len(fold.train) >= len(split.train)))
+
+
+def cross_validation(
+    objects: Sequence[ObjectRef],
+    planes: Sequence[Plane] = (),
+    folds: int = FOLDS,
+    tested: Sequence[ObjectRef] | None = None,
+) -> list[Split]:
+    """Make splits in which each tested object is held out once; by default all are tested.
 
     Units are kept whole where there are enough of them; otherwise single objects are held out. Splits with nothing to
     train on, because all other objects would leak, are left out.
     """
-    units = {ref.unit for ref in objects}
-    by_object = len(units) < folds
+    tested = objects if tested is None else tested
+    by_object = len({ref.unit for ref in tested}) < folds
 
     def unit_of(ref: ObjectRef) -> str:
         return f"{ref.unit}/{ref.label}" if by_object else ref.unit
 
     members: dict[str, list[ObjectRef]] = {}
-    for ref in objects:
+    for ref in tested:
         members.setdefault(unit_of(ref), []).append(ref)
     held_out: list[list[ObjectRef]] = [[] for _ in range(min(folds, len(members)))]
     for unit in sorted(members, key=lambda unit: (-len(members[unit]), _stable_hash(unit))):

@@ -17,13 +17,18 @@ from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.embeddings import EmbeddingCache
 from napari_sam_lora.text import pluralize
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
+from napari_sam_lora.training.data.size_thirds import THIRDS, size_thirds
 from napari_sam_lora.training.data.split import FEWEST_OBJECTS
+from napari_sam_lora.training.evaluation.evidence import CHANCE, Gain
 from napari_sam_lora.training.evaluation.found import FoundPair, compare_found
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, score_objects
 from napari_sam_lora.training.memory import AdaptiveChunks
 
-# A smaller mean gain counts as none: it cannot be seen in masks, and other held-out objects could turn its sign.
-LEAST_GAIN = 0.002
+# A smaller mean gain or loss in IoU counts as none: in an object of 200 pixels it is one pixel.
+LEAST_CHANGE = 0.005
+# Larger losses count even if they may be chance: in IoU with prompts, and in average precision without.
+LARGE_LOSS, LARGE_LOSS_OF_FOUND = 0.05, 0.1
+FEWEST_IN_THIRD = 5
 MOST_JUDGED = 60  # on as few planes as hold them, because each plane is encoded twice
 
 Verdict = Literal["better", "not better", "too few"]
@@ -42,7 +47,8 @@ class Decision:
         In plain words, with the figures.
     code : str
         The reason in a few words with hyphens, for programs and tests: "gain", "boxes-worse", "clicks-worse",
-        "found-worse", "no-gain", "gain-too-small", "too-few-objects" or "not-enough-memory".
+        "found-worse", "boxes-worse-large-objects" and the like, "no-gain", "gain-uncertain", "gain-too-small",
+        "too-few-objects" or "not-enough-memory".
     """
 
     verdict: Verdict
@@ -132,9 +138,9 @@ class Judge:
 def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: FoundPair | None = None) -> Decision:
     """Compare base and adapted model object by object.
 
-    "better" needs a mean gain of `LEAST_GAIN` over boxes and clicks together, or a gain in objects found without
-    prompts that is more than its standard error. None of the three may lose more than the standard error of its
-    difference.
+    "better" needs a gain that is not chance (see `Gain`): of at least `LEAST_CHANGE` in IoU over boxes and first clicks
+    together, or in objects found without prompts. And none of the three may have a loss that is not chance, or that
+    is large; nor may boxes or first clicks on small, middle or large objects.
 
     Parameters
     ----------
@@ -150,26 +156,88 @@ def decide(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], found: F
             f"Label at least {FEWEST_OBJECTS}, better 20, to know whether it helps.",
             "too-few-objects",
         )
-    box_gain, click_gain = (_differences(base, adapted, name) for name in ("box_iou", "click_iou"))
-    figures = f"{box_gain.mean():+.3f} IoU with boxes, {click_gain.mean():+.3f} IoU with first clicks"
-    found_gain, found_error = (np.nan, np.nan) if found is None else (found.gain, found.standard_error)
-    if np.isfinite(found_gain):
-        figures += f", {found_gain:+.3f} average precision without prompts"
+    box_gains, click_gains = (_differences(base, adapted, name) for name in ("box_iou", "click_iou"))
+    boxes, clicks, both = Gain.of(box_gains), Gain.of(click_gains), Gain.of((box_gains + click_gains) / 2)
+    parts = [
+        _Part("masks from boxes", "boxes-worse", boxes, LEAST_CHANGE, LARGE_LOSS),
+        _Part("masks from first clicks", "clicks-worse", clicks, LEAST_CHANGE, LARGE_LOSS),
+    ]
+    figures = f"{boxes} IoU with boxes, {clicks} IoU with first clicks"
+    without_prompts = Gain(np.nan, np.nan, len(base))
+    if found is not None and np.isfinite(found.gain):
+        without_prompts = Gain(found.gain, found.standard_error, len(found.adapted_objects))
+        parts.append(_Part("objects found without prompts", "found-worse", without_prompts, 0.0, LARGE_LOSS_OF_FOUND))
+        figures += f", {without_prompts} average precision without prompts"
     objects = f"On {len(base)} held-out objects"
-    losses = (
-        (_is_loss(box_gain), "masks from boxes got worse", "boxes-worse"),
-        (_is_loss(click_gain), "masks from first clicks got worse", "clicks-worse"),
-        (found_gain < -found_error, "fewer are found without prompts", "found-worse"),
-    )
-    for is_loss, loss, code in losses:
-        if is_loss:
-            return Decision("not better", f"{objects}, {loss}: {figures}.", code)
-    mean = np.mean([box_gain, click_gain])
-    if found_gain > found_error or mean >= LEAST_GAIN:
-        return Decision("better", f"{objects}: {figures}.", "gain")
-    if mean <= 0:
+    loss = next((part for part in parts if part.is_loss), None) or _loss_in_third(base, box_gains, click_gains)
+    if loss is not None:
+        return Decision("not better", f"{objects}, {loss.name} got worse: {figures}.", loss.code)
+    if without_prompts.is_certain or (both.is_certain and both.mean >= LEAST_CHANGE):
+        return Decision("better", f"{objects}: {figures}.{_uncertain_losses(parts)}", "gain")
+    if both.mean >= LEAST_CHANGE or without_prompts.mean > 0:
+        maybe = "the gain may be chance, and more labels can tell"
+        return Decision("not better", f"{objects}, {maybe}: {figures}.", "gain-uncertain")
+    if both.mean <= 0:
         return Decision("not better", f"{objects}, nothing was gained: {figures}.", "no-gain")
     return Decision("not better", f"{objects}, the gain is too small to matter: {figures}.", "gain-too-small")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of what a model is used for, and its gain.
+
+    Attributes
+    ----------
+    name : str
+        For the user.
+    code : str
+        Of a verdict against the adapter because of this part.
+    gain : Gain
+    least, large : float
+        Losses below ``least`` do not count, those above ``large`` count even if they may be chance.
+    """
+
+    name: str
+    code: str
+    gain: Gain
+    least: float
+    large: float
+
+    @property
+    def is_loss(self) -> bool:
+        """Return whether the loss speaks against the adapter."""
+        return self.gain.is_certain_loss(self.least) or self.gain.is_large_loss(self.large)
+
+
+def _loss_in_third(
+    scores: Sequence[ObjectScore], box_gains: NDArray[np.float64], click_gains: NDArray[np.float64]
+) -> _Part | None:
+    """Return boxes or clicks on small, middle or large objects if they got worse for sure, which a mean may hide.
+
+    Chance has as much room in the three thirds together as in one mean.
+    """
+    areas = [score.area for score in scores if score.area is not None]
+    if len(areas) < len(scores):
+        return None
+    thirds = size_thirds(areas)
+    if np.bincount(thirds, minlength=len(THIRDS)).min() < FEWEST_IN_THIRD:
+        return None
+    for name, code, gains in (("masks from boxes", "boxes", box_gains), ("first clicks", "clicks", click_gains)):
+        for number, size in enumerate(THIRDS):
+            gain = Gain.of(gains[thirds == number])
+            if gain.is_certain_loss(LEAST_CHANGE, CHANCE / len(THIRDS)):
+                said = f"{name} on {size} objects ({gain.mean:+.3f})"
+                return _Part(said, f"{code}-worse-{size}-objects", gain, LEAST_CHANGE, LARGE_LOSS)
+    return None
+
+
+def _uncertain_losses(parts: Sequence[_Part]) -> str:
+    """Say which parts have a loss that is too uncertain to count, in a sentence of its own; empty if there are none."""
+    names = [part.name for part in parts if part.gain.mean <= -max(part.least, 0.001)]
+    if not names:
+        return ""
+    said = " and ".join(names)
+    return f" {said[0].upper()}{said[1:]} seem worse, but this may be chance."
 
 
 def spread_objects(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tuple[ObjectRef, ...]:
@@ -184,8 +252,3 @@ def spread_objects(objects: Sequence[ObjectRef], most: int = MOST_JUDGED) -> tup
 def _differences(base: Sequence[ObjectScore], adapted: Sequence[ObjectScore], name: str) -> NDArray[np.float64]:
     """Return the gain of each object."""
     return np.array([getattr(b, name) - getattr(a, name) for a, b in zip(base, adapted, strict=True)])
-
-
-def _is_loss(gain: NDArray[np.float64]) -> bool:
-    """Return whether the mean loss is larger than its standard error."""
-    return bool(gain.mean() < -gain.std(ddof=1) / np.sqrt(len(gain)))

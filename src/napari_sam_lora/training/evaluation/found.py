@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 
 from napari_sam_lora.images import Preprocessing
+from napari_sam_lora.labels import find_objects
 from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.dense.head import DenseHead
 from napari_sam_lora.model.dense.instances import maps_to_labels
@@ -22,7 +24,7 @@ from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.stacks.dense import dense_maps, dense_model, refined
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
-from napari_sam_lora.training.evaluation.instance_matching import Matches, Overlaps
+from napari_sam_lora.training.evaluation.instance_matching import Matches, Overlaps, average_precision
 
 SENSITIVITIES = (0.4, 0.5, 0.6)
 SEPARATIONS = (0.7, 0.75, 0.8, 0.85, 0.9)
@@ -32,6 +34,10 @@ _LEAST_GAIN_OF_REFINING = 0.02
 # Found objects are left out that have less than this share of the pixels of the labelled ones at this percentile.
 _SMALLEST_SHARE, _SMALL_PERCENTILE = 0.5, 5
 MOST_PLANES = 6
+# Two more objects for the uncertainty of a gain, each found by one model only, so that few objects do not seem certain.
+_UNCERTAIN = (np.array([[1, 0, 0], [0, 0, 1]]), np.array([[0, 0, 1], [1, 0, 0]]))
+
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +48,15 @@ class HeldOutMaps:
     ----------
     plane : Plane
     maps : float32 (2, y, x)
-    labels : frozenset of int
+    labels : tuple of int
         Ids of the held-out objects.
     """
 
     plane: Plane
     maps: NDArray[np.float32]
-    labels: frozenset[int]
+    labels: tuple[int, ...]
 
-    def matches(self, found: NDArray[np.integer[Any]]) -> Matches:
+    def matches(self, found: NDArray[np.integer[Any]]) -> Counts:
         """Compare objects that were found with those held out, see `match_known`."""
         return match_known(found, self.plane.labels, self.labels, self.plane.background)
 
@@ -58,24 +64,36 @@ class HeldOutMaps:
 def match_known(
     found: NDArray[np.integer[Any]],
     labels: NDArray[np.integer[Any]],
-    wanted: frozenset[int],
+    wanted: Sequence[int],
     background: NDArray[np.bool_] | None,
-) -> Matches:
+) -> Counts:
     """Match found objects with some of the labelled ones where not everything is known; all (y, x).
 
     A found object without a match counts as a mistake only if most of it lies on known background or on wanted
     objects: elsewhere it may be right, and other labelled objects were learned from.
+
+    Returns
+    -------
+    int (n, 3)
+        True positives, false positives and false negatives of each wanted object; a mistake counts for the nearest.
     """
     overlaps = Overlaps.of(found, labels)
-    is_wanted, is_found = np.isin(overlaps.other_ids, list(wanted)), overlaps.ids > 0
-    hits = (overlaps.iou > 0.5) & is_found[:, None] & is_wanted[None]
-    judged = overlaps.shared[:, is_wanted].sum(1)
+    columns = np.searchsorted(overlaps.other_ids, wanted)
+    is_found = overlaps.ids > 0
+    hits = (overlaps.iou[:, columns] > 0.5) & is_found[:, None]
+    judged = overlaps.shared[:, columns].sum(1)
     if background is not None:
         at = np.searchsorted(overlaps.ids, found)
         judged = judged + np.bincount(at.ravel(), background.ravel(), len(overlaps.ids))
-    false = is_found & ~hits.any(1) & (2 * judged > overlaps.shared.sum(1))
-    count = int(hits.sum())
-    return Matches(count, int(false.sum()), int(is_wanted.sum()) - count)
+    mistakes = set(overlaps.ids[is_found & ~hits.any(1) & (2 * judged > overlaps.shared.sum(1))].tolist())
+    centre_of = {one.label: one.centre for one in find_objects(labels)}
+    centres = np.array([centre_of[label] for label in wanted])
+    false = np.zeros(len(wanted), np.int64)
+    for one in find_objects(found) if mistakes else ():
+        if one.label in mistakes:
+            false[np.linalg.norm(centres - one.centre, axis=1).argmin()] += 1
+    is_hit = hits.any(0)
+    return np.stack([is_hit, false, ~is_hit], 1).astype(np.int64)
 
 
 def held_out_maps(predictor: Predictor, planes: Sequence[Plane], objects: Sequence[ObjectRef]) -> Iterator[HeldOutMaps]:
@@ -84,7 +102,7 @@ def held_out_maps(predictor: Predictor, planes: Sequence[Plane], objects: Sequen
     for ref in objects:
         held.setdefault(ref.plane, set()).add(ref.label)
     for number in list(held)[:MOST_PLANES]:
-        yield HeldOutMaps(planes[number], plane_maps(predictor, planes[number]), frozenset(held[number]))
+        yield HeldOutMaps(planes[number], plane_maps(predictor, planes[number]), tuple(sorted(held[number])))
 
 
 def plane_maps(predictor: Predictor, plane: Plane) -> NDArray[np.float32]:
@@ -99,9 +117,11 @@ def plane_maps(predictor: Predictor, plane: Plane) -> NDArray[np.float32]:
     return np.asarray(resized[0])
 
 
-def total(held: Sequence[HeldOutMaps], config: InstanceConfig) -> Matches:
-    """Count what is found in all planes with these parameters."""
-    return sum((one.matches(maps_to_labels(one.maps, config)) for one in held), start=Matches())
+def count_found(held: Sequence[HeldOutMaps], config: InstanceConfig) -> Counts:
+    """Count what is found of each held-out object with these parameters, see `match_known`."""
+    return np.concatenate(
+        [np.empty((0, 3), np.int64), *(one.matches(maps_to_labels(one.maps, config)) for one in held)]
+    )
 
 
 def choose_instances(held: Sequence[HeldOutMaps], given: InstanceConfig) -> InstanceConfig:
@@ -109,27 +129,72 @@ def choose_instances(held: Sequence[HeldOutMaps], given: InstanceConfig) -> Inst
 
     The given ones are kept unless others are clearly better.
     """
-    if not held:
-        return given
-    tried = [given] + [
-        replace(given, sensitivity=sensitivity, separation=separation)
-        for sensitivity, separation in product(SENSITIVITIES, SEPARATIONS)
-    ]
-    precisions = [total(held, config).average_precision for config in tried]
-    best = int(np.nanargmax(precisions)) if np.isfinite(precisions).any() else 0
-    return tried[best] if precisions[best] >= np.nan_to_num(precisions[0]) + _LEAST_GAIN else given
+    tried = _tried(given)
+    return tried[_best(np.stack([count_found(held, config) for config in tried]))]
 
 
 def suits_refining(predictor: Predictor, held: Sequence[HeldOutMaps], config: InstanceConfig) -> bool:
     """Return whether segmenting found objects again from their boxes is clearly better on held-out objects."""
-    before, after = total(held, config), Matches()
+    refined_counts = _count_refined(predictor, held, config)
+    return refined_counts is not None and _is_better_refined(refined_counts, count_found(held, config))
+
+
+def count_by_halves(predictor: Predictor, held: Sequence[HeldOutMaps], given: InstanceConfig) -> Counts:
+    """Count what is found of each held-out object with parameters that were chosen on the other half of the objects.
+
+    Objects that chose the parameters would judge them too well. Whether found objects are segmented again is chosen
+    likewise, if the dense head asks for it.
+
+    Returns
+    -------
+    int (n, 3)
+        See `match_known`.
+    """
+    tried = _tried(given)
+    tables = np.stack([count_found(held, config) for config in tried])
+    again = cache(lambda number: _count_refined(predictor, held, tried[number]))
+    counts = tables[0].copy()
+    is_even = np.arange(len(counts)) % 2 == 0
+    for own in (is_even, ~is_even):
+        best = _best(tables[:, ~own])
+        chosen = tables[best]
+        refined_counts = again(best) if dense_model(predictor).refine else None
+        if refined_counts is not None and _is_better_refined(refined_counts[~own], chosen[~own]):
+            chosen = refined_counts
+        counts[own] = chosen[own]
+    return counts
+
+
+def _tried(given: InstanceConfig) -> list[InstanceConfig]:
+    """Return the parameters that are compared, the given ones first."""
+    return [given] + [
+        replace(given, sensitivity=sensitivity, separation=separation)
+        for sensitivity, separation in product(SENSITIVITIES, SEPARATIONS)
+    ]
+
+
+def _best(tables: Counts) -> int:
+    """Return which counts (c, n, 3) are the best; the first unless others are clearly better."""
+    precisions = np.nan_to_num(average_precision(tables.sum(1)))
+    best = int(precisions.argmax())
+    return best if precisions[best] >= precisions[0] + _LEAST_GAIN else 0
+
+
+def _is_better_refined(after: Counts, before: Counts) -> bool:
+    gain = average_precision(after.sum(0)) - average_precision(before.sum(0))
+    return bool(gain > _LEAST_GAIN_OF_REFINING)
+
+
+def _count_refined(predictor: Predictor, held: Sequence[HeldOutMaps], config: InstanceConfig) -> Counts | None:
+    """Count what is found if found objects are segmented again; None without pixels at the resolution of the labels."""
     shown = replace(predictor, preprocessing=Preprocessing())
+    counts = [np.empty((0, 3), np.int64)]
     for one in held:
         image = one.plane.prepared.pixels if one.plane.native is None else one.plane.native
         if image.shape[:2] != one.plane.prepared.shape:
-            return False  # its pixels at the resolution of its labels were not kept
-        after += one.matches(refined(shown, image, maps_to_labels(one.maps, config), config.smallest))
-    return after.average_precision > before.average_precision + _LEAST_GAIN_OF_REFINING
+            return None
+        counts.append(one.matches(refined(shown, image, maps_to_labels(one.maps, config), config.smallest)))
+    return np.concatenate(counts)
 
 
 def smallest_size(planes: Sequence[Plane], learned: Mapping[int, Sequence[int]]) -> int:
@@ -143,26 +208,38 @@ def smallest_size(planes: Sequence[Plane], learned: Mapping[int, Sequence[int]])
 def adjusted(predictor: Predictor, held: Sequence[HeldOutMaps], model: DenseModel) -> DenseModel:
     """Return the dense head with the parameters that are best on held-out objects."""
     config = choose_instances(held, model.instances)
-    return replace(model, instances=config, refine=bool(held) and suits_refining(predictor, held, config))
+    return replace(model, instances=config, refine=suits_refining(predictor, held, config))
 
 
 @dataclass(frozen=True)
 class FoundPair:
-    """Held-out objects that base and adapted model find without prompts.
+    """What base and adapted model find of the same held-out objects without prompts.
 
     Attributes
     ----------
-    base : Matches, optional
-        None if the base model has no dense head.
-    adapted : Matches
+    base_objects : tuple of Matches, optional
+        Of each object, with the mistakes nearest to it. None if the base model has no dense head.
+    adapted_objects : tuple of Matches
+        Likewise, in the same order.
     """
 
-    base: Matches | None
-    adapted: Matches
+    base_objects: tuple[Matches, ...] | None
+    adapted_objects: tuple[Matches, ...]
 
     def __add__(self, other: FoundPair) -> FoundPair:
-        base = None if self.base is None or other.base is None else self.base + other.base
-        return FoundPair(base, self.adapted + other.adapted)
+        is_known = self.base_objects is not None and other.base_objects is not None
+        base = (*(self.base_objects or ()), *(other.base_objects or ())) if is_known else None
+        return FoundPair(base, (*self.adapted_objects, *other.adapted_objects))
+
+    @property
+    def base(self) -> Matches | None:
+        """Sum over all objects; None if the base model has no dense head."""
+        return None if self.base_objects is None else sum(self.base_objects, start=Matches())
+
+    @property
+    def adapted(self) -> Matches:
+        """Sum over all objects."""
+        return sum(self.adapted_objects, start=Matches())
 
     @property
     def gain(self) -> float:
@@ -171,34 +248,33 @@ class FoundPair:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the gain if each object is found by chance; too large, because the objects are the same."""
-        known = [matches for matches in (self.base, self.adapted) if matches is not None]
-        spread = 0.0
-        for matches in known:
-            count = matches.true_positives + matches.false_positives + matches.false_negatives
-            precision = matches.average_precision
-            spread += precision * (1 - precision) / count if count else float("nan")
-        return float(np.sqrt(spread))
+        """Standard error of the gain over the objects, which are the same for both models (jackknife)."""
+        if not self.base_objects:
+            return float("nan")
+        base, adapted = (
+            np.concatenate([[one.as_tuple() for one in objects], more])
+            for objects, more in zip((self.base_objects, self.adapted_objects), _UNCERTAIN, strict=True)
+        )
+        # The gain without each of the objects.
+        gains = average_precision(adapted.sum(0) - adapted) - average_precision(base.sum(0) - base)
+        return float(np.sqrt((len(gains) - 1) * gains.var()))
 
 
 def compare_found(
     base: Predictor | None, adapted: Predictor, planes: Sequence[Plane], objects: Sequence[ObjectRef]
 ) -> FoundPair:
-    """Compare what two predictors with dense heads find of held-out objects.
+    """Compare what two predictors with dense heads find of held-out objects, see `count_by_halves`.
 
-    The parameters of both are chosen on these objects, so that neither has an advantage from that.
+    The parameters of both are chosen for the labelled kind of objects, so that neither has an advantage from that.
     """
     smallest = dense_model(adapted).instances.smallest
-    found: list[Matches | None] = []
-    for predictor in (base, adapted):
-        if predictor is None:
-            found.append(None)
-            continue
+
+    def matches(predictor: Predictor) -> tuple[Matches, ...]:
         held = list(held_out_maps(predictor, planes, objects))
         given = replace(dense_model(predictor).instances, smallest=smallest)
-        found.append(total(held, choose_instances(held, given)))
-    before, after = found
-    return FoundPair(before, after or Matches())
+        return tuple(Matches(*row) for row in count_by_halves(predictor, held, given).tolist())
+
+    return FoundPair(None if base is None else matches(base), matches(adapted))
 
 
 class FoundWatch:
@@ -221,4 +297,5 @@ class FoundWatch:
         """Return the average precision of a state; NaN if there is nothing to find."""
         # With a cache of its own, because the key of an embedding does not include the state.
         predictor = Predictor(tree, "", Preprocessing(), EmbeddingCache(), DenseModel(head, instances))
-        return total(list(held_out_maps(predictor, self._planes, self._objects)), instances).average_precision
+        held = list(held_out_maps(predictor, self._planes, self._objects))
+        return float(average_precision(count_found(held, instances).sum(0)))

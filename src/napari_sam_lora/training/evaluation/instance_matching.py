@@ -32,8 +32,17 @@ class Matches:
     @property
     def average_precision(self) -> float:
         """TP / (TP + FP + FN); NaN if there are no objects at all."""
-        total = self.true_positives + self.false_positives + self.false_negatives
-        return self.true_positives / total if total else float("nan")
+        return float(average_precision(np.array(self.as_tuple())))
+
+    def as_tuple(self) -> tuple[int, int, int]:
+        """Return true positives, false positives and false negatives."""
+        return self.true_positives, self.false_positives, self.false_negatives
+
+
+def average_precision(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return TP / (TP + FP + FN) of counts (…, 3) in this order; NaN where all are 0."""
+    total = counts.sum(-1)
+    return np.where(total > 0, counts[..., 0] / np.maximum(total, 1), np.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,8 @@ class ObjectScore:
         Clicks until the IoU is 0.8; one more than `MAX_CLICKS` if it never is.
     class_id : int, optional
         Its class, where labels are classes.
+    area : int, optional
+        Pixels of its label.
     """
 
     plane: int
@@ -52,6 +54,7 @@ class ObjectScore:
     corrected_iou: float
     clicks_to_good: int
     class_id: int | None = None
+    area: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,24 @@ def score_objects(
 
 def _score_in_plane(predictor: Predictor, plane: Plane, max_clicks: int, labels: Sequence[int]) -> list[ObjectScore]:
     embedding = predictor.encode_prepared(plane.prepared)
-    box_of = {found.label: found.box for found in plane.objects}
+    objects = {found.label: found for found in plane.objects}
     truth = [plane.labels == label for label in labels]
-    by_box = predictor.segment(embedding, Prompts(boxes=[box_of[label] for label in labels]))
+    by_box = predictor.segment(embedding, Prompts(boxes=[objects[label].box for label in labels]))
     box_iou = [mask_iou(found, true) for found, true in zip(by_box.masks, truth, strict=True)]
     after = list(iou_after_clicks(predictor, embedding, truth, max_clicks))
     clicks = clicks_until_good(after)
     return [
-        ObjectScore(plane.image, label, box, 2 * box / (1 + box), click, corrected, count, plane.classes.get(label))
+        ObjectScore(
+            plane.image,
+            label,
+            box,
+            2 * box / (1 + box),
+            click,
+            corrected,
+            count,
+            plane.classes.get(label),
+            objects[label].area,
+        )
         for label, box, click, corrected, count in zip(labels, box_iou, after[0], after[-1], clicks, strict=True)
     ]
 
