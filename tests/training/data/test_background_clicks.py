@@ -24,6 +24,8 @@ def test_clicks_are_on_known_background_away_from_everything_else() -> None:
     for y, x in clicks.places(0):
         assert not labels[max(0, y - 5) : y + 6, max(0, x - 5) : x + 6].any()
     assert len(clicks.places(0)) > 0.4 * np.count_nonzero(labels == 0)
+    assert planes[0].background is not None
+    assert np.array_equal(planes[0].background, labels == 0), "what is known stays known"
 
 
 def test_without_known_background_there_are_no_clicks() -> None:

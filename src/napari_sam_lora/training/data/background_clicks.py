@@ -50,5 +50,5 @@ def _farthest(background: NDArray[np.bool_] | None, shape: tuple[int, int]) -> N
     shown = np.zeros(shape, np.bool_) if background is None else nearest(background, shape)
     if shown.any() and not shown.all():
         depth = ndi.distance_transform_edt(shown)
-        shown &= depth >= np.quantile(depth[shown], 1 - FARTHEST_SHARE)
+        shown = shown & (depth >= np.quantile(depth[shown], 1 - FARTHEST_SHARE))
     return np.argwhere(shown)
