@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.parameter_form import ParameterForm
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.parameters.schema import Parameter
+from napari_sam_lora.parameters.schema import Parameter, parameters_of
 
 # An argument of `Session.everything`, beside its `EverythingConfig`.
 SMALLEST = Parameter(
@@ -33,13 +35,16 @@ ADVANCED = (
 
 
 # Parameters of the dense head's objects that act at once on what was found.
-INSTANCES = ("sensitivity", "separation", "smallest")
-SLIDERS = ("sensitivity", "separation")
+SLIDERS = ("sensitivity", "separation", "smallest")
+# Ends of the slider for the smallest size, in pixels.
+SMALLEST_RANGE = (0, 2000)
 
 
 def instances_form() -> ParameterForm:
     """Return the form for objects that the object finder finds; its values are those that suit the model."""
-    return ParameterForm(InstanceConfig, INSTANCES, sliders=SLIDERS)
+    own = {one.name: one for one in parameters_of(InstanceConfig)}
+    rows = [replace(own[name], shown_range=SMALLEST_RANGE) if name == "smallest" else own[name] for name in SLIDERS]
+    return ParameterForm(InstanceConfig, rows, sliders=SLIDERS)
 
 
 def everything_form() -> ParameterForm:
