@@ -15,6 +15,11 @@ def is_covered(controller: Controller, image: Any) -> bool:
     return not controller.viewer.grid.enabled and any(other.visible for other in above)
 
 
+def uncover(controller: Controller, image: Any) -> None:
+    """Choose an image to segment and let it be seen, for good: it becomes visible, and those above it are hidden."""
+    ImageFocus(controller).show(image)
+
+
 class ImageFocus:
     """Hides the images above the one to look at, with their labels, until `restore`.
 
@@ -26,11 +31,14 @@ class ImageFocus:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._was_visible: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+        self._former: Any | None = None
 
     def show(self, image: Any) -> None:
         """Choose an image to segment, and let it be seen with its labels. In grid mode no image covers another."""
         controller = self._controller
+        former = self._former or controller.active_layers.image_layer
         self.restore()
+        self._former = former
         controller.active_layers.choose_image(image)
         labels = controller.active_layers.labels_of(image)
         self._set(image, True)
@@ -47,7 +55,10 @@ class ImageFocus:
                 self._set(other, False)
 
     def restore(self) -> None:
-        """Show and hide the layers as before the first `show`."""
+        """Choose the image again that was chosen before the first `show`, and show and hide the layers as then."""
+        if self._former in self._controller.layers.images():
+            self._controller.active_layers.choose_image(self._former)
+        self._former = None
         for layer, visible in list(self._was_visible.items()):
             if layer in self._controller.viewer.layers:
                 layer.visible = visible

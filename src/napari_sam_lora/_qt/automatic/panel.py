@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from qtpy.QtWidgets import QFormLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFormLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.automatic.controller import everything_controller_of
+from napari_sam_lora._qt.automatic.controller import State, everything_controller_of
 from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form
 from napari_sam_lora._qt.automatic.where import Place, Where, place_of
 from napari_sam_lora._qt.viewer.controller import Controller
@@ -54,6 +56,7 @@ class EverythingBox(QWidget):
         self._controller = controller
         self.everything = everything_controller_of(controller)
         self._suggested: InstanceConfig | None = None
+        self._shown_state: State = "idle"
         self.where = combo_box(WHERE, WHERE_TIP)
         self.method = combo_box(METHODS, METHOD_TIP)
         self.choices = QFormLayout()
@@ -186,7 +189,7 @@ class EverythingBox(QWidget):
     def _refresh(self, *_: Any) -> None:
         state, uses_head = self.everything.state, self._uses_head
         has_choice = self._suggested is not None or self._controller.session.models.model is None
-        place = self._place()
+        place = self._place() if state == "idle" else Place()
         self.look.setVisible(state == "idle")
         self.look.setEnabled(bool(place.planes))
         self.look.setToolTip(_describe(place))
@@ -205,14 +208,31 @@ class EverythingBox(QWidget):
         self._show_progress()
         self._show_review()
         self.hint.say(self._hint_text(place))
+        if state != self._shown_state:
+            self._shown_state = state
+            self.scroll_to_buttons_soon()
+
+    def scroll_to_buttons_soon(self) -> None:
+        """Let the buttons of the present state be seen, once the layout has changed."""
+        QTimer.singleShot(0, self._scroll_to_buttons)
+
+    def _scroll_to_buttons(self) -> None:
+        if not isalive(self) or not self.isVisible():
+            return
+        buttons = {"idle": self.look, "asking": self.asking, "found": self.deciding}
+        shown = buttons.get(self.everything.state, self.working)
+        area = self.parentWidget()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        if area is not None:
+            area.ensureWidgetVisible(shown)
 
     def _show_progress(self) -> None:
         everything = self.everything
         if everything.state in ("loading", "accepting"):
             self.bar.setRange(0, 0)
         elif everything.state == "running":
-            is_known = everything.done > 0 or everything.total > STEPS_PER_PLANE
-            self.bar.setRange(0, everything.total if is_known else 0)
+            self.bar.setRange(0, everything.total)  # a moving bar would slow down software rendering
             self.bar.setValue(everything.done)
 
     def _show_review(self) -> None:
@@ -263,9 +283,7 @@ class EverythingBox(QWidget):
         if len(place.planes) > 1:
             search = self._search()
             seconds = None if search is None else self.everything.pace.estimate(place.planes, search)
-            text = pluralize(len(place.planes), "plane")
-            if len(place.images) > 1:
-                text += f" of {pluralize(len(place.images), 'image')}"
+            text = _count(len(place.planes), len(place.images))
             text += f", about {format_duration(seconds)}" if seconds is not None else ""
             sentences.append(f"{text}.")
         if place.complete:
@@ -286,9 +304,7 @@ class EverythingBox(QWidget):
         findings = self.everything.review.findings
         text = f"Found {pluralize(findings.count(), 'object')}"
         if len(findings.planes) > 1:
-            text += f" in {pluralize(len(findings.planes), 'plane')}"
-        if len(findings.images) > 1:
-            text += f" of {pluralize(len(findings.images), 'image')}"
+            text += f" in {_count(len(findings.planes), len(findings.images))}"
         dropped = findings.count_dropped()
         sentences = [self.everything.message, f"{text}, {dropped} dropped." if dropped else f"{text}."]
         if findings.count_without_maps():
@@ -299,6 +315,14 @@ class EverythingBox(QWidget):
         if self.everything.review.is_cutting:
             sentences.append("Updating the other planes…" if len(findings.searched) > 1 else "")
         return " ".join(sentence for sentence in [*sentences, REVIEW] if sentence)
+
+
+def _count(planes: int, images: int) -> str:
+    """Return a number of planes, of images with one plane each, or of planes of several images."""
+    if planes == images:
+        return pluralize(images, "image")
+    text = pluralize(planes, "plane")
+    return text if images < 2 else f"{text} of {pluralize(images, 'image')}"
 
 
 def _describe(place: Place) -> str:

@@ -36,14 +36,15 @@ ADVANCED = (
 
 # Parameters of the dense head's objects that act at once on what was found.
 SLIDERS = ("sensitivity", "separation", "smallest")
-# Ends of the slider for the smallest size, in pixels.
+# Ends of the slider for the smallest size, in pixels. Its title leaves room for the slider.
 SMALLEST_RANGE = (0, 2000)
 
 
 def instances_form() -> ParameterForm:
     """Return the form for objects that the object finder finds; its values are those that suit the model."""
     own = {one.name: one for one in parameters_of(InstanceConfig)}
-    rows = [replace(own[name], shown_range=SMALLEST_RANGE) if name == "smallest" else own[name] for name in SLIDERS]
+    smallest = replace(own["smallest"], title="Smallest size", shown_range=SMALLEST_RANGE)
+    rows = [*(own[name] for name in SLIDERS[:-1]), smallest]
     return ParameterForm(InstanceConfig, rows, sliders=SLIDERS)
 
 

@@ -17,7 +17,7 @@ from napari_sam_lora.session import PlaneKey, Proposal
 from napari_sam_lora.session.everything.found_plane import FoundPlane, cut_again, propose
 from napari_sam_lora.session.everything.run import EverythingRun
 
-CUT_DELAY_MS = 30
+CUT_DELAY_MS = 10
 CUT_OTHERS_DELAY_MS = 300
 # Maps of larger planes are cut in the background only.
 MOST_PIXELS_AT_ONCE = 2**21

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from napari_sam_lora.labels import click_at_centre
 from napari_sam_lora.session.everything.found_plane import FoundPlane
 from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
 from napari_sam_lora.session.plane_key import PlaneKey
@@ -95,7 +96,7 @@ class Findings:
             return False
         pixels = self._dropped.setdefault(plane, set())
         inside = {one for one in pixels if _has(hit[-1], one)}
-        self._dropped[plane] = pixels - inside if inside else pixels | {pixel}
+        self._dropped[plane] = pixels - inside if inside else pixels | {_centre(hit[-1])}
         return True
 
     def dropped(self, plane: PlaneKey) -> set[int]:
@@ -117,6 +118,12 @@ class Findings:
                 dropped, adapter = self.dropped(plane), proposal.adapter
                 changes += [change for index, change in enumerate(proposal.changes) if index not in dropped]
         return Proposal(tuple(changes), "everything", adapter)
+
+
+def _centre(change: ProposedChange) -> Pixel:
+    """Return the pixel of an object that is farthest from its outline: it stays inside when the object shrinks."""
+    (y, x), (y0, x0) = click_at_centre(change.new.crop), change.new.origin
+    return y + y0, x + x0
 
 
 def _has(change: ProposedChange, pixel: Pixel) -> bool:
