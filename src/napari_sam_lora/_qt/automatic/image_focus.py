@@ -12,7 +12,9 @@ def is_covered(controller: Controller, image: Any) -> bool:
     """Return whether another visible image lies above an image. In grid mode none does."""
     images = controller.layers.images()
     above = images[images.index(image) + 1 :] if image in images else []
-    return not controller.viewer.grid.enabled and any(other.visible for other in above)
+    viewer = controller.viewer
+    grid = getattr(viewer, "canvas", viewer).grid  # napari 0.9 moved it and warns at the former place
+    return not grid.enabled and any(other.visible for other in above)
 
 
 def uncover(controller: Controller, image: Any) -> None:

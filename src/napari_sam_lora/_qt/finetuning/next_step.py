@@ -68,7 +68,8 @@ class NextStepBox(QWidget):
         self.hint.say("" if where else NO_OTHER)
 
     def _next_image(self) -> Any | None:
-        return next_image(self._controller, {plane.plane.image for plane in self._finetuning_controller.planes})
+        trained_on = {plane.plane.image for plane in self._finetuning_controller.planes}
+        return next_image(self._controller, trained_on or {self._controller.image})
 
     def _go(self) -> None:
         image, plane = self._next_image(), next_plane(self._controller)

@@ -18,8 +18,10 @@ from napari_sam_lora._qt.prompting.tools import ToolBox
 from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
+from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, TextLabel
 from napari_sam_lora._qt.widgets.layout import ScrollPanel, collapsible, row
+from napari_sam_lora.session.plane_key import last_axes_planes
 
 
 def open_prompt_panel(controller: Controller) -> PromptPanel:
@@ -91,10 +93,12 @@ class PromptPanel(ScrollPanel):
         self._hint.setVisible(no_plane or chosen is None)
 
     def find_everything(self, image_layer: Any) -> None:
-        """Show the section "Find everything" and find everything in the plane of an image that is shown."""
+        """Show the section "Find everything" and find everything in the shown plane of an image, or in its first."""
         self._everything_section.expand(animate=False)
         if not self._everything.everything.is_busy:
             uncover(self.controller, image_layer)
+            if self.controller.active_layers.plane is None:
+                self.controller.go_to(next(last_axes_planes(self.controller.image, data_shape(image_layer))))
             self._everything.choose_where("plane")
             self._everything.start()
         self._everything.scroll_to_buttons_soon()

@@ -104,11 +104,11 @@ class EverythingRun:
 
         report(0, 1)
         found = self._steps[self.done](_PartOfToken(token, report))
-        if found.maps is not None:
-            if found.maps.nbytes > self._bytes_left:
-                self._bytes_left, found = 0, replace(found, maps=None)
-            else:
-                self._bytes_left -= found.maps.nbytes
+        size = 0 if found.maps is None else found.maps.nbytes
+        if size > self._bytes_left:
+            self._bytes_left, found = 0, replace(found, maps=None)
+        else:
+            self._bytes_left -= size
         self.done += 1
         self._report(found)
 
