@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from napari_sam_lora import Model
 from napari_sam_lora._qt.automatic.controller import NOTHING_IN_MAPS
 from napari_sam_lora._qt.automatic.panel import EverythingBox
+from napari_sam_lora._qt.automatic.parameters import instances_form, show_instances
 from napari_sam_lora._qt.viewer.controller import Controller
+from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.session import ProposedChange, Session
 
 from ..conftest import WAIT_MS
@@ -78,6 +80,15 @@ def test_sliders_act_on_what_was_found_without_the_model(
     move(box, qtbot, sensitivity=0.9)
     assert sum(change.new.area for change in changes(box)) > few
     assert submitted == []
+
+
+def test_the_thresholds_of_an_adapter_are_shown_exactly_also_for_large_objects(qtbot: Any) -> None:
+    form = instances_form()
+    qtbot.addWidget(form)
+    show_instances(form, InstanceConfig(sensitivity=0.37, separation=0.62, smallest=3456))
+    assert form.values() == {"sensitivity": 0.37, "separation": 0.62, "smallest": 3456}
+    show_instances(form, InstanceConfig())
+    assert form.values()["smallest"] == InstanceConfig().smallest
 
 
 def test_usual_values_are_those_that_suit_the_model(box: EverythingBox, controller: Controller, qtbot: Any) -> None:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.automatic.controller import State, everything_controller_of
-from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form
+from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form, show_instances
 from napari_sam_lora._qt.automatic.where import Place, Where, place_of
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
@@ -172,14 +172,13 @@ class EverythingBox(QWidget):
         if suggested != self._suggested:
             self._suggested = suggested
             if suggested is not None:
-                self.instances.show_values(suggested.as_dict())
+                show_instances(self.instances, suggested)
         self._refresh()
 
     def _reset(self) -> None:
         """Set the parameters to those that are usual for the model."""
         if self._uses_head:
-            values = InstanceConfig() if self._suggested is None else self._suggested
-            self.instances.show_values(values.as_dict())
+            show_instances(self.instances, self._suggested or InstanceConfig())
             self.everything.set_values(self.instances.values())
         else:
             self.form.reset()

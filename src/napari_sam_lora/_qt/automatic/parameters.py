@@ -36,16 +36,21 @@ ADVANCED = (
 
 # Parameters of the dense head's objects that act at once on what was found.
 SLIDERS = ("sensitivity", "separation", "smallest")
-# Ends of the slider for the smallest size, in pixels. Its title leaves room for the slider.
-SMALLEST_RANGE = (0, 2000)
+# End of the slider for the smallest size, in pixels, and how much further than the suggested size it goes at least.
+MOST_PIXELS, MOST_TIMES = 2000, 4
 
 
 def instances_form() -> ParameterForm:
     """Return the form for objects that the object finder finds; its values are those that suit the model."""
     own = {one.name: one for one in parameters_of(InstanceConfig)}
-    smallest = replace(own["smallest"], title="Smallest size", shown_range=SMALLEST_RANGE)
-    rows = [*(own[name] for name in SLIDERS[:-1]), smallest]
-    return ParameterForm(InstanceConfig, rows, sliders=SLIDERS)
+    smallest = replace(own["smallest"], title="Smallest size", shown_range=(0, MOST_PIXELS))
+    return ParameterForm(InstanceConfig, [*(own[name] for name in SLIDERS[:-1]), smallest], sliders=SLIDERS)
+
+
+def show_instances(form: ParameterForm, suggested: InstanceConfig) -> None:
+    """Show the parameters that suit a model; the slider for the smallest size reaches beyond that."""
+    form.set_range("smallest", 0, max(MOST_PIXELS, MOST_TIMES * suggested.smallest))
+    form.show_values(suggested.as_dict())
 
 
 def everything_form() -> ParameterForm:
