@@ -100,12 +100,12 @@ def everything() -> None:
     label_some(window, 4)
     window.unfold("Find everything")
     box = window.find(EverythingBox)
-    box.form.fields["points_per_side"].value = 16
-    box.form.fields["stability_score_thresh"].value = 0.5
     box.start()
-    window.wait(lambda: box.proposal is not None)
-    box.layer.toggle(len(box.proposal.changes) - 1)
-    window.scroll_to(box)
+    window.wait(lambda: box.everything.state == "found")
+    review, plane = box.everything.review, window.controller.active_layers.plane
+    change = review.findings.proposal(plane).changes[-1]
+    review.drop(plane, tuple(np.argwhere(change.new.to_mask((256, 256)))[0]))
+    window.scroll_to(box.deciding)
     window.save("everything")
     window.close()
 

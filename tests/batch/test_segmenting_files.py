@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partialmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,8 @@ from numpy.typing import NDArray
 from napari_sam_lora import Model
 from napari_sam_lora.batch.files import STEPS_PER_IMAGE, FolderResult, plan_folder, segment_folder
 from napari_sam_lora.errors import InputError
-from napari_sam_lora.parameters.everything import EverythingConfig
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-
-@pytest.fixture(autouse=True)
-def _few_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everything mode use few clicks, so that it is quick."""
-    config = EverythingConfig(points_per_side=4, pred_iou_thresh=0.3, stability_score_thresh=0.3)
-    monkeypatch.setattr(Model, "segment_everything", partialmethod(Model.segment_everything, config=config))
 
 
 @pytest.fixture
@@ -138,3 +130,40 @@ def test_an_exception_of_the_progress_callback_ends_the_work(nano: Model, images
     with pytest.raises(KeyboardInterrupt):
         segment_folder(nano, targets, adapter=None, overwrite=False, progress=cancel)
     assert not targets[images / "stack.tif"].exists()
+
+
+def test_the_dense_head_finds_the_objects_with_its_own_thresholds(
+    nano: Model, images: Path, nuclei: Pair, tmp_path: Path
+) -> None:
+    target = tmp_path / "plane.tif"
+    assert nano.loaded.dense is not None
+    picky = replace(nano.loaded.dense.instances, smallest=150)
+    model = Model(replace(nano.loaded, dense=replace(nano.loaded.dense, instances=picky)))
+    segment(model, {images / "plane.tif": target})
+    labels = tifffile.imread(target)
+    np.testing.assert_array_equal(labels, model.segment_everything(nuclei[0][:96, :96], method="head"))
+    assert 0 < labels.max() < nano.segment_everything(nuclei[0][:96, :96], method="head").max()
+
+
+def test_a_grid_of_clicks_can_be_chosen(
+    nano: Model, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods: list[Any] = []
+
+    def everything(model: Model, plane: NDArray[Any], *, progress: Any, method: Any) -> NDArray[np.int32]:
+        methods.append(method)
+        return np.ones(plane.shape, np.int32)
+
+    monkeypatch.setattr(Model, "segment_everything", everything)
+    targets = {images / "plane.tif": tmp_path / "plane.tif"}
+    segment_folder(nano, targets, adapter=None, overwrite=False, progress=lambda *_: None, method="clicks")
+    assert methods == ["clicks"]
+    assert (tifffile.imread(tmp_path / "plane.tif") == 1).all()
+
+
+def test_asking_for_a_head_that_is_missing_is_refused(nano: Model, images: Path, tmp_path: Path) -> None:
+    headless = Model(replace(nano.loaded, dense=None))
+    targets = {images / "plane.tif": tmp_path / "plane.tif"}
+    with raises(InputError, "no-dense-head"):
+        segment_folder(headless, targets, adapter=None, overwrite=False, progress=lambda *_: None, method="head")
+    assert not (tmp_path / "plane.tif").exists()

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.masks import ObjectMask
 from napari_sam_lora.regions import Region
-from napari_sam_lora.session import MaskOptions, PlaneKey, Preview, PromptItem
+from napari_sam_lora.session import MaskOptions, PlaneKey, Preview, PromptItem, Session
+from napari_sam_lora.session.everything.found_plane import FoundPlane
+from napari_sam_lora.session.everything.run import EverythingRun
 from napari_sam_lora.session.prompting.draft import make_item
 
 SOON = 60.0
@@ -50,3 +52,17 @@ def dense(preview: Preview) -> NDArray[np.bool_]:
 def scores_of(preview: Preview) -> list[float]:
     """Return the predicted IoU of each mask of a preview."""
     return [mask.score for mask in preview.masks]
+
+
+def collect(session: Session, run: EverythingRun, most: int | None = None) -> list[FoundPlane]:
+    """Start a run, wait for it, and return what it reported."""
+    found: list[FoundPlane] = []
+
+    def add(of: EverythingRun, plane: FoundPlane) -> None:
+        if of is run:
+            found.append(plane)
+
+    session.everything.found.connect(add)
+    run.start(most).result(SOON)
+    session.everything.found.disconnect(add)
+    return found

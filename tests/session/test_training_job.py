@@ -17,10 +17,11 @@ from napari_sam_lora.errors import InputError, TrainingError
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.io.tables.classes import ObjectClasses
 from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, ObjectClass, PlaneKey, Session, TrainingEvent
+from napari_sam_lora.session.everything.found_plane import HeadSearch
 from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.training_job import user_prompts
 
-from .helpers import SOON, dense, make_preview, scores_of
+from .helpers import SOON, collect, dense, make_preview, scores_of
 
 PLANE = PlaneKey.of("nuclei", 2)
 FAST = TrainConfig(mode="decoder", steps=3, objects=2, views=1, corrections=0, validation_share=0.0)
@@ -102,10 +103,11 @@ def test_an_adapter_of_the_window_knows_the_classes(labelled: Session) -> None:
     assert dense is not None
     assert dict(dense.classes) == {1: "nucleus", 2: "debris"}
     labelled.models.activate(event.adapter)
-    maps = labelled.proposals.maps(PLANE).result(SOON)
-    assert (dict(maps.classes), len(maps.maps)) == ({1: "nucleus", 2: "debris"}, 4)
+    (found,) = collect(labelled, labelled.everything.search([PLANE], HeadSearch({"smallest": 1})))
+    assert found.maps is not None
+    assert (dict(found.classes), len(found.maps)) == ({1: "nucleus", 2: "debris"}, 4)
     labelled.labels.add("empty", ArrayStore(np.zeros((256, 256), np.int32)))
-    proposal = labelled.proposals.from_maps(maps, replace(maps.instances, smallest=1), "empty")
+    proposal = labelled.everything.propose(found, "empty")
     assert proposal.changes
     names = {1: "nucleus", 2: "debris"}
     assert all(change.predicted and change.predicted.name == names[change.predicted.id] for change in proposal.changes)

@@ -14,7 +14,7 @@ from napari_sam_lora.io.images import list_images, read_image, stem
 from napari_sam_lora.io.tiff.writing import write_labels
 
 if TYPE_CHECKING:
-    from napari_sam_lora.api import Model
+    from napari_sam_lora.api import Method, Model
     from napari_sam_lora.lora.adapter import Adapter
 
 STEPS_PER_IMAGE = 1000  # of the progress bar
@@ -78,6 +78,7 @@ def segment_folder(
     adapter: Adapter | None,
     overwrite: bool,
     progress: Callable[[int, int], None],
+    method: Method | None = None,
 ) -> FolderResult:
     """Segment everything in each image, plane by plane, and write label TIFFs.
 
@@ -95,8 +96,17 @@ def segment_folder(
         Replace label files that exist; otherwise their images are skipped.
     progress : callable
         Called with the steps done and all steps; an exception that it raises ends the work.
+    method : str, optional
+        "head" or "clicks", see `Model.segment_everything`. By default the dense head if the model or the adapter has
+        one, with the thresholds that were chosen for it.
+
+    Raises
+    ------
+    InputError
+        If the model has no dense head although it is asked for.
     """
     from napari_sam_lora.api import Model  # noqa: PLC0415  torch is imported when it is needed
+    from napari_sam_lora.stacks.dense import dense_model  # noqa: PLC0415
 
     own_model = Model(model.loaded, model.preprocessing)
     all_steps = len(targets) * STEPS_PER_IMAGE
@@ -104,6 +114,8 @@ def segment_folder(
     problems: list[str] = []
     objects = skipped = 0
     with own_model.adapted(adapter):
+        if method == "head":
+            dense_model(own_model.predictor)  # or else each image would fail
         for number, (image, target) in enumerate(targets.items()):
 
             def report(fraction: float, number: int = number) -> None:
@@ -114,7 +126,7 @@ def segment_folder(
                 skipped += 1
                 continue
             try:
-                objects += _segment_file(own_model, image, target, report)
+                objects += _segment_file(own_model, image, target, method, report)
             except (InputError, OSError) as error:
                 problems.append(f"{image.name}: {error}")
             else:
@@ -123,7 +135,9 @@ def segment_folder(
     return FolderResult(tuple(written), objects, skipped, tuple(problems))
 
 
-def _segment_file(model: Model, image: Path, target: Path, progress: Callable[[float], None]) -> int:
+def _segment_file(
+    model: Model, image: Path, target: Path, method: Method | None, progress: Callable[[float], None]
+) -> int:
     """Segment all planes of an image file, write its label file, and return the number of objects.
 
     ``progress`` is called with the fraction of the image that is done.
@@ -135,7 +149,7 @@ def _segment_file(model: Model, image: Path, target: Path, progress: Callable[[f
         def report(batches: int, all_batches: int, number: int = number) -> None:
             progress((number + batches / all_batches) / file.plane_count)
 
-        ids = model.segment_everything(plane, progress=report)
+        ids = model.segment_everything(plane, progress=report, method=method)
         labels[number] = np.where(ids > 0, ids + labels.max(initial=0), 0)
     write_labels(target, labels.reshape(*file.stack_shape, *file.plane_shape))
     return len(np.unique(labels[labels > 0]))

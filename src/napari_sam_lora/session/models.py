@@ -41,7 +41,8 @@ class Models:
     busy_changed : (bool)
         Whether the worker has jobs.
     progressed : (key, done, total)
-        Progress of the running job; key[0] is "model", "preview", "everything", "resegment", "embed" or "propagate".
+        Progress of the running job; key[0] is "model", "preview", "everything", "cut", "resegment", "embed"
+        or "propagate".
     failed : (str)
         A job failed; the message for the user. The Future has the exception.
 
@@ -223,7 +224,7 @@ class Models:
         return future
 
     def cancel(self, kind: str) -> None:
-        """Cancel the waiting or running work of a kind: "model", "preview", "everything", "resegment" or "embed"."""
+        """Cancel the waiting or running work of a kind: the first element of a key, see `progressed`."""
         if kind == "model":
             self._downloader.stop()
         self._worker.cancel_if(lambda key: isinstance(key, tuple) and key[0] == kind)

@@ -1,10 +1,10 @@
-"""Proposals for whole planes: objects segmented again from their prompts or labels, and new ones."""
+"""Proposals for whole planes: objects segmented again from their prompts or labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,13 +15,8 @@ from napari_sam_lora.session.labels.label_sets import LabelSets
 from napari_sam_lora.session.labels.proposals import Proposal
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.models import Models
-from napari_sam_lora.session.plane_key import ImageSource, PlaneKey, check_plane, labels_do_not_fit, need_image
-from napari_sam_lora.session.prompting.dense_maps import PlaneMaps, predict_maps, propose_from_maps
-from napari_sam_lora.session.prompting.replay import ReplayPlane, everything, own_prompt, replay
-
-if TYPE_CHECKING:
-    from napari_sam_lora.parameters.everything import EverythingConfig
-    from napari_sam_lora.parameters.instances import InstanceConfig
+from napari_sam_lora.session.plane_key import ImageSource, PlaneKey
+from napari_sam_lora.session.prompting.replay import ReplayPlane, own_prompt, replay
 
 
 class Proposals:
@@ -80,33 +75,6 @@ class Proposals:
                 item = own_prompt(pixels == label, by)
                 targets.setdefault(plane, {})[int(label)] = (StoredPrompts((item,), MaskOptions()),)
         return self._replay(chosen, targets, 0)
-
-    def everything(
-        self,
-        plane: PlaneKey,
-        labels: str | None = None,
-        config: EverythingConfig | None = None,
-        smallest: int = 0,
-    ) -> Future[Proposal]:
-        """Propose all objects of a plane that lie on unlabelled pixels, found with a grid of clicks."""
-        source, pixels = need_image(self._images, plane.image), self._labels.need(labels).store.read(plane)
-        if pixels.shape != plane.shape(source.shape):
-            raise labels_do_not_fit(pixels.shape, plane.shape(source.shape))
-        arguments = self._models.engine(), source, plane, pixels, config, smallest
-        return self._models.submit(Priority.NORMAL, ("everything",), everything, *arguments)
-
-    def maps(self, plane: PlaneKey) -> Future[PlaneMaps]:
-        """Predict the maps of the dense head for a plane; `from_maps` cuts objects out of them at once."""
-        source = need_image(self._images, plane.image)
-        check_plane(plane, source.shape)
-        return self._models.submit(Priority.NORMAL, ("everything",), predict_maps, self._models.engine(), source, plane)
-
-    def from_maps(self, found: PlaneMaps, config: InstanceConfig, labels: str | None = None) -> Proposal:
-        """Propose the objects of a plane that lie on unlabelled pixels, from its maps."""
-        pixels = self._labels.need(labels).store.read(found.plane)
-        if pixels.shape != found.maps.shape[1:]:
-            raise labels_do_not_fit(pixels.shape, found.maps.shape[1:])
-        return propose_from_maps(found, pixels, config)
 
     def _replay(
         self, labels: LabelSet, targets: dict[PlaneKey, dict[int, tuple[StoredPrompts, ...]]], left_alone: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_sam_lora.session.everything.everything import Everything
 from napari_sam_lora.session.labels.label_sets import LabelSets
 from napari_sam_lora.session.models import Models
 from napari_sam_lora.session.plane_key import ImageSource
@@ -63,7 +64,9 @@ class Session:
     prompts : DraftPrompts
         Prompts that are being drawn, previews, and commits.
     proposals : Proposals
-        Whole planes: segment again, refine, find everything.
+        Whole planes: segment again, refine.
+    everything : Everything
+        All objects of planes, found without prompts.
     propagation : Propagation
         Objects followed through stacks.
     training : Training
@@ -80,6 +83,7 @@ class Session:
         self.labels = LabelSets()
         self.prompts = DraftPrompts(self.images, self.labels, self.models)
         self.proposals = Proposals(self.images, self.labels, self.models)
+        self.everything = Everything(self.images, self.labels, self.models)
         self.propagation = Propagation(self.images, self.labels, self.models)
         self.training = Training(self.images, self.labels, self.models, threads)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_sam_lora._qt.automatic.panel import CANCELLED, LOADING, NOTHING_FOUND, EverythingBox
+from napari_sam_lora._qt.automatic.controller import CANCELLED, NOTHING_FOUND
+from napari_sam_lora._qt.automatic.panel import LOADING, EverythingBox
 from napari_sam_lora._qt.automatic.parameters import SMALLEST, everything_form
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
@@ -38,11 +39,10 @@ def ask_for_few(box: EverythingBox) -> None:
 
 
 def find(box: EverythingBox, qtbot: Any) -> int:
-    """Find all objects; return their number."""
+    """Find everything; return the number of objects."""
     box.look.click()
-    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
-    assert box.proposal is not None
-    return len(box.proposal.changes)
+    qtbot.waitUntil(lambda: box.everything.state == "found", timeout=WAIT_MS)
+    return box.everything.review.findings.count()
 
 
 def test_the_parameters_and_defaults_are_those_of_the_engine(qtbot: Any) -> None:
@@ -57,13 +57,12 @@ def test_the_parameters_and_defaults_are_those_of_the_engine(qtbot: Any) -> None
 def test_found_objects_are_shown_and_nothing_is_added(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     number = find(box, qtbot)
     assert number > 1
-    layer = box.layer.layer
+    layer = box.everything.review.layer.layer
     assert layer is not None
     assert is_managed(layer)
     assert set(np.unique(layer.data)) == set(range(number + 1))
     assert box.accept.text() == f"Add {number} objects"
-    assert controller.active_layers.target_layer is not None
-    assert not controller.active_layers.target_layer.data.any()
+    assert controller.active_layers.target_layer is None
 
 
 def test_all_are_added_as_one_step(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -73,7 +72,7 @@ def test_all_are_added_as_one_step(box: EverythingBox, controller: Controller, q
     assert target is not None
     assert len(target.records()) == number
     assert {record.origin for record in target.records()} == {"everything"}
-    assert box.layer.layer is None
+    assert box.everything.review.layer.layer is None
     assert not box.look.isHidden()
     controller.undo()
     assert not target.records()
@@ -83,7 +82,7 @@ def test_a_click_drops_an_object_and_a_second_one_takes_it_back(
     box: EverythingBox, controller: Controller, qtbot: Any
 ) -> None:
     number = find(box, qtbot)
-    layer = box.layer.layer
+    layer = box.everything.review.layer.layer
     assert layer is not None
     y, x = np.argwhere(layer.data == 2)[0]
     click(controller.viewer, (y, x))
@@ -101,7 +100,7 @@ def test_a_click_drops_an_object_and_a_second_one_takes_it_back(
 
 def test_dragging_the_image_drops_nothing(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     find(box, qtbot)
-    layer = box.layer.layer
+    layer = box.everything.review.layer.layer
     assert layer is not None
     y, x = np.argwhere(layer.data == 1)[0]
     click(controller.viewer, (y, x), drag=20)
@@ -111,11 +110,11 @@ def test_dragging_the_image_drops_nothing(box: EverythingBox, controller: Contro
 def test_a_proposal_can_be_discarded(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
     before = controller.viewer.layers.selection.active
     find(box, qtbot)
-    assert controller.viewer.layers.selection.active is box.layer.layer
+    assert controller.viewer.layers.selection.active is box.everything.review.layer.layer
     box.discard.click()
-    assert box.layer.layer is None
+    assert box.everything.review.layer.layer is None
     assert controller.viewer.layers.selection.active is before
-    assert box.proposal is None
+    assert box.everything.state == "idle"
 
 
 def test_finding_objects_can_be_cancelled(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -126,7 +125,7 @@ def test_finding_objects_can_be_cancelled(box: EverythingBox, controller: Contro
     box.stop.click()
     assert box.hint.text() == CANCELLED
     qtbot.waitUntil(lambda: not controller.session.models.is_busy, timeout=WAIT_MS)
-    assert box.proposal is None
+    assert box.everything.state == "idle"
     assert box.look.isEnabled()
 
 
@@ -138,13 +137,22 @@ def test_finding_nothing_says_what_to_change(box: EverythingBox, qtbot: Any) -> 
     assert not box.look.isHidden()
 
 
-def test_the_proposal_is_discarded_when_its_labels_are_removed(
+def test_the_proposal_is_discarded_when_its_image_is_removed(
     box: EverythingBox, controller: Controller, qtbot: Any
 ) -> None:
     find(box, qtbot)
-    controller.viewer.layers.remove(controller.active_layers.target_layer)
-    assert box.proposal is None
-    assert box.layer.layer is None
+    controller.viewer.layers.remove("nuclei")
+    assert box.everything.state == "idle"
+    assert box.everything.review.layer.layer is None
+
+
+def test_labels_removed_meanwhile_are_made_again(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
+    controller.active_layers.make_target()
+    number = find(box, qtbot)
+    controller.viewer.layers.remove("nuclei labels")
+    box.accept.click()
+    assert controller.target is not None
+    assert len(controller.target.records()) == number
 
 
 def test_the_proposal_lies_in_its_plane_of_a_stack(
@@ -156,7 +164,7 @@ def test_the_proposal_lies_in_its_plane_of_a_stack(
     box = put(EverythingBox(controller))
     ask_for_few(box)
     find(box, qtbot)
-    layer = box.layer.layer
+    layer = box.everything.review.layer.layer
     assert layer is not None
     assert layer.data.shape == (1, *nuclei[0].shape)
     assert np.allclose(layer.translate, (12, 0, 0))
@@ -174,7 +182,7 @@ def test_without_a_model_the_default_one_is_loaded_first(
     ask_for_few(box)
     box.look.click()
     assert box.hint.text() == LOADING
-    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: box.everything.state == "found", timeout=WAIT_MS)
     controller.close()
 
 
@@ -222,5 +230,5 @@ def test_closing_the_dock_discards_the_proposal_also_while_its_section_is_folded
     assert not box.isVisible()
     viewer.window.remove_dock_widget(dock)
     assert "SAM proposal" not in viewer.layers
-    assert box.proposal is None
+    assert box.everything.state == "idle"
     put(panel)  # deletes it

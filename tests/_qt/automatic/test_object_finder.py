@@ -10,9 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_sam_lora import Model
-from napari_sam_lora._qt.automatic.panel import NOTHING_IN_MAPS, EverythingBox
+from napari_sam_lora._qt.automatic.controller import NOTHING_IN_MAPS
+from napari_sam_lora._qt.automatic.panel import EverythingBox
+from napari_sam_lora._qt.automatic.parameters import instances_form, show_instances
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora.session import Session
+from napari_sam_lora.parameters.instances import InstanceConfig
+from napari_sam_lora.session import ProposedChange, Session
 
 from ..conftest import WAIT_MS
 
@@ -24,19 +27,25 @@ def box(controller: Controller, put: Any) -> EverythingBox:
 
 
 def find(box: EverythingBox, qtbot: Any) -> int:
-    """Find all objects; return their number."""
+    """Find everything; return the number of objects."""
     box.look.click()
-    qtbot.waitUntil(lambda: box.proposal is not None, timeout=WAIT_MS)
-    assert box.proposal is not None
-    return len(box.proposal.changes)
+    qtbot.waitUntil(lambda: box.everything.state == "found", timeout=WAIT_MS)
+    return box.everything.review.findings.count()
+
+
+def changes(box: EverythingBox) -> tuple[ProposedChange, ...]:
+    """Return the objects that are proposed in the plane that is shown."""
+    proposal = box.everything.review.findings.proposal(box._controller.active_layers.plane)
+    assert proposal is not None
+    return proposal.changes
 
 
 def move(box: EverythingBox, qtbot: Any, **values: float) -> None:
     """Move sliders, and wait until the objects have been cut again."""
-    before = box.proposal
+    before = changes(box)
     for name, value in values.items():
         box.instances.fields[name].value = value
-    qtbot.waitUntil(lambda: box.proposal is not before, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: changes(box) is not before, timeout=WAIT_MS)
 
 
 def test_the_object_finder_is_offered_first_and_finds_nuclei(
@@ -62,16 +71,24 @@ def test_sliders_act_on_what_was_found_without_the_model(
     number = find(box, qtbot)
     submitted: list[Any] = []
     controller.session.models.busy_changed.connect(submitted.append)
-    assert box.proposal is not None
-    median = float(np.median([change.new.area for change in box.proposal.changes]))
+    median = float(np.median([change.new.area for change in changes(box)]))
     move(box, qtbot, smallest=int(median) + 1)
-    assert 0 < len(box.proposal.changes) < number
-    assert all(change.new.area > median for change in box.proposal.changes)
+    assert 0 < len(changes(box)) < number
+    assert all(change.new.area > median for change in changes(box))
     move(box, qtbot, smallest=int(box.instances._own["smallest"].default), sensitivity=0.1)
-    few = sum(change.new.area for change in box.proposal.changes)
+    few = sum(change.new.area for change in changes(box))
     move(box, qtbot, sensitivity=0.9)
-    assert sum(change.new.area for change in box.proposal.changes) > few
+    assert sum(change.new.area for change in changes(box)) > few
     assert submitted == []
+
+
+def test_the_thresholds_of_an_adapter_are_shown_exactly_also_for_large_objects(qtbot: Any) -> None:
+    form = instances_form()
+    qtbot.addWidget(form)
+    show_instances(form, InstanceConfig(sensitivity=0.37, separation=0.62, smallest=3456))
+    assert form.values() == {"sensitivity": 0.37, "separation": 0.62, "smallest": 3456}
+    show_instances(form, InstanceConfig())
+    assert form.values()["smallest"] == InstanceConfig().smallest
 
 
 def test_usual_values_are_those_that_suit_the_model(box: EverythingBox, controller: Controller, qtbot: Any) -> None:
@@ -90,9 +107,8 @@ def test_labelled_pixels_are_never_proposed(
     layer.data = np.where(nuclei[1] == nuclei[1].max(), 1, 0).astype(layer.data.dtype)
     labelled = layer.data > 0
     find(box, qtbot)
-    assert box.proposal is not None
     proposed = np.zeros(labelled.shape, np.uint16)
-    for change in box.proposal.changes:
+    for change in changes(box):
         change.new.write(proposed, 1)
     assert not (proposed[labelled]).any()
     box.accept.click()

@@ -375,3 +375,43 @@ def test_prompts_added_by_a_script_are_drawn(controller: Controller, viewer: Any
     shapes: NDArray[Any] = viewer.layers["SAM boxes"].data[0]
     np.testing.assert_array_equal(shapes.min(0), [39.5, 59.5])
     assert list(viewer.layers["SAM points"].features["polarity"]) == ["negative"]
+
+
+# Labels of each image
+
+
+def test_images_of_one_size_have_labels_of_their_own(
+    controller: Controller, viewer: Any, cell: LabelledObject, nuclei: Any, settle: Settle
+) -> None:
+    first = controller.active_layers.image_layer
+    commit_box(controller, cell, settle)
+    own = controller.active_layers.target_layer
+    second = viewer.add_image(nuclei[0][::-1], name="other")
+    controller.active_layers.choose_image(second)
+    assert controller.active_layers.target_layer is None
+    commit_box(controller, cell, settle)
+    assert controller.active_layers.target_layer is viewer.layers["other labels"]
+    controller.active_layers.choose_image(first)
+    assert controller.active_layers.target_layer is own
+    assert controller.active_layers.labels_of(second) is viewer.layers["other labels"]
+
+
+def test_labels_that_the_user_chooses_for_an_image_stay_with_it(
+    controller: Controller, viewer: Any, nuclei: Any
+) -> None:
+    first, second = controller.active_layers.image_layer, viewer.add_image(nuclei[0][::-1], name="other")
+    shared = controller.active_layers.make_target()
+    controller.active_layers.choose_image(second)
+    controller.active_layers.choose_target(shared)
+    controller.active_layers.choose_image(first)
+    controller.active_layers.choose_image(second)
+    assert controller.active_layers.target_layer is shared
+
+
+def test_labels_without_an_owner_are_those_of_the_image_in_use_only(
+    controller: Controller, viewer: Any, nuclei: Any
+) -> None:
+    second = viewer.add_image(nuclei[0][::-1], name="other")
+    cells = viewer.add_labels(np.zeros((256, 256), int), name="cells")
+    assert controller.active_layers.target_layer is cells
+    assert controller.active_layers.labels_of(second) is None

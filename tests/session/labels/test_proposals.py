@@ -1,4 +1,4 @@
-"""Proposals: stored prompts replayed, labels refined, everything mode."""
+"""Proposals: stored prompts replayed, labels refined."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_sam_lora import Adapter, EverythingConfig, Model
+from napari_sam_lora import Adapter, Model
 from napari_sam_lora.labels import find_objects
-from napari_sam_lora.session import ArraySource, ArrayStore, JobCancelledError, PlaneKey, Session
+from napari_sam_lora.session import ArraySource, ArrayStore, PlaneKey, Session
 
 from ..helpers import SOON, rectangle
 
@@ -81,32 +81,3 @@ def test_labels_without_prompts_are_refined(small: Model, nuclei: Pair, by: Any)
     assert record.origin == "re-segmented"
     assert [item.kind for stored in record.prompts[PLANE] for item in stored.row] == [by]
     assert session.close(SOON)
-
-
-def test_everything_proposes_objects_beside_the_finished_ones(session: Session, nuclei: Pair) -> None:
-    _label_some(session, nuclei[1])
-    before = session.labels["cells"].store.read(PLANE)
-    config = EverythingConfig(points_per_side=12, pred_iou_thresh=0.3, stability_score_thresh=0.3)
-    proposal = session.proposals.everything(PLANE, config=config, smallest=30).result(SOON)
-    assert len(proposal.changes) > 3
-    for change in proposal.changes:
-        assert not (change.new.to_mask((256, 256)) & (before > 0)).any()
-        assert change.new.area >= 30
-    result = session.labels["cells"].apply(proposal)
-    after = session.labels["cells"].store.read(PLANE)
-    assert np.array_equal(after[before > 0], before[before > 0])
-    assert len(result.ids) == len(proposal.changes)
-    assert session.labels["cells"].record(result.ids[0]).origin == "everything"
-
-
-def test_everything_is_cancelled(session: Session) -> None:
-    seen: list[int] = []
-
-    def cancel(key: object, done: int, total: int) -> None:
-        seen.append(done)
-        session.models.cancel("everything")
-
-    session.models.progressed.connect(cancel)
-    future = session.proposals.everything(PLANE, config=EverythingConfig(points_per_side=16, points_per_batch=16))
-    assert isinstance(future.exception(SOON), JobCancelledError)
-    assert seen == [1]

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
-from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
 from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.batch.files import FolderResult, plan_folder, segment_folder
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
 
+if TYPE_CHECKING:
+    from napari_sam_lora.api import Method
+
 KEY = "folder"
+METHODS = {"": "Object finder, where the model has one", "clicks": "Grid of clicks (slow)"}
+METHOD_TIP = (
+    "The object finder uses the thresholds that were chosen when it was trained. The grid of clicks asks the model at "
+    "many points."
+)
 
 
 class FolderBox(QWidget):
-    """Run everything mode on the images of a folder, and write label TIFFs beside them or elsewhere.
+    """Find everything in the images of a folder, and write label TIFFs beside them or elsewhere.
 
     Parameters
     ----------
@@ -40,6 +48,7 @@ class FolderBox(QWidget):
         self.output.setToolTip(
             "Folder for the label TIFFs. If it is empty, they are written as NAME_labels.tif beside each image."
         )
+        self.method = combo_box(METHODS, METHOD_TIP)
         self.overwrite = QCheckBox("Replace label files that exist")
         self.start = button(
             "Segment all", "Find all objects of each image with the model and adapter in use.", self.begin
@@ -54,7 +63,7 @@ class FolderBox(QWidget):
             browse = button("…", "Choose a folder", partial(self._choose, line))
             browse.setMaximumWidth(32)
             layout.addWidget(row(line, browse))
-        for widget in (self.overwrite, self.start, self.working, self.state):
+        for widget in (row(QLabel("How"), self.method), self.overwrite, self.start, self.working, self.state):
             layout.addWidget(widget)
         self.images.textChanged.connect(self._refresh)
         finetuning_controller.progressed.connect(self._on_progress)
@@ -75,8 +84,12 @@ class FolderBox(QWidget):
         adapter = models.adapters.get(models.active) if models.active else None
         targets, overwrite, model = plan_folder(folder, output), self.overwrite.isChecked(), models.need()
 
+        method: Method | None = "clicks" if self.method.currentData() == "clicks" else None
+
         def job(token: CancelToken) -> FolderResult:
-            return segment_folder(model, targets, adapter=adapter, overwrite=overwrite, progress=token.progress)
+            return segment_folder(
+                model, targets, adapter=adapter, overwrite=overwrite, progress=token.progress, method=method
+            )
 
         self.working.show()
         self._dock_bar = activity_bar(1, "Segmenting files")

@@ -1,46 +1,49 @@
-"""Panel section that finds all objects of a plane, and shows them before they are added."""
+"""Panel section that finds everything, and lets the user look through it before it is added."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, cast
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.automatic.layer import ProposalLayer
-from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form
+from napari_sam_lora._qt.automatic.controller import State, everything_controller_of
+from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form, show_instances
+from napari_sam_lora._qt.automatic.where import Place, Where, place_of
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
-from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, button, combo_box
+from napari_sam_lora._qt.viewer.progress import format_duration
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, TextLabel, button, combo_box
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora.errors import InputError
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.session import LabelSet, Proposal
-from napari_sam_lora.session.prompting.dense_maps import PlaneMaps
+from napari_sam_lora.session import PlaneKey
+from napari_sam_lora.session.everything.found_plane import ClickSearch, HeadSearch, Search
+from napari_sam_lora.session.everything.run import STEPS_PER_PLANE
 from napari_sam_lora.text import pluralize
 
-T = TypeVar("T")
-
 NO_PLANE = "Leave the 3-D view and show a plane of the image."
-READY = "Finds all objects of this plane that are not labelled yet. You see them before anything is added."
+NO_PLANE_LEFT = "All planes are marked as complete: there is nothing to look for."
+READY = "Finds all objects that are not labelled yet. You see them before anything is added."
 LOADING = "Loading the model…"
 RUNNING = "Looking for objects… You can go on working."
-CANCELLED = "Cancelled; nothing was changed."
-NOTHING_FOUND = "No new objects were found. Allow a lower score or stability, or use more clicks along a side."
-NOTHING_IN_MAPS = "No new objects were found. Raise the sensitivity, or allow smaller objects."
+FINISHING = "Cutting out the objects of the other planes…"
+REVIEW = "Click on an object in the image to drop it, click again to take it back in; then add them."
+WHERE = {"plane": "this plane", "planes": "all planes of this image", "images": "all open images"}
+WHERE_TIP = (
+    "Where to look for objects. All open images are searched with all their planes, and each gets its own labels. "
+    "Planes that are marked as complete are left out if several planes are searched."
+)
 METHODS = {"head": "Object finder (fast)", "clicks": "Grid of clicks (slow)"}
 METHOD_TIP = (
     "The object finder is a part of the model that was trained to find objects. Fine-tuning improves it if you mark "
     "planes as complete. The grid of clicks asks the model at many points."
 )
-CUT_DELAY_MS = 30
 
 
 class EverythingBox(QWidget):
-    """Everything mode: its parameters, its progress, and the objects that it proposes.
+    """Form that starts a search for everything; the viewer's `EverythingController` runs it.
 
     Parameters
     ----------
@@ -51,127 +54,117 @@ class EverythingBox(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller = controller
-        self._state = "idle"  # then "loading", "running", "proposed"
-        self.proposal: Proposal | None = None
-        self._target: LabelSet | None = None
-        self._message = ""
-        self._future: Future[Any] | None = None
-        self.layer = ProposalLayer(controller.viewer, self._refresh)
-        self._maps: PlaneMaps | None = None
+        self.everything = everything_controller_of(controller)
         self._suggested: InstanceConfig | None = None
+        self._shown_state: State = "idle"
+        self.where = combo_box(WHERE, WHERE_TIP)
         self.method = combo_box(METHODS, METHOD_TIP)
-        self.instances = instances_form()
-        self._cut_timer = QTimer(self)
-        self._cut_timer.setSingleShot(True)
-        self._cut_timer.setInterval(CUT_DELAY_MS)
-        self._cut_timer.timeout.connect(self._cut_again)
-        self.form = everything_form()
+        self.choices = QFormLayout()
+        self.instances, self.form = instances_form(), everything_form()
         self.more = button("More settings", "Show all parameters", checkable=True)
         self.more.toggled.connect(self.form.advanced.setVisible)
-        self.usual = button("Usual values", "Reset all parameters", self._reset)
-        self._adjust = row(self.more, self.usual)
+        self.usual = button("Usual values", "Reset all parameters to those that suit the model", self._reset)
         self.hint = Notice()
-        self.look = button("Find all objects", "Find all objects of the plane that is shown", self.start)
+        self.look = button("Find everything", "", self.start)
+        self.look.setMinimumHeight(34)
         self.bar = QProgressBar()
-        self.stop = button("Cancel", "Stop; nothing is changed", self.cancel)
+        self.stop = button("Cancel", "Stop; what was found until then can be added", self.everything.cancel)
         self.working = row(self.bar, self.stop)
-        self.accept = button("Add", "Add the objects that are shown to the labels; Ctrl-Z undoes it", self._accept)
-        self.discard = button("Discard", "Discard the objects that were found", self.forget)
+        self.go_on = button("Go on", "Search the other planes as well", self.everything.go_on)
+        self.take_these = button("Only these", "Look through what was found so far", self.everything.take_these)
+        self.asking = row(self.go_on, self.take_these)
+        self.previous = button(
+            "◀", "Show the plane before with proposed objects", lambda: self.everything.review.step(-1)
+        )
+        self.next = button("▶", "Show the next plane with proposed objects", lambda: self.everything.review.step(1))
+        self.position = TextLabel()
+        self.stepping = row(self.previous, self.position, self.next)
+        self.accept = button(
+            "Add",
+            "Add the objects to the labels of their image; Ctrl-Z undoes it in one step",
+            self.everything.accept,
+        )
+        self.discard = button("Discard", "Discard the objects that were found", self.everything.discard)
         self.deciding = row(self.accept, self.discard)
         self._lay_out()
         self._connect()
         self._refresh()
 
     def _lay_out(self) -> None:
+        self.choices.setContentsMargins(0, 0, 0, 0)
+        self.choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.choices.addRow("Where", self.where)
+        self.choices.addRow("How", self.method)
+        for step in (self.previous, self.next):
+            step.setMaximumWidth(40)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.hint)
+        layout.addLayout(self.choices)
         for widget in (
-            self.hint,
-            self.method,
             self.instances,
             self.form,
-            self._adjust,
+            row(self.more, self.usual),
             self.form.advanced,
             self.look,
             self.working,
+            self.asking,
+            self.stepping,
             self.deciding,
         ):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
         controller = self._controller
-        for signal in (controller.active_layers.image_chosen, controller.active_layers.plane_changed):
+        for signal in (
+            controller.active_layers.image_chosen,
+            controller.active_layers.plane_changed,
+            controller.layers.images_changed,
+            self.everything.changed,
+        ):
             signal.connect(self._refresh)
-        controller.layers.labels_changed.connect(self._on_labels)
-        controller.layers.images_changed.connect(self._on_labels)
-        controller.events.progressed.connect(self._on_progress)
         for changed in (controller.events.model_changed, controller.events.active_changed):
             changed.connect(self._on_model)
+        self.where.activated.connect(self._refresh)
         self.method.activated.connect(self._refresh)
-        self.instances.edited.connect(self._cut_timer.start)
+        self.instances.edited.connect(self.everything.set_values)
         self._on_model()
 
     def on_dock_closed(self) -> None:
-        """Cancel, and remove the proposal, also while the section is folded."""
-        self.cancel()
-        self.forget()
+        """Cancel, and discard what was found, also while the section is folded."""
+        self.everything.cancel()
+        self.everything.discard()
+
+    def choose_where(self, where: Where) -> None:
+        """Choose where to look for objects."""
+        self.where.setCurrentIndex(self.where.findData(where))
+        self._refresh()
 
     # Finding
 
     def start(self) -> None:
-        """Find all objects of the plane; the default model is loaded first if there is none."""
-        controller = self._controller
-        if self._state != "idle" or controller.active_layers.plane is None:
-            return
-        self._state, self._message = "loading", ""
-        self._stop_waiting = controller.with_model(self._run, self, self._on_not_loaded)
-        self._refresh()
+        """Find everything; the default model is loaded first if there is none."""
+        self.everything.start(self._place().planes, self._search)
 
-    def cancel(self) -> None:
-        """Stop finding objects."""
-        if self._state in ("loading", "running"):
-            if self._state == "running":
-                self._controller.session.models.cancel("everything")
-            self._stop_waiting()
-            self._state, self._message = "idle", CANCELLED
-            self._refresh()
+    def _place(self) -> Place:
+        return place_of(self._controller, cast("Where", self.where.currentData()))
 
-    def _run(self) -> None:
-        controller, active_layers = self._controller, self._controller.active_layers
-        plane = active_layers.plane
-        self._state = "idle"
-        self._refresh()
-        if plane is None or active_layers.image_layer is None:
-            return
-        if active_layers.target_layer is None:
-            active_layers.make_target()
-        controller.layers.flush()
-        self._target = controller.target
-        self._image_layer = active_layers.image_layer
-        proposals = controller.session.proposals
-        if self._uses_head:
-            self._wait_for(proposals.maps(plane), self._on_maps)
-        else:
+    def _search(self) -> Search | None:
+        """Return how to search; None if the form has values that cannot be used, and says so."""
+        try:
+            if self._uses_head:
+                return HeadSearch(self.instances.values())
             values = self.form.values()
             smallest = values.pop("smallest")
-            config = EverythingConfig(**values)
-            self._wait_for(proposals.everything(plane, config=config, smallest=smallest), self._on_found)
-
-    def _wait_for(self, future: Future[T], done: Callable[[T], None]) -> None:
-        """Call back with what was found, unless another search is started meanwhile."""
-        self._state, self._future = "running", future
-        self.bar.setRange(0, 0)
-        self._controller.events.when_done(
-            future,
-            lambda found: done(found) if future is self._future else None,
-            lambda error: self._on_failed() if future is self._future else None,
-        )
-        self._refresh()
+            return ClickSearch(EverythingConfig(**values), smallest)
+        except InputError:
+            return None
 
     @property
     def _uses_head(self) -> bool:
-        """Return whether objects are found with the dense head, which this model has."""
-        return self._suggested is not None and self.method.currentData() == "head"
+        """Return whether objects are found with the dense head, which this model has, or the default one will have."""
+        has_head = self._suggested is not None or self._controller.session.models.model is None
+        return has_head and self.method.currentData() == "head"
 
     def _on_model(self, *_: Any) -> None:
         """Offer the object finder where the model has one, with the parameters that suit it."""
@@ -179,150 +172,164 @@ class EverythingBox(QWidget):
         if suggested != self._suggested:
             self._suggested = suggested
             if suggested is not None:
-                self.instances.show_values(suggested.as_dict())
+                show_instances(self.instances, suggested)
         self._refresh()
 
     def _reset(self) -> None:
         """Set the parameters to those that are usual for the model."""
-        if self._uses_head and self._suggested is not None:
-            self.instances.show_values(self._suggested.as_dict())
-            self._cut_timer.start()
+        if self._uses_head:
+            show_instances(self.instances, self._suggested or InstanceConfig())
+            self.everything.set_values(self.instances.values())
         else:
             self.form.reset()
-
-    def _on_not_loaded(self, message: str) -> None:
-        """Stop waiting for a model that could not be loaded; the user has seen the error."""
-        self._state = "idle"
-        self._refresh()
-
-    def _on_progress(self, key: Any, done: int, total: int) -> None:
-        if self._state == "running" and isinstance(key, tuple) and key and key[0] == "everything":
-            self.bar.setRange(0, total)
-            self.bar.setValue(done)
-
-    def _on_failed(self) -> None:
-        if self._state == "running":
-            self._state = "idle"
-            self._refresh()
-
-    # Deciding
-
-    def _on_maps(self, maps: PlaneMaps) -> None:
-        """Show the objects that the sliders cut out of the maps; moving a slider cuts them again."""
-        if self._state != "running":
-            return
-        proposal = self._cut(maps)
-        if proposal is None:
-            self._state = "idle"
-            self._refresh()
-            return
-        self._on_found(proposal)
-        if self._state == "proposed":
-            self._maps = maps
-        elif self._message == NOTHING_FOUND:
-            self._message = NOTHING_IN_MAPS
-        self._refresh()
-
-    def _cut(self, maps: PlaneMaps) -> Proposal | None:
-        """Cut objects out of maps; None if the labels are gone."""
-        target = next((name for name, one in self._controller.session.labels.items() if one is self._target), None)
-        if target is None:
-            return None
-        config = replace(maps.instances, **self.instances.values())
-        with self._controller.report_errors():
-            return self._controller.session.proposals.from_maps(maps, config, target)
-        return None
-
-    def _cut_again(self) -> None:
-        if self._state != "proposed" or self._maps is None:
-            return
-        proposal = self._cut(self._maps)
-        if proposal is not None:
-            self.proposal, plane = proposal, self._maps.plane
-            self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
-            self._refresh()
-
-    def _on_found(self, proposal: Proposal) -> None:
-        if self._state != "running":
-            return
-        self._state = "idle"
-        if proposal.changes and self._image_layer in self._controller.layers.images():
-            plane = proposal.changes[0].plane
-            self._state, self.proposal = "proposed", proposal
-            self.layer.show(self._image_layer, plane, plane.shape(data_shape(self._image_layer)), proposal)
-        else:
-            self._message = NOTHING_FOUND
-        self._refresh()
-
-    def _accept(self) -> None:
-        proposal, target = self.proposal, self._target
-        if proposal is None or target is None:
-            return
-        kept = [index for index in range(len(proposal.changes)) if index not in self.layer.dropped]
-        controller = self._controller
-        self.forget()
-        controller.layers.flush()
-        with controller.report_errors():
-            result = target.apply(proposal, kept)
-            self._message = result.message
-            controller.report(result)
-        self._refresh()
-
-    def forget(self) -> None:
-        """Discard the proposal."""
-        if self._state == "proposed":
-            self._state, self.proposal, self._maps = "idle", None, None
-            self.layer.remove()
-            self._refresh()
-
-    def _on_labels(self) -> None:
-        """Discard a proposal whose labels or image have been removed."""
-        is_removed = self._target is not None and all(labels is not self._target for labels in self._labels())
-        if self._state == "proposed" and (is_removed or self._image_layer not in self._controller.layers.images()):
-            self.forget()
-        self._refresh()
-
-    def _labels(self) -> list[LabelSet]:
-        return list(self._controller.session.labels.values())
 
     # Showing
 
     def _refresh(self, *_: Any) -> None:
-        state, controller = self._state, self._controller
+        state, uses_head = self.everything.state, self._uses_head
+        has_choice = self._suggested is not None or self._controller.session.models.model is None
+        place = self._place() if state == "idle" else Place()
         self.look.setVisible(state == "idle")
-        self.look.setEnabled(controller.active_layers.plane is not None)
-        self.working.setVisible(state in ("loading", "running"))
-        self.deciding.setVisible(state == "proposed")
-        uses_head = self._uses_head
-        self.method.setVisible(self._suggested is not None)
-        self.method.setEnabled(state == "idle")
+        self.look.setEnabled(bool(place.planes))
+        self.look.setToolTip(_describe(place))
+        self.working.setVisible(state in ("loading", "running", "accepting"))
+        self.asking.setVisible(state == "asking")
+        self.choices.setRowVisible(self.method, has_choice)
+        for widget in (self.where, self.method):
+            widget.setEnabled(state == "idle")
         self.instances.setVisible(uses_head)
         self.form.setVisible(not uses_head)
         self.more.setVisible(not uses_head)
         self.form.advanced.setVisible(not uses_head and self.more.isChecked())
-        for widget in (self.form, self.form.advanced, self.instances, self.usual):
-            widget.setEnabled(state in ("idle", "proposed"))
-        self.hint.say(self._hint_text())
-        if state == "loading":
+        can_change = state == "idle" or (state == "found" and uses_head)
+        for form in (self.form, self.form.advanced, self.instances, self.usual):
+            form.setEnabled(can_change)
+        self._show_progress()
+        self._show_review()
+        self.hint.say(self._hint_text(place))
+        if state != self._shown_state:
+            self._shown_state = state
+            self.scroll_to_buttons_soon()
+
+    def scroll_to_buttons_soon(self) -> None:
+        """Let the buttons of the present state be seen, once the layout has changed."""
+        QTimer.singleShot(0, self._scroll_to_buttons)
+
+    def _scroll_to_buttons(self) -> None:
+        if not isalive(self) or not self.isVisible():
+            return
+        buttons = {"idle": self.look, "asking": self.asking, "found": self.deciding}
+        shown = buttons.get(self.everything.state, self.working)
+        area = self.parentWidget()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        if area is not None:
+            area.ensureWidgetVisible(shown)
+
+    def _show_progress(self) -> None:
+        everything = self.everything
+        if everything.state in ("loading", "accepting"):
             self.bar.setRange(0, 0)
-        if self.proposal is not None:
-            kept = len(self.proposal.changes) - len(self.layer.dropped)
+        elif everything.state == "running":
+            self.bar.setRange(0, everything.total)  # a moving bar would slow down software rendering
+            self.bar.setValue(everything.done)
+
+    def _show_review(self) -> None:
+        findings, state = self.everything.review.findings, self.everything.state
+        planes, shown = findings.planes, self._controller.active_layers.plane
+        self.deciding.setVisible(state == "found")
+        self.stepping.setVisible(state == "found" and (len(planes) > 1 or shown not in planes))
+        if state == "found":
+            kept = findings.count() - findings.count_dropped()
             self.accept.setText(f"Add {pluralize(kept, 'object')}")
             self.accept.setEnabled(kept > 0)
+            self.position.setText(self._position_of(shown, planes))
 
-    def _hint_text(self) -> str:
+    def _position_of(self, plane: PlaneKey | None, planes: list[PlaneKey]) -> str:
+        """Return the name of an image with the position of a plane, and its number among those with proposals."""
+        layer = None if plane is None else self._controller.layers.layer_of(plane.image)
+        if plane not in planes or layer is None:
+            return f"Objects in {pluralize(len(planes), 'plane')}"
+        position = ", ".join(str(index) for index in plane.index)
+        name = f"{layer.name}, plane {position}" if position else str(layer.name)
+        return f"{name} ({planes.index(plane) + 1} of {len(planes)})"
+
+    def _hint_text(self, place: Place) -> str:
         """Describe the state, or say what to do next."""
-        if self._state == "loading":
-            return LOADING
-        if self._state == "running":
-            return RUNNING
-        if self.proposal is not None:
-            dropped = len(self.layer.dropped)
-            found = f"Found {pluralize(len(self.proposal.changes), 'object')}"
-            found += f", {dropped} dropped" if dropped else ""
+        state, everything = self.everything.state, self.everything
+        if state == "running":
+            return self._progress_text()
+        if state == "asking":
+            findings = everything.review.findings
             return (
-                f"{found}. Click on an object in the image to drop it, click again to take it back in; then add them."
+                f"Found {pluralize(findings.count(), 'object')} in {pluralize(len(findings.searched), 'plane')}. The "
+                f"other {pluralize(len(everything.planes_left), 'plane')} will take about "
+                f"{format_duration(everything.estimate_left())}."
             )
+        if state == "found":
+            return self._review_text()
+        return self._idle_text(place) if state == "idle" else {"loading": LOADING, "accepting": FINISHING}[state]
+
+    def _idle_text(self, place: Place) -> str:
         if self._controller.active_layers.image_layer is None:
             return NO_IMAGE
-        return NO_PLANE if self._controller.active_layers.plane is None else self._message or READY
+        if not place.planes:
+            return NO_PLANE_LEFT if place.complete else NO_PLANE
+        return self.everything.message or self._ready_text(place)
+
+    def _ready_text(self, place: Place) -> str:
+        sentences = [READY]
+        if len(place.planes) > 1:
+            search = self._search()
+            seconds = None if search is None else self.everything.pace.estimate(place.planes, search)
+            text = _count(len(place.planes), len(place.images))
+            text += f", about {format_duration(seconds)}" if seconds is not None else ""
+            sentences.append(f"{text}.")
+        if place.complete:
+            sentences.append(f"{pluralize(place.complete, 'plane')} marked as complete will be left out.")
+        return " ".join(sentences)
+
+    def _progress_text(self) -> str:
+        everything = self.everything
+        planes = everything.total // STEPS_PER_PLANE
+        if planes < 2:
+            return RUNNING
+        left = everything.seconds_left
+        text = f"Plane {min(planes, everything.done // STEPS_PER_PLANE + 1)} of {planes}"
+        text += "…" if left is None else f", about {format_duration(left)} left."
+        return f"{text} You can go on working."
+
+    def _review_text(self) -> str:
+        findings = self.everything.review.findings
+        text = f"Found {pluralize(findings.count(), 'object')}"
+        if len(findings.planes) > 1:
+            text += f" in {_count(len(findings.planes), len(findings.images))}"
+        dropped = findings.count_dropped()
+        sentences = [self.everything.message, f"{text}, {dropped} dropped." if dropped else f"{text}."]
+        if findings.count_without_maps():
+            sentences.append(
+                f"Settings do not act on {pluralize(findings.count_without_maps(), 'plane')}, for lack of memory: "
+                "discard them and find everything again to use other settings there."
+            )
+        if self.everything.review.is_cutting:
+            sentences.append("Updating the other planes…" if len(findings.searched) > 1 else "")
+        return " ".join(sentence for sentence in [*sentences, REVIEW] if sentence)
+
+
+def _count(planes: int, images: int) -> str:
+    """Return a number of planes, of images with one plane each, or of planes of several images."""
+    if planes == images:
+        return pluralize(images, "image")
+    text = pluralize(planes, "plane")
+    return text if images < 2 else f"{text} of {pluralize(images, 'image')}"
+
+
+def _describe(place: Place) -> str:
+    """Return a tooltip: where will be searched, with the images that are hidden."""
+    sentences = ["Find all objects that are not labelled yet, and look at them before they are added."]
+    if len(place.images) > 1:
+        sentences.append(f"Images: {', '.join(place.images)}.")
+    if place.hidden:
+        verb = "is" if len(place.hidden) == 1 else "are"
+        sentences.append(f"{', '.join(place.hidden)} {verb} hidden and searched as well.")
+    return " ".join(sentences)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.parameter_form import ParameterForm
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.instances import InstanceConfig
-from napari_sam_lora.parameters.schema import Parameter
+from napari_sam_lora.parameters.schema import Parameter, parameters_of
 
 # An argument of `Session.everything`, beside its `EverythingConfig`.
 SMALLEST = Parameter(
@@ -33,13 +35,22 @@ ADVANCED = (
 
 
 # Parameters of the dense head's objects that act at once on what was found.
-INSTANCES = ("sensitivity", "separation", "smallest")
-SLIDERS = ("sensitivity", "separation")
+SLIDERS = ("sensitivity", "separation", "smallest")
+# End of the slider for the smallest size, in pixels, and how much further than the suggested size it goes at least.
+MOST_PIXELS, MOST_TIMES = 2000, 4
 
 
 def instances_form() -> ParameterForm:
     """Return the form for objects that the object finder finds; its values are those that suit the model."""
-    return ParameterForm(InstanceConfig, INSTANCES, sliders=SLIDERS)
+    own = {one.name: one for one in parameters_of(InstanceConfig)}
+    smallest = replace(own["smallest"], title="Smallest size", shown_range=(0, MOST_PIXELS))
+    return ParameterForm(InstanceConfig, [*(own[name] for name in SLIDERS[:-1]), smallest], sliders=SLIDERS)
+
+
+def show_instances(form: ParameterForm, suggested: InstanceConfig) -> None:
+    """Show the parameters that suit a model; the slider for the smallest size reaches beyond that."""
+    form.set_range("smallest", 0, max(MOST_PIXELS, MOST_TIMES * suggested.smallest))
+    form.show_values(suggested.as_dict())
 
 
 def everything_form() -> ParameterForm:

@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtGui import QHideEvent, QShowEvent
 
 from napari_sam_lora._qt.finetuning.controller import finetuning_controller_of
+from napari_sam_lora._qt.finetuning.next_step import NextStepBox
 from napari_sam_lora._qt.finetuning.parameters import TrainingForm
 from napari_sam_lora._qt.finetuning.run import RunBox
 from napari_sam_lora._qt.finetuning.training_table import TrainingTable
@@ -33,11 +34,12 @@ class FinetunePanel(ScrollPanel):
         self.form = TrainingForm(self.controller, self.finetuning_controller)
         self.run = RunBox(self.controller, self.finetuning_controller)
         self.verdict = VerdictBox(self.controller, self.finetuning_controller)
+        self.next_step = NextStepBox(self.controller, self.finetuning_controller)
         self.column.addWidget(self.model)
         self.column.addWidget(box("Learn from", self.table))
         self.form_box = box("How thoroughly", self.form)
         self.column.addWidget(self.form_box)
-        self.column.addWidget(box("Fine-tune", self.run, self.verdict))
+        self.column.addWidget(box("Fine-tune", self.run, self.verdict, self.next_step))
         self.column.addStretch(1)
         self.controller.events.model_changed.connect(self._on_model)
         self.finetuning_controller.run_changed.connect(self._on_run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +96,7 @@ def _describe(
 ) -> TrainingPair:
     images = {controller.layers.id_of(one): one for one in controller.layers.images() if fits(layer, one)}
     labels = controller.layers.id_of(layer)
-    image = chosen if chosen in images else _likely_image(label_set, layer, images, controller.viewer.layers)
+    image = chosen if chosen in images else _likely_image(controller, layer, images)
     shape = label_set.store.shape
     label_set.labelled_planes()  # reads all planes, so that `where` knows them
     object_planes = [plane for record in records for plane in label_set.where(record.id)]
@@ -130,16 +129,14 @@ def _describe(
     )
 
 
-def _likely_image(label_set: LabelSet, layer: Any, images: Mapping[str, Any], layers: Any) -> str:
-    """Guess the image of labels: the one with most of their prompts, with their name, next below them, or any."""
-    drawn_on = Counter(plane.image for record in label_set.records() for plane in record.prompts)
-    prompted = [image for image, _ in drawn_on.most_common() if image in images]
-    named = [image for image, one in images.items() if str(layer.name).startswith(str(one.name))]
-    named.sort(key=lambda image: len(images[image].name), reverse=True)
+def _likely_image(controller: Controller, layer: Any, images: Mapping[str, Any]) -> str:
+    """Guess the image of labels: the one that they are written for, next below them, or any."""
+    owner = controller.layers.id_of(controller.active_layers.owners.image_of(layer))
+    layers = controller.viewer.layers
     own = layers.index(layer)
     heights = {image: layers.index(one) for image, one in images.items()}
     below = sorted((image for image in images if heights[image] < own), key=heights.__getitem__, reverse=True)
-    return next(iter([*prompted, *named, *below, *images]), "")
+    return next(iter([*([owner] if owner else []), *below, *images]), "")
 
 
 def hint_for_dense_head(pairs: Sequence[TrainingPair]) -> str:

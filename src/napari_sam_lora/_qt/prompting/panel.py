@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QDockWidget, QLabel, QWidget
 
+from napari_sam_lora._qt.automatic.image_focus import uncover
 from napari_sam_lora._qt.automatic.panel import EverythingBox
 from napari_sam_lora._qt.objects.table import ObjectsTable
 from napari_sam_lora._qt.project.panel import ProjectBox
@@ -16,9 +17,25 @@ from napari_sam_lora._qt.prompting.model_selector import ModelBox
 from napari_sam_lora._qt.prompting.tools import ToolBox
 from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora._qt.viewer import shortcuts
-from napari_sam_lora._qt.viewer.controller import controller_of
+from napari_sam_lora._qt.viewer.controller import Controller, controller_of
+from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, TextLabel
 from napari_sam_lora._qt.widgets.layout import ScrollPanel, collapsible, row
+from napari_sam_lora.session.plane_key import last_axes_planes
+
+
+def open_prompt_panel(controller: Controller) -> PromptPanel:
+    """Return the prompt panel of a viewer, opened if it was closed and brought to the front."""
+    panel = next((one for one in controller.panels if isinstance(one, PromptPanel)), None)
+    if panel is None:
+        panel = controller.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Prompt and segment")[1]
+    dock: QWidget | None = panel
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return panel
 
 
 class PromptPanel(ScrollPanel):
@@ -43,10 +60,11 @@ class PromptPanel(ScrollPanel):
         self._objects = ObjectsTable(self.controller)
         self._propagation = PropagationBox(self.controller, self._objects.selected)
         self._objects.selection.selectionChanged.connect(self._propagation.refresh_soon)
+        self._everything_section = collapsible("Find everything", self._everything)
         self._sections = (
             collapsible("Objects", self._objects),
             collapsible("Propagate through the stack", self._propagation),
-            collapsible("Find everything", self._everything),
+            self._everything_section,
             self._make_project_section(),
             collapsible("Keys", TextLabel(shortcuts.table())),
         )
@@ -73,6 +91,17 @@ class PromptPanel(ScrollPanel):
         no_plane = chosen is not None and self.controller.active_layers.plane is None
         self._hint.setText("Leave the 3-D view and show a plane of the image to segment it." if no_plane else NO_IMAGE)
         self._hint.setVisible(no_plane or chosen is None)
+
+    def find_everything(self, image_layer: Any) -> None:
+        """Show the section "Find everything" and find everything in the shown plane of an image, or in its first."""
+        self._everything_section.expand(animate=False)
+        if not self._everything.everything.is_busy:
+            uncover(self.controller, image_layer)
+            if self.controller.active_layers.plane is None:
+                self.controller.go_to(next(last_axes_planes(self.controller.image, data_shape(image_layer))))
+            self._everything.choose_where("plane")
+            self._everything.start()
+        self._everything.scroll_to_buttons_soon()
 
     def _name_model(self, *_: object) -> None:
         """Name the model and adapter in use in the title of the section "Model"."""

@@ -15,6 +15,7 @@ from napari_sam_lora._qt.viewer.coordinates import (
     transform_of,
     unit_factors,
 )
+from napari_sam_lora._qt.viewer.label_owners import LabelOwners
 from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
 from napari_sam_lora._qt.viewer.napari_stores import fits, placement_metadata
 from napari_sam_lora.errors import InputError
@@ -39,6 +40,8 @@ class ActiveLayers(QObject):
     image_layer : napari.layers.Image or None
     target_layer : napari.layers.Labels or None
     plane : PlaneKey or None
+    owners : LabelOwners
+        Which labels belong to which image.
     """
 
     image_chosen = Signal()
@@ -52,6 +55,7 @@ class ActiveLayers(QObject):
         self.image_layer: Any | None = None
         self.target_layer: Any | None = None
         self.plane: PlaneKey | None = None
+        self.owners = LabelOwners(session, registry)
         self._wants_new = False
         registry.images_changed.connect(self._check_image)
         registry.labels_changed.connect(self._check_target)
@@ -69,7 +73,7 @@ class ActiveLayers(QObject):
         if self.image_layer is not None:
             for name in TRANSFORM_EVENTS:
                 getattr(self.image_layer.events, name).disconnect(self._on_moved)
-        self.image_layer = layer
+        self.image_layer, self._wants_new = layer, False
         if layer is not None:
             for name in TRANSFORM_EVENTS:
                 getattr(layer.events, name).connect(self._on_moved)
@@ -79,9 +83,17 @@ class ActiveLayers(QObject):
         self._check_target()
 
     def choose_target(self, layer: Any | None) -> None:
-        """Write objects into this layer; None for a new one."""
+        """Write the objects of the image into this layer; None for a new one."""
         self._wants_new = layer is None
+        if layer is not None and self.image_layer is not None:
+            self.owners.pair(self.image_layer, layer)
         self._set_target(layer)
+
+    def labels_of(self, image: Any) -> Any | None:
+        """Return the Labels layer that receives the objects of any image; None if one will be made."""
+        if image is self.image_layer:
+            return self.target_layer
+        return self.owners.labels_of(image, taken=self.target_layer)
 
     def fitting_labels(self) -> list[Any]:
         """Return the Labels layers with the shape of the image."""
@@ -96,9 +108,20 @@ class ActiveLayers(QObject):
         InputError
             If there is no image, or labels of its shape do not fit in memory.
         """
-        image = self.image_layer
-        if image is None:
+        if self.image_layer is None:
             raise InputError("There is no image: open one, or try File ▸ Open Sample ▸ SAM LoRA.", code="no-image")
+        made = self.make_labels(self.image_layer)
+        self.choose_target(made)
+        return made
+
+    def make_labels(self, image: Any) -> Any:
+        """Add an empty Labels layer for any image, and return it.
+
+        Raises
+        ------
+        InputError
+            If labels of this shape do not fit in memory.
+        """
         shape = data_shape(image)
         try:
             data = np.zeros(shape, np.int32 if np.prod(shape, dtype=np.float64) < 2**31 else np.uint16)
@@ -115,7 +138,7 @@ class ActiveLayers(QObject):
         )
         layers.move(layers.index(made), layers.index(image) + 1)  # below the prompts
         layers.selection.active = active
-        self.choose_target(made)
+        self.owners.pair(image, made)
         return made
 
     def go_to(self, plane: PlaneKey, centre: tuple[float, ...] | None) -> None:
@@ -181,11 +204,15 @@ class ActiveLayers(QObject):
             self.update_plane()
 
     def _check_target(self) -> None:
-        fitting = self.fitting_labels()
-        if self.target_layer is not None and self.target_layer not in fitting:
-            self._set_target(None)
-        if self.target_layer is None and fitting and not self._wants_new:
-            self._set_target(fitting[-1])
+        """Let the labels follow the image."""
+        image, target = self.image_layer, self.target_layer
+        own = None if image is None else self.owners.labels_of(image)
+        if target is not None and target is not own:
+            may_stay = target in self.fitting_labels() and self.owners.image_of(target) in (None, image)
+            if not may_stay:
+                self._set_target(None)
+        if self.target_layer is None and not self._wants_new:
+            self._set_target(own)
 
     def _set_target(self, layer: Any | None) -> None:
         self._session.labels.target = self._registry.id_of(layer)

@@ -298,6 +298,11 @@ class Controller(QObject):
 
     # Panels and closing
 
+    @property
+    def panels(self) -> tuple[QWidget, ...]:
+        """Panels of this viewer whose docks are open."""
+        return tuple(self._panels)
+
     def attach(self, panel: QWidget) -> None:
         """Register a panel when it is shown: its window's end closes the session, and the shortcuts work."""
         self._close_guard.watch(main_window_of(panel))

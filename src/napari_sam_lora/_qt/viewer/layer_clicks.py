@@ -32,7 +32,7 @@ class LayerClicks:
     def listen_to(self, layer: Any, help_text: str) -> None:
         """Select a layer, listen to clicks on it, and show in the status bar what they do."""
         active = self._viewer.layers.selection.active
-        if active is not layer:
+        if self._layer is None and active is not layer:
             self._former = active
         if layer is not self._layer:
             self._disconnect()

@@ -32,6 +32,8 @@ class ThreadBridge(QObject):
         See `Training`.
     propagated : (Proposal)
         See `Propagation`.
+    found : (EverythingRun, FoundPlane)
+        See `Everything`.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ class ThreadBridge(QObject):
     adapters_changed = Signal()
     training_changed = Signal(object)
     propagated = Signal(object)
+    found = Signal(object, object)
     _posted = Signal(object)
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
@@ -64,6 +67,7 @@ class ThreadBridge(QObject):
         self._follow(models.adapters.changed, self.adapters_changed.emit)
         self._follow(session.training.training_changed, self.training_changed.emit)
         self._follow(session.propagation.propagated, self.propagated.emit)
+        self._follow(session.everything.found, self.found.emit)
 
     def when_done(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -98,6 +99,13 @@ class ParameterForm(QWidget):
             with signals_blocked(self.fields[name].native):
                 _show(self.fields[name], parameter, usable(parameter, values.get(name, _MISSING)))
         self.problem.say("")
+
+    def set_range(self, name: str, low: float, high: float) -> None:
+        """Let the field of a number offer this range, ends included; the limits of the parameter stay."""
+        self._parameters[name] = replace(self._parameters[name], shown_range=(low, high))
+        field: Any = self.fields[name]
+        with signals_blocked(field.native):
+            field.min, field.max = low, high
 
     def reset(self) -> None:
         """Set all values to their defaults."""

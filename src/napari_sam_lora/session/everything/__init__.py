@@ -1,0 +1,1 @@
+"""Find all objects of planes without prompts, plane by plane, and propose them."""
