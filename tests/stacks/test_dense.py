@@ -95,7 +95,7 @@ def test_maps_that_are_there_are_taken(headed: Model, discs: Discs) -> None:
     assert found.max() == 2
 
 
-def test_refining_prompts_with_boxes(small: Model, discs: Discs) -> None:
+def test_refining_prompts_with_boxes_and_deepest_pixels(small: Model, discs: Discs) -> None:
     wanted = discs.labels[4].astype(np.int32)
     box = np.zeros_like(wanted)
     for label in (1, 2):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.images import fixed_window, prepare, to_rgb8
-from napari_sam_lora.labels import check_labels, find_objects
+from napari_sam_lora.labels import LabelledObject, check_labels, click_at_centre, find_objects
 from napari_sam_lora.model.dense.classes import classify_objects, semantic_labels
 from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.dense.head import probabilities
@@ -131,7 +131,8 @@ def find_instances(
     config : InstanceConfig, optional
         By default that of the head, chosen when it was trained.
     refine : bool, optional
-        Whether the mask decoder segments each found object again from its box; by default what suits the head.
+        Whether the mask decoder segments each found object again from its box and its deepest pixel; by default what suits
+        the head.
     progress : callable, optional
         Called with the number of tiles done and their total.
 
@@ -244,13 +245,20 @@ def model_with_classes(predictor: Predictor) -> DenseModel:
 
 
 def refined(predictor: Predictor, image: ArrayLike, labels: NDArray[np.int32], smallest: int = 0) -> NDArray[np.int32]:
-    """Segment each object of a label image again from its box; where masks overlap, the surer one wins."""
-    asked = {found.label: ObjectPrompts(box=found.box) for found in find_objects(labels)}
+    """Segment each object again from its box and its deepest pixel; where masks overlap, the surer one wins."""
+    asked = {found.label: _as_prompts(found, labels) for found in find_objects(labels)}
     if not asked:
         return labels
     found = segment_prompted(predictor, image, asked)
     small = np.flatnonzero(np.bincount(found.ravel()) < smallest)
     return np.asarray(relabel_sequential(np.where(np.isin(found, small), 0, found))[0], np.int32)
+
+
+def _as_prompts(found: LabelledObject, labels: NDArray[np.int32]) -> ObjectPrompts:
+    """Return the box and the deepest pixel of an object."""
+    y0, x0, y1, x1 = found.box
+    deepest = np.add(click_at_centre(labels[y0:y1, x0:x1] == found.label), (y0, x0))
+    return ObjectPrompts(box=found.box, points=deepest[None].astype(np.float64), point_labels=np.ones(1, np.intp))
 
 
 def _enlarged(maps: Tensor, size: int) -> Tensor:

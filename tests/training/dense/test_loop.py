@@ -307,6 +307,9 @@ def test_what_is_found_counts_only_where_it_is_known() -> None:
     assert match_known(full, labels, wanted, None).tolist() == [[0, 0, 1], [0, 0, 1]]
     assert match_known(full, labels, wanted, labels == 0).sum(0).tolist() == [0, 1, 2]
     assert match_known(full, full, (1,), None).tolist() == [[1, 0, 0]]
+    less = np.where(np.arange(40)[:, None] < 30, full, 0)  # an IoU of 0.75
+    assert match_known(less, full, (1,), None, 0.7).tolist() == [[1, 0, 0]]
+    assert match_known(less, full, (1,), None, 0.8).tolist() == [[0, 1, 1]]
 
 
 def test_parameters_are_those_with_which_held_out_objects_are_found(quarters: list[Pair]) -> None:

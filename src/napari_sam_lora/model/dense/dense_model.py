@@ -34,7 +34,7 @@ class DenseModel:
     instances : InstanceConfig
         Parameters that suit the head, such as thresholds chosen on held-out objects.
     refine : bool
-        Whether the mask decoder segments each found object again from its box, because that is better.
+        Whether the mask decoder segments each found object again, because that is better.
     classes : mapping of int to str
         Ids and names of the classes that the head predicts, in the order of its channels; a name may be empty.
     """

@@ -82,7 +82,7 @@ class FoundPlane:
     config : InstanceConfig, optional
         How the objects were cut out of maps; None with a grid of clicks.
     refine : bool
-        Whether the mask decoder should segment the objects again from their boxes, because that suits the head.
+        Whether the mask decoder should segment the objects again, because that suits the head.
     is_refined : bool
         Whether it has.
     classes : mapping of int to str
@@ -191,7 +191,7 @@ def propose(found: FoundPlane, labels: Pixels) -> Proposal:
 def _cut_and_refine(
     token: CancelToken, found: FoundPlane, config: InstanceConfig | None, predictor: Predictor, pixels: NDArray[Any]
 ) -> FoundPlane:
-    """Cut objects out of the maps, and let the mask decoder segment each again from its box if that suits the head."""
+    """Cut objects out of the maps, and let the mask decoder segment each again if that suits the head."""
     from napari_sam_lora.stacks.dense import find_instances  # noqa: PLC0415
 
     token.check()
