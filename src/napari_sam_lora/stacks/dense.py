@@ -131,8 +131,8 @@ def find_instances(
     config : InstanceConfig, optional
         By default that of the head, chosen when it was trained.
     refine : bool, optional
-        Whether the mask decoder segments each found object again from its box and its deepest pixel; by default what suits
-        the head.
+        Whether the mask decoder segments each found object again from its box and its deepest pixel; by default what
+        suits the head.
     progress : callable, optional
         Called with the number of tiles done and their total.
 
