@@ -200,7 +200,7 @@ class PropagationBox(QWidget):
         if target is None:
             return False
         wanted = set(ids)
-        return any(record.id in wanted and record.origins for record in target.records())
+        return any(record.id in wanted and record.propagated_planes for record in target.records())
 
     def _reset(self) -> None:
         self.form.reset()

@@ -210,10 +210,11 @@ def _record_after_change(record: ObjectRecord, change: ProposedChange, proposal:
         prompts = {plane: stored for plane, stored in record.prompts.items() if plane != change.plane}
         return replace(record, origins=MappingProxyType(origins), prompts=MappingProxyType(prompts))
     record = replace(record, score=change.score, adapter=proposal.adapter)
-    if key in record.origins or (proposal.origin == "propagated" and not change.is_replayed):
+    is_propagated = proposal.origin == "propagated" and not change.is_replayed
+    if record.origins.get(key) == "propagated" or is_propagated:
         record = replace(record, origins=MappingProxyType({**record.origins, key: "propagated"}))
         record = replace(record, prompts=MappingProxyType({**record.prompts, change.plane: change.prompts}))
-    else:
+    elif key not in record.origins:
         record = replace(record, origin="re-segmented" if change.is_replayed else proposal.origin)
     if change.prompts and change.plane not in record.prompts:
         record = with_prompts(record, change.plane, change.prompts)
