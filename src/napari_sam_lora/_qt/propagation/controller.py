@@ -53,7 +53,7 @@ class PropagationRequest:
 State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "aborting"]
 
 # How a propagation ended.
-ACCEPTED = "If a plane is wrong, correct it with the brush and propagate again."
+ACCEPTED = "If a plane is wrong, correct it with prompts or the brush and propagate again."
 DISCARDED = "Discarded; nothing was changed."
 STOPPED = "Stopped; nothing was changed."
 FAILED = "Propagation failed; nothing was changed."
