@@ -51,6 +51,11 @@ def panel(controller: Controller, put: Callable[[Any], Any]) -> PromptPanel:
     return made
 
 
+def becomes(controller: Controller) -> tuple[str, int]:
+    """Return what the mask becomes, and the object that it changes."""
+    return controller.policy.target, controller.policy.label
+
+
 def prompted(controller: Controller, settle: Callable[[Controller], None]) -> None:
     add_box(controller, BOX, (WRONG,))
     settle(controller)
@@ -75,7 +80,7 @@ def test_a_plane_that_is_too_large_is_replaced_and_the_planes_around_it_are_prop
         "prompted",
         "propagated",
     ]
-    assert controller.policy.target == "new"
+    assert becomes(controller) == ("new", 0)
 
     box.scope.setCurrentIndex(box.scope.findData("selected"))
     box.refresh()
@@ -101,32 +106,32 @@ def test_the_mask_can_be_added_instead(
     panel: PromptPanel, controller: Controller, settle: Callable[[Controller], None]
 ) -> None:
     prompted(controller, settle)
-    assert controller.policy.target == "replace"
+    assert becomes(controller) == ("replace", 1)
     combo = panel._commit._commit_as
     combo.activated.emit(combo.findText("more of object"))
     controller.set_options(threshold=0.5)  # another mask
     settle(controller)
-    assert (controller.policy.target, controller.policy.label) == ("part", 1)
+    assert becomes(controller) == ("part", 1)
     assert panel._commit._add.text() == "Add to object 1"
     controller.commit()
     assert panel._commit._message.text().startswith("Nothing was added")
-    assert controller.policy.target == "part", "what the user has chosen stays"
+    assert becomes(controller) == ("part", 1), "what the user has chosen stays"
 
 
 def test_an_object_elsewhere_or_not_selected_is_not_replaced(
     panel: PromptPanel, controller: Controller, settle: Callable[[Controller], None]
 ) -> None:
     prompted(controller, settle)
-    assert controller.policy.target == "replace"
+    assert becomes(controller) == ("replace", 1)
     panel._objects.select([2])
-    assert controller.policy.target == "new", "the mask does not lie on object 2"
+    assert becomes(controller) == ("new", 0), "the mask does not lie on object 2"
     panel._objects.select([1])
-    assert (controller.policy.target, controller.policy.label) == ("replace", 1)
+    assert becomes(controller) == ("replace", 1)
     panel._objects.select([])
-    assert controller.policy.target == "new"
+    assert becomes(controller) == ("new", 0)
     controller.clear_prompts()
-    assert controller.policy.target == "new"
+    assert becomes(controller) == ("new", 0)
     panel._objects.select([1])
     controller.set_policy(overwrite=True)
     prompted(controller, settle)
-    assert controller.policy.target == "new", "a new object may take pixels of others"
+    assert becomes(controller) == ("new", 0), "a new object may take pixels of others"

@@ -71,6 +71,8 @@ class Controller(QObject):
         See `policy`.
     message : (str)
         What the last edit did, in a sentence.
+    next_doubtful_wanted : ()
+        The user wants to see the next doubtful plane of a propagation.
     closed : ()
         The session is about to be closed: end the work that uses it.
 
@@ -105,6 +107,7 @@ class Controller(QObject):
 
     policy_changed = Signal()
     message = Signal(str)
+    next_doubtful_wanted = Signal()
     closed = Signal()
 
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
