@@ -74,6 +74,7 @@ class DoubtfulPlanes(QObject):
         target = controller.active_layers.target_layer
         if target is not None:
             target.selected_label = mask.label
+            controller.object_wanted.emit(mask.label)
         controller.message.emit(f"{describe(mask)}.")
 
     def go_to_next(self) -> None:

@@ -71,6 +71,8 @@ class Controller(QObject):
         See `policy`.
     message : (str)
         What the last edit did, in a sentence.
+    object_wanted : (int)
+        An object of the target is to be selected in the table.
     next_doubtful_wanted : ()
         The user wants to see the next doubtful plane of a propagation.
     closed : ()
@@ -107,6 +109,7 @@ class Controller(QObject):
 
     policy_changed = Signal()
     message = Signal(str)
+    object_wanted = Signal(int)
     next_doubtful_wanted = Signal()
     closed = Signal()
 
