@@ -114,6 +114,33 @@ class PropagationConfig:
         "you drew it. 0 turns this off.",
         json_schema_extra={"step": 0.05},
     )
+    max_growth_from_key: float = Field(
+        default=2.0,
+        ge=1,
+        allow_inf_nan=True,
+        title="Grows beyond its key planes at most (times)",
+        description="A plane is doubtful where an object's area is more than this many times its area in the key plane "
+        "where it is largest. Raise it, or add a key plane, if you did not draw the object where it is large.",
+        json_schema_extra={"step": 0.5, "range": [1, 100]},
+    )
+    max_intensity_change: float = Field(
+        default=3.0,
+        ge=0,
+        allow_inf_nan=True,
+        title="Intensity changes at most (spreads)",
+        description="A plane is doubtful where the median intensity of an object, and also its contrast with its "
+        "surroundings, differ from those in the key plane by more than this many times the spread of its intensities "
+        "there (1.48 times the median absolute deviation), and by more than 0.65 times that contrast.",
+        json_schema_extra={"step": 0.5, "range": [0, 100]},
+    )
+    max_doubtful: int = Field(
+        default=1,
+        ge=0,
+        title="Doubtful planes in a row",
+        description="An object ends where more than this many planes in a row would be doubtful: much larger than in "
+        "the key planes, or with other intensities. A large number only lists doubtful planes.",
+        json_schema_extra={"step": 1, "range": [0, 1_000_000]},
+    )
     smallest: int = Field(
         default=5,
         ge=0,

@@ -10,7 +10,7 @@ from napari_sam_lora.session.adapter_library import AdapterEntry, AdapterLibrary
 from napari_sam_lora.session.jobs.worker import CancelToken, JobCancelledError, Priority, TorchThread
 from napari_sam_lora.session.labels.edits import CommitPolicy, EditResult
 from napari_sam_lora.session.labels.label_set import LabelSet
-from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange
+from napari_sam_lora.session.labels.proposals import DoubtfulMask, Proposal, ProposedChange
 from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, ObjectStats, StoredPrompts
 from napari_sam_lora.session.labels.stores import ArrayStore, LabelStore
 from napari_sam_lora.session.plane_key import ArraySource, ImageSource, PlaneKey
@@ -26,6 +26,7 @@ __all__ = [
     "ArrayStore",
     "CancelToken",
     "CommitPolicy",
+    "DoubtfulMask",
     "Draft",
     "EditResult",
     "ImageSource",

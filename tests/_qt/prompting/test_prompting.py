@@ -454,7 +454,7 @@ def test_a_line_that_is_being_drawn_survives_the_change_of_tools(
 def test_the_message_about_an_object_is_cleared_by_the_first_prompt_of_the_next(
     controller: Controller, put: Any, cell: LabelledObject, settle: Settle
 ) -> None:
-    box = put(CommitBox(controller))
+    box = put(CommitBox(controller, list))
     add_box(controller, cell.box)
     settle(controller)
     controller.commit()

@@ -121,6 +121,60 @@ def test_an_object_is_replaced_with_its_prompts_in_that_plane(labels: LabelSet) 
     assert (_pixels(labels) == 1).any()
 
 
+def _propagated(labels: LabelSet, index: int, mask: NDArray[np.bool_]) -> None:
+    """Add a mask to object 1 as propagation does."""
+    change = ProposedChange(PlaneKey.of("image", 3, (index,)), 1, Region.empty(), Region.of(mask), 0.8, 0.0)
+    labels.apply(Proposal((change,), "propagated", ""))
+
+
+@pytest.mark.parametrize(("target", "rows"), [("replace", (4, 6)), ("part", (2, 10))])
+def test_a_propagated_mask_that_is_corrected_with_prompts_makes_a_key_plane(target: Any, rows: tuple[int, int]) -> None:
+    data = np.zeros((3, *SHAPE), np.int32)
+    data[0][rectangle(SHAPE, 2, 3, 8, 8)] = 1
+    labels = LabelSet(ArrayStore(data))
+    for index in (1, 2):
+        _propagated(labels, index, rectangle(SHAPE, 2, 3, 8, 8))
+    here = PlaneKey.of("image", 3, (1,))
+    mask = rectangle(SHAPE, 4, 3, 6 if target == "replace" else 10, 8)
+    labels.commit(make_preview(mask[None], here), CommitPolicy(target, 1))
+    assert np.array_equal(data[1] == 1, rectangle(SHAPE, rows[0], 3, rows[1], 8))
+    record = labels.record(1)
+    assert [record.origin_in(PlaneKey.of("", 3, (index,))) for index in range(3)] == [
+        "painted",
+        "prompted",
+        "propagated",
+    ]
+    assert record.propagated_planes == (PlaneKey.of("", 3, (2,)),)
+    assert labels.undo() == "commit"
+    assert len(labels.record(1).propagated_planes) == 2
+
+
+def test_an_object_of_one_plane_that_is_replaced_is_prompted(labels: LabelSet) -> None:
+    labels.store.write(PLANE, rectangle(SHAPE, 2, 3, 8, 8), 1)
+    labels.note_painted(PLANE)
+    assert labels.record(1).origin == "painted"
+    _commit(labels, (4, 3, 6, 8), policy=CommitPolicy("replace", 1))
+    assert (labels.record(1).origin, dict(labels.record(1).origins)) == ("prompted", {})
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((4, 4, 6, 6), True),  # inside
+        ((0, 0, 20, 20), True),  # around
+        ((5, 3, 14, 8), True),  # half of the object
+        ((6, 3, 14, 8), False),
+        ((12, 3, 14, 8), False),  # beside it
+    ],
+)
+def test_a_mask_shows_an_object_again_if_half_of_the_smaller_one_is_shared(
+    labels: LabelSet, box: tuple[int, int, int, int], expected: bool
+) -> None:
+    _commit(labels, (2, 3, 8, 8))
+    assert labels.lies_on(make_preview(rectangle(SHAPE, *box)[None]), 1) is expected
+    assert not labels.lies_on(make_preview(rectangle(SHAPE, *box)[None]), 2)
+
+
 def test_a_semantic_class_is_written_with_its_own_value(labels: LabelSet) -> None:
     policy = CommitPolicy("class", class_id=2)
     _commit(labels, (2, 3, 6, 8), policy=policy)

@@ -369,3 +369,28 @@ def test_the_axis_of_an_image_of_four_axes_is_chosen(small: Model, axis: int, in
     proposal = session.propagation.start(PlaneKey.of("movie", 4, (1, 3)), config=config, axis=axis).result(SOON)
     assert {change.plane.index for change in proposal.changes} == indices
     assert session.close(SOON)
+
+
+def test_an_object_that_grew_is_followed_on_from_its_doubtful_plane_once_it_is_approved(small: Model) -> None:
+    image, labels = np.full((7, *SHAPE), 40, np.uint8), np.zeros((7, *SHAPE), np.int32)
+    for index in range(7):
+        image[index][disc(32, 32, round(7 * 1.2**index))] = 200
+    labels[0][disc(32, 32, 7)] = 1
+    session = Session(small)
+    session.add_image("stack", ArraySource(image))
+    cells = session.labels.add("cells", ArrayStore(labels))
+    proposal = session.propagation.start(at(0)).result(SOON)
+    (doubtful,) = proposal.doubtful
+    cells.apply(proposal)
+    assert (doubtful.label, doubtful.doubt, doubtful.plane) == (1, "size", at(doubtful.position))
+    assert np.array_equal(doubtful.region.to_mask(SHAPE), labels[doubtful.position] == 1)
+    assert not labels[doubtful.position + 1].any()
+    before = labels.copy()
+    assert session.propagation.start(at(0), redo=True).result(SOON).doubtful[0].position == doubtful.position
+    cells.approve([1])
+    further = session.propagation.start(at(0), redo=True).result(SOON)
+    assert min(change.plane for change in further.changes) == at(doubtful.position + 1)
+    cells.apply(further)
+    assert labels[doubtful.position + 1].any()
+    assert np.array_equal(labels[: doubtful.position + 1], before[: doubtful.position + 1])
+    assert session.close(SOON)

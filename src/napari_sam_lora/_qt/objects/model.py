@@ -191,7 +191,7 @@ class ObjectsModel(QAbstractTableModel):
             return self._size.format(self._area(record.id))
         if column == SCORE:
             return "" if math.isnan(record.score) else f"{record.score:.2f}"
-        return ORIGINS["propagated" if record.origins else record.origin] if column == ORIGIN else ""
+        return ORIGINS["propagated" if record.propagated_planes else record.origin] if column == ORIGIN else ""
 
     def _sort_key(self, record: ObjectRecord, column: int) -> Any:
         if column == SIZE:
@@ -222,7 +222,8 @@ class ObjectsModel(QAbstractTableModel):
         if column != ORIGIN:
             return None
         tip = ORIGIN_TIPS[record.origin] + (f", with the adapter {record.adapter}" if record.adapter else "")
-        return tip + (f"; propagated to {pluralize(len(record.origins), 'plane')}" if record.origins else "")
+        count = len(record.propagated_planes)
+        return tip + (f"; propagated to {pluralize(count, 'plane')}" if count else "")
 
     def _area(self, label: int) -> int:
         return self._areas.get(label, 0)
@@ -262,7 +263,7 @@ def _shown_values(record: ObjectRecord | None) -> tuple[object, ...]:
     if record is None:
         return ()
     score = None if math.isnan(record.score) else record.score
-    return record.class_id, score, record.origin, record.approved, record.adapter, len(record.origins)
+    return record.class_id, score, record.origin, record.approved, record.adapter, len(record.propagated_planes)
 
 
 def _runs(rows: list[int]) -> list[tuple[int, int]]:

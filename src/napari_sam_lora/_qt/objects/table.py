@@ -111,6 +111,7 @@ class ObjectsTable(QWidget):
     def _connect(self) -> None:
         controller, view, selection = self._controller, self.view, self.selection
         controller.layers.objects_changed.connect(self._on_objects)
+        controller.object_wanted.connect(self._on_wanted)
         controller.active_layers.target_chosen.connect(self._on_target)
         controller.active_layers.image_chosen.connect(self._refresh)
         controller.active_layers.plane_changed.connect(self._refresh)
@@ -200,6 +201,9 @@ class ObjectsTable(QWidget):
         """Select the object whose label was chosen in the layer, such as with the colour picker."""
         if not self._updating and self._layer is not None and self._layer.selected_label not in self.selected():
             self.select([int(self._layer.selected_label)])
+
+    def _on_wanted(self, label: int) -> None:
+        self.select([label])
 
     # Changes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
@@ -13,20 +14,30 @@ from napari_sam_lora._qt.widgets.layout import column, heading, row
 
 
 class CommitBox(QWidget):
-    """Choose where masks go and what they become; a button writes them."""
+    """Choose where masks go and what they become; a button writes them.
 
-    def __init__(self, controller: Controller) -> None:
+    Parameters
+    ----------
+    controller : Controller
+    selected : callable
+        Returns the ids of the objects that are selected in the table.
+    """
+
+    def __init__(self, controller: Controller, selected: Callable[[], list[int]]) -> None:
         super().__init__()
-        self._controller = controller
+        self._controller, self._selected = controller, selected
         self._target = LayerCombo("The Labels layer that receives the objects; only layers as large as the image fit")
         self._target.chosen.connect(controller.active_layers.choose_target)
         self._commit_as = QComboBox()
-        self._commit_as.setToolTip("What the mask becomes")
+        self._commit_as.setToolTip(
+            "What the mask becomes. An object that is replaced in this plane keeps its other planes, and is propagated "
+            "from this one too."
+        )
         self._commit_as.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._commit_as.activated.connect(self._on_commit_as)
         self._label = QSpinBox()
         self._label.setRange(1, 2**31 - 1)
-        self._label.setToolTip("Id of the object that the mask is added to")
+        self._label.setToolTip("Id of the object that is replaced or gets the mask")
         self._label.valueChanged.connect(self._on_label)
         self._overwrite = QCheckBox("May overwrite finished objects")
         self._overwrite.setToolTip("Off: pixels of other objects stay as they are")
@@ -64,7 +75,7 @@ class CommitBox(QWidget):
         self._target.set_layers(fitting, controller.active_layers.target_layer, "new labels layer")
         self._target.setEnabled(has_image)
         self._fill_commit_as()
-        self._label.setVisible(policy.target == "part")
+        self._label.setVisible(policy.target in ("part", "replace"))
         with signals_blocked(self._label), signals_blocked(self._overwrite):
             self._label.setValue(max(policy.label, 1))
             self._overwrite.setChecked(policy.overwrite)
@@ -108,7 +119,7 @@ class CommitBox(QWidget):
         if policy.target == "part":
             return f"Add to object {policy.label}"
         if policy.target == "replace":
-            return f"Replace object {policy.label}"
+            return f"{'Replace' if self._is_in_plane(policy.label) else 'Add'} object {policy.label} in this plane"
         if policy.target == "class":
             return f"Add to class {policy.class_id}"
         return "Add object" if count == 1 else f"Add {count} objects"
@@ -120,10 +131,9 @@ class CommitBox(QWidget):
         classes = () if target is None else target.classes
         entries += [(f"a new object: {one.name}", {"target": "new", "class_id": one.id}) for one in classes]
         if target is not None:
+            entries.append(("replace object in this plane", {"target": "replace"}))
             entries.append(("more of object", {"target": "part"}))
         entries += [(f"pixels of class {one.name}", {"target": "class", "class_id": one.id}) for one in classes]
-        if policy.target == "replace":
-            entries.append((f"replace object {policy.label}", {"target": "replace"}))
         with signals_blocked(self._commit_as):
             self._commit_as.clear()
             for number, (text, changes) in enumerate(entries):
@@ -133,11 +143,19 @@ class CommitBox(QWidget):
 
     def _on_commit_as(self, number: int) -> None:
         changes = dict(self._commit_as.itemData(number))
-        if changes["target"] == "part":
-            target = self._controller.target
-            ids = [record.id for record in target.records()] if target is not None else []
-            changes["label"] = self._controller.policy.label or max(ids, default=1)
+        if changes["target"] in ("part", "replace"):
+            changes["label"] = self._controller.policy.label or self._likely_object()
         self._controller.set_policy(**changes)
+
+    def _is_in_plane(self, label: int) -> bool:
+        target, plane = self._controller.target, self._controller.active_layers.plane
+        return target is not None and plane is not None and label in target.ids_in(plane)
+
+    def _likely_object(self) -> int:
+        """Return the selected object, or else the one that was made last."""
+        target, selected = self._controller.target, self._selected()
+        ids = [record.id for record in target.records()] if target is not None else []
+        return selected[0] if len(selected) == 1 else max(ids, default=1)
 
     def _on_label(self, label: int) -> None:
         self._controller.set_policy(label=label)

@@ -12,6 +12,7 @@ from napari_sam_lora._qt.automatic.panel import EverythingBox
 from napari_sam_lora._qt.objects.table import ObjectsTable
 from napari_sam_lora._qt.project.panel import ProjectBox
 from napari_sam_lora._qt.prompting.commit import CommitBox
+from napari_sam_lora._qt.prompting.correction import Correction
 from napari_sam_lora._qt.prompting.mask_options import MaskBox
 from napari_sam_lora._qt.prompting.model_selector import ModelBox
 from napari_sam_lora._qt.prompting.tools import ToolBox
@@ -55,9 +56,11 @@ class PromptPanel(ScrollPanel):
         self._model = collapsible("Model", ModelBox(self.controller))
         self._tools = ToolBox(self.controller)
         self._mask = MaskBox(self.controller)
-        self._commit = CommitBox(self.controller)
         self._everything = EverythingBox(self.controller)
         self._objects = ObjectsTable(self.controller)
+        self._commit = CommitBox(self.controller, self._objects.selected)
+        self._correction = Correction(self.controller, self._objects.selected, self)
+        self._objects.selection.selectionChanged.connect(self._correction.follow)
         self._propagation = PropagationBox(self.controller, self._objects.selected)
         self._objects.selection.selectionChanged.connect(self._propagation.refresh_soon)
         self._everything_section = collapsible("Find everything", self._everything)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_sam_lora._qt.propagation.doubtful_planes import DoubtfulPlanes
 from napari_sam_lora._qt.propagation.layer import PropagationLayer
 from napari_sam_lora._qt.viewer.close_guards import ask_to_discard_propagation
 from napari_sam_lora._qt.viewer.controller import Controller
@@ -53,7 +54,7 @@ class PropagationRequest:
 State = Literal["idle", "loading", "starting", "running", "stopping", "stopped", "found", "aborting"]
 
 # How a propagation ended.
-ACCEPTED = "If a plane is wrong, correct it with the brush and propagate again."
+ACCEPTED = "If a plane is wrong, correct it with prompts or the brush and propagate again."
 DISCARDED = "Discarded; nothing was changed."
 STOPPED = "Stopped; nothing was changed."
 FAILED = "Propagation failed; nothing was changed."
@@ -98,6 +99,8 @@ class PropagationController(QObject):
         Planes that are done, and planes to do if no object ends early.
     layer : PropagationLayer
         Preview of the objects found.
+    doubtful : DoubtfulPlanes
+        Doubtful planes of the proposal and of what was accepted.
     """
 
     changed = Signal()
@@ -105,7 +108,8 @@ class PropagationController(QObject):
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
         self._controller = controller
-        self.layer = PropagationLayer(controller.viewer, self.changed.emit, self)
+        self.layer = PropagationLayer(controller.viewer, self._on_chosen, self)
+        self.doubtful = DoubtfulPlanes(controller, self.layer, self)
         self.state: State = "idle"
         self.request: PropagationRequest | None = None
         self.outcome = ""
@@ -174,6 +178,7 @@ class PropagationController(QObject):
         if self.state == "stopped" and run is not None and run.is_unfinished:
             self.layer.stop_choosing()
             self.proposal = None
+            self.doubtful.propose(())
             with self._controller.report_errors():
                 self._follow(run.start())
 
@@ -223,6 +228,7 @@ class PropagationController(QObject):
         with _wait_cursor(), self._controller.report_errors():
             self._controller.layers.flush()
             result = labels.apply(proposal, indices)
+            self.doubtful.accept(labels, accepted)
             self.outcome = f"{result.message} {ACCEPTED}" if result.ids else result.message
             self._controller.report(result)
         self._forget()
@@ -236,9 +242,15 @@ class PropagationController(QObject):
     def _forget(self) -> None:
         self.proposal = self._labels = self._future = None
         self.layer.remove()
+        self.doubtful.propose(())
         self._set("idle")
 
     # Events
+
+    def _on_chosen(self) -> None:
+        """Tell that the user has left an object out or taken it back in."""
+        self.doubtful.changed.emit()
+        self.changed.emit()
 
     def _on_propagated(self, proposal: Proposal) -> None:
         if self.state in ("running", "stopping"):
@@ -280,6 +292,7 @@ class PropagationController(QObject):
         self.proposal = proposal
         self.layer.add(proposal.changes)  # the last planes may not have been shown yet
         self.layer.choose()
+        self.doubtful.propose(proposal.doubtful)
         self._set(state)
 
     def _on_not_loaded(self, message: str) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.propagation.controller import PropagationRequest, propagation_controller_of
+from napari_sam_lora._qt.propagation.doubtful_list import DoubtfulList
 from napari_sam_lora._qt.propagation.parameters import propagation_form
 from napari_sam_lora._qt.propagation.plane_range import PlaneRange
 from napari_sam_lora._qt.propagation.progress_view import PropagationView
@@ -74,6 +75,7 @@ class PropagationBox(QWidget):
         )
         self.propagate.setMinimumHeight(34)
         self.view = PropagationView(self.propagation_controller, whole_stack=False)
+        self.doubtful = DoubtfulList(self.propagation_controller.doubtful)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFRESH_AFTER_MS)
@@ -95,7 +97,7 @@ class PropagationBox(QWidget):
             inner.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.hint, self._settings, self.propagate, self.view):
+        for widget in (self.hint, self._settings, self.propagate, self.view, self.doubtful):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -200,7 +202,7 @@ class PropagationBox(QWidget):
         if target is None:
             return False
         wanted = set(ids)
-        return any(record.id in wanted and record.origins for record in target.records())
+        return any(record.id in wanted and record.propagated_planes for record in target.records())
 
     def _reset(self) -> None:
         self.form.reset()

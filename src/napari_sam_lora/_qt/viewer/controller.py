@@ -71,6 +71,10 @@ class Controller(QObject):
         See `policy`.
     message : (str)
         What the last edit did, in a sentence.
+    object_wanted : (int)
+        An object of the target is to be selected in the table.
+    next_doubtful_wanted : ()
+        The user wants to see the next doubtful plane of a propagation.
     closed : ()
         The session is about to be closed: end the work that uses it.
 
@@ -105,6 +109,8 @@ class Controller(QObject):
 
     policy_changed = Signal()
     message = Signal(str)
+    object_wanted = Signal(int)
+    next_doubtful_wanted = Signal()
     closed = Signal()
 
     def __init__(self, viewer: Any, parent: QObject | None = None, session: Session | None = None) -> None:
@@ -113,6 +119,7 @@ class Controller(QObject):
         apply_preferences(preferences())
         self.session = session or Session(adapters_folder=cache_folder() / "adapters")
         self.policy = CommitPolicy()
+        self._former_policy: CommitPolicy | None = None  # before an object was offered to be replaced
         self.close_checks: list[Callable[[QWidget], bool]] = []
         self.events = ThreadBridge(self.session, self)
         self.layers = LayerRegistry(viewer, self.session, self)
@@ -165,7 +172,7 @@ class Controller(QObject):
     def clear_prompts(self) -> None:
         """Remove the prompts of the plane."""
         self.drawing.clear()
-        self._stop_replacing()
+        self.stop_replacing()
 
     def bring_back(self, label: int) -> None:
         """Show the prompts of an object of the target again, in their plane; committing them replaces the object."""
@@ -179,7 +186,7 @@ class Controller(QObject):
             prompt_plane = self.session.prompts.bring_back(target, label, plane if plane in stored else None)
             self.active_layers.choose_image(self.layers.layer_of(prompt_plane.image))
             self.go_to(prompt_plane)
-            self.set_policy(target="replace", label=label)
+            self.offer_to_replace(label)
             self.message.emit(f"Editing object {label}: change its prompts, then press “Replace object {label}”.")
 
     def set_options(self, **changes: Any) -> None:
@@ -191,7 +198,24 @@ class Controller(QObject):
 
     def set_policy(self, **changes: Any) -> None:
         """Change fields of `policy`."""
-        policy = replace(self.policy, **changes)
+        is_choice = "target" in changes or "label" in changes
+        former = None if is_choice or self._former_policy is None else replace(self._former_policy, **changes)
+        self._former_policy = former
+        self._use_policy(replace(self.policy, **changes))
+
+    def offer_to_replace(self, label: int) -> None:
+        """Let the prompts of this plane replace an object in it; afterwards the present policy is used again."""
+        former = self._former_policy or self.policy
+        self._use_policy(replace(former, target="replace", label=label))
+        self._former_policy = former
+
+    def stop_replacing(self) -> None:
+        """Use the policy again that was there before `offer_to_replace`, unless the user has chosen another since."""
+        former, self._former_policy = self._former_policy, None
+        if former is not None:
+            self._use_policy(former)
+
+    def _use_policy(self, policy: CommitPolicy) -> None:
         if policy != self.policy:
             self.policy = policy
             self.policy_changed.emit()
@@ -238,13 +262,9 @@ class Controller(QObject):
                     layer.visible = True
                 self.drawing.start_over()
                 self.previews.set_options(candidate="auto")
-                self._stop_replacing()
+                self.stop_replacing()
             return result.ids
         return ()
-
-    def _stop_replacing(self) -> None:
-        if self.policy.target == "replace":
-            self.set_policy(target="new", label=0)
 
     def _on_target(self) -> None:
         if self.policy.target != "new":

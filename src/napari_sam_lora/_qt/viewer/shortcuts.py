@@ -36,6 +36,7 @@ KEYS = (
     Shortcut("Shift-K", "Take the next of the three masks", "next_candidate"),
     Shortcut("Shift-R", "Reset the prompts", "clear_prompts"),
     Shortcut("Shift-M", "Switch between base model and adapter", "toggle_adapter"),
+    Shortcut("Shift-D", "Go to the next doubtful plane of a propagation", "next_doubtful"),
     Shortcut("Control-Z", "Undo the last change of labels", "undo"),
     Shortcut("Control-Shift-Z", "Redo it", "redo"),
 )
@@ -98,6 +99,7 @@ class Actions:
         self.next_object = controller.drawing.next_object
         self.toggle_polarity = controller.drawing.toggle_polarity
         self.clear_prompts = controller.clear_prompts
+        self.next_doubtful = controller.next_doubtful_wanted.emit
         self.undo = controller.undo
         self.redo = controller.redo
 

@@ -29,7 +29,8 @@ class CommitPolicy:
     target : str
         "new": each mask becomes a new object with the next free id.
         "part": all masks are added to object ``label``.
-        "replace": all masks together become object ``label`` in this plane, with their prompts instead of its own.
+        "replace": all masks together become object ``label`` in this plane, with their prompts instead of its own; its
+        other planes stay. The plane is a key plane of the object then.
         "class": all masks are written with the value of class ``class_id`` (a semantic label image).
     label : int
         Id of the object, for "part" and "replace".
@@ -127,6 +128,7 @@ def plan_commit(
     policy: CommitPolicy,
     next_id: int,
     records: Mapping[int, ObjectRecord],
+    is_elsewhere: bool = False,
 ) -> Plan:
     """Plan to write the masks of a preview into a plane.
 
@@ -141,6 +143,8 @@ def plan_commit(
     next_id : int
     records : mapping of int to ObjectRecord
         Record of the object that is written to, if it exists; see `CommitPolicy.own_id`.
+    is_elsewhere : bool
+        Whether that object has pixels in other planes too.
     """
     present = present.astype(np.int64)  # the new id may not fit in its dtype
     own = policy.own_id
@@ -156,20 +160,36 @@ def plan_commit(
     gains = (owner >= 0) & (replaced | (own == 0) | (present != own))
     rows = [row for row in range(len(preview)) if (gains & (owner == row)).any()]
     if not rows:
-        message, code = _explain_no_change(wanted, kept_out)
+        message, code = _explain_no_change(wanted, kept_out, present)
         return Plan("commit", {}, {}, (), message, code, kept_out)
     ids = [next_id + number for number in range(len(rows))] if policy.target == "new" else [own] * len(rows)
     pixels = np.where(present == own, 0, present) if replaced else present.copy()
     changed: dict[int, ObjectRecord] = {}
     if replaced:
-        others = {plane: stored for plane, stored in records[own].prompts.items() if plane != preview.plane}
-        changed[own] = replace(records[own], origin="prompted", prompts=MappingProxyType(others))
+        changed[own] = _record_after_replacement(records[own], preview.plane, is_elsewhere)
     for row, label in zip(rows, ids, strict=True):
         pixels[owner == row] = label
         changed[label] = _record_after_commit(changed.get(label) or records.get(label), label, preview, row, policy)
     ids, plane = list(changed), preview.plane.on("")
     message, code = _describe_commit(ids, policy, kept_out)
+    if replaced and records[own].propagated_planes:
+        message += " This is a key plane of the object now: propagate it again to update the planes around it."
     return Plan("commit", {plane: pixels}, changed, tuple(ids), message, code, kept_out, {plane: box})
+
+
+def lies_on(present: Pixels, preview: Preview, label: int) -> bool:
+    """Return whether the only mask of a preview shows an object that the plane (y, x) has already.
+
+    That is so if at least half of the smaller of both is shared: the mask corrects the object, which is too large, too
+    small or a little displaced.
+    """
+    if len(preview) != 1:
+        return False
+    region = preview.masks[0].region
+    y0, x0, y1, x1 = region.box
+    own = present == label
+    shared = int(np.count_nonzero(own[y0:y1, x0:x1] & region.crop))
+    return shared > 0 and 2 * shared >= min(region.area, int(np.count_nonzero(own)))
 
 
 def plan_delete(planes: Mapping[PlaneKey, Pixels], labels: Sequence[int]) -> Plan:
@@ -253,22 +273,44 @@ def _record_after_commit(
     stored = StoredPrompts(preview.rows[row], preview.options)
     if record is None:
         record = ObjectRecord(label, policy.class_id, origin="prompted")
+    if record.origin_in(preview.plane) == "propagated":
+        record = record.prompted_in(preview.plane)
     record = replace(record, score=preview.masks[row].score, adapter=preview.adapter)
     return with_prompts(record, preview.plane, [stored])
 
 
-def _explain_no_change(wanted: NDArray[np.bool_], kept_out: int) -> tuple[str, str]:
+def _record_after_replacement(record: ObjectRecord, plane: PlaneKey, is_elsewhere: bool) -> ObjectRecord:
+    """Return the record of an object whose mask in a plane is replaced, without the prompts it had there."""
+    others = {key: stored for key, stored in record.prompts.items() if key != plane}
+    record = replace(record, prompts=MappingProxyType(others))
+    if is_elsewhere:
+        return record.prompted_in(plane)
+    return replace(record, origin="prompted", origins=MappingProxyType({}))
+
+
+def _explain_no_change(wanted: NDArray[np.bool_], kept_out: int, present: Pixels) -> tuple[str, str]:
     """Return the message and code of a commit that changes nothing."""
     if not wanted.any():
         message = "Nothing was added, because the mask is empty: add a prompt on the object, or lower the threshold."
         return message, "mask-empty"
     if kept_out:
-        message = (
-            "Nothing was added, because all pixels of the mask belong to finished objects: "
-            "delete one, or allow overwriting."
-        )
+        owners = np.unique(present[wanted])
+        if len(owners) == 1:
+            message = (
+                f"Nothing was added, because all pixels of the mask belong to object {owners[0]}: replace the object "
+                "in this plane, or allow overwriting."
+            )
+        else:
+            message = (
+                "Nothing was added, because all pixels of the mask belong to finished objects: "
+                "delete one, or allow overwriting."
+            )
         return message, "no-free-pixels"
-    return "Nothing was added, because the object already has all these pixels.", "already-in-object"
+    message = (
+        "Nothing was added, because the object already has all these pixels. To make it smaller, replace it in this "
+        "plane."
+    )
+    return message, "already-in-object"
 
 
 def _describe_commit(ids: Sequence[int], policy: CommitPolicy, kept_out: int) -> tuple[str, str]:
@@ -277,7 +319,7 @@ def _describe_commit(ids: Sequence[int], policy: CommitPolicy, kept_out: int) ->
         "new": (f"Added {_describe_objects(ids)}", "added"),
         "part": (f"Added to object {ids[0]}", "added-to-object"),
         "class": (f"Added to class {ids[0]}", "added-to-class"),
-        "replace": (f"Replaced object {ids[0]}", "replaced"),
+        "replace": (f"Replaced object {ids[0]} in this plane", "replaced"),
     }[policy.target]
     if kept_out:
         message += f"; left out {pluralize(kept_out, 'pixel')} of finished objects"

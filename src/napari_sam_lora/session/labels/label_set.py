@@ -19,6 +19,7 @@ from napari_sam_lora.session.labels.edits import (
     Plan,
     box_of_commit,
     check_ids,
+    lies_on,
     plan_commit,
     plan_delete,
     plan_merge,
@@ -193,7 +194,14 @@ class LabelSet:
         box, present_ids = box_of_commit(preview, policy), self._statistics.ids()
         records = self._records_of({policy.own_id} & set(present_ids))
         present = self.store.read(preview.plane, box)
-        return self._carry_out(plan_commit(present, box, preview, policy, self.next_id(), records))
+        is_elsewhere = policy.target == "replace" and self._is_elsewhere(policy.label, present)
+        return self._carry_out(plan_commit(present, box, preview, policy, self.next_id(), records, is_elsewhere))
+
+    def lies_on(self, preview: Preview, label: int) -> bool:
+        """Return whether the only mask of a preview shows an object again that its plane has; see `edits.lies_on`."""
+        if preview.shape != preview.plane.shape(self.store.shape) or label not in self.ids_in(preview.plane):
+            return False
+        return lies_on(self.store.read(preview.plane), preview, label)
 
     def apply(self, proposal: Proposal, accept: Iterable[int] | None = None) -> EditResult:
         """Make the changes of a proposal, all or those at some positions, as one step.
@@ -394,6 +402,10 @@ class LabelSet:
         """Read all planes that have pixels of some objects."""
         check_ids(labels, self._statistics.ids())
         return self._read(sorted({plane for label in labels for plane in self._statistics.planes_of(label)}))
+
+    def _is_elsewhere(self, label: int, present: Pixels) -> bool:
+        """Return whether an object has more pixels than those in a plane (y, x)."""
+        return self.areas().get(label, 0) > int(np.count_nonzero(present == label))
 
     def _check_class(self, class_id: int, needed: bool) -> None:
         """Raise an InputError if a class does not exist; 0 for no class is allowed unless one is needed."""

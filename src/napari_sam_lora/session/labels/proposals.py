@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from napari_sam_lora.session.labels.records import ObjectClass, ObjectRecord, Or
 from napari_sam_lora.session.labels.stores import Pixels
 from napari_sam_lora.session.plane_key import PlaneKey
 from napari_sam_lora.text import pluralize
+
+if TYPE_CHECKING:
+    from napari_sam_lora.stacks.propagation.doubts import Doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,29 @@ class ProposedChange:
 
 
 @dataclass(frozen=True, eq=False)
+class DoubtfulMask:
+    """Mask of a propagation that may have left its object.
+
+    Attributes
+    ----------
+    plane : PlaneKey
+    position : int
+        Position of the plane along the axis of the propagation.
+    label : int
+        Id of the object.
+    region : Region
+    doubt : str
+        "size": much larger than in the key planes; "intensity": other intensities than in the key plane.
+    """
+
+    plane: PlaneKey
+    position: int
+    label: int
+    region: Region
+    doubt: Doubt
+
+
+@dataclass(frozen=True, eq=False)
 class Proposal:
     """Proposed changes, of which all or some can be made with `LabelSet.apply`.
 
@@ -71,6 +97,8 @@ class Proposal:
         Number of objects without a proposal, because they were painted or approved, or have no prompts.
     unchanged : int
         Number of objects whose mask stays the same.
+    doubtful : tuple of DoubtfulMask
+        Doubtful masks of a propagation, those that stay the same included.
     """
 
     changes: tuple[ProposedChange, ...]
@@ -78,6 +106,7 @@ class Proposal:
     adapter: str
     left_alone: int = 0
     unchanged: int = 0
+    doubtful: tuple[DoubtfulMask, ...] = ()
 
 
 def plan_apply(
@@ -210,10 +239,11 @@ def _record_after_change(record: ObjectRecord, change: ProposedChange, proposal:
         prompts = {plane: stored for plane, stored in record.prompts.items() if plane != change.plane}
         return replace(record, origins=MappingProxyType(origins), prompts=MappingProxyType(prompts))
     record = replace(record, score=change.score, adapter=proposal.adapter)
-    if key in record.origins or (proposal.origin == "propagated" and not change.is_replayed):
+    is_propagated = proposal.origin == "propagated" and not change.is_replayed
+    if record.origins.get(key) == "propagated" or is_propagated:
         record = replace(record, origins=MappingProxyType({**record.origins, key: "propagated"}))
         record = replace(record, prompts=MappingProxyType({**record.prompts, change.plane: change.prompts}))
-    else:
+    elif key not in record.origins:
         record = replace(record, origin="re-segmented" if change.is_replayed else proposal.origin)
     if change.prompts and change.plane not in record.prompts:
         record = with_prompts(record, change.plane, change.prompts)

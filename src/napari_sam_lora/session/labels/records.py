@@ -35,7 +35,7 @@ class ObjectRecord:
     origin : str
         "prompted", "painted", "re-segmented", "everything" or "propagated". Painted objects keep their prompts.
     origins : mapping of PlaneKey to str
-        Origin in planes where it differs, such as "propagated"; the keys have no image.
+        Origin in planes where it differs: "propagated", or "prompted" in an object that is not; the keys have no image.
     score : float
         Predicted IoU of the last mask, at most 1; NaN if it was never predicted.
     approved : bool
@@ -70,6 +70,18 @@ class ObjectRecord:
         """Return the record after a person has changed its pixels in a plane."""
         others = {key: origin for key, origin in self.origins.items() if key != plane.on("")}
         return replace(self, origin="painted", origins=MappingProxyType(others))
+
+    def prompted_in(self, plane: PlaneKey) -> ObjectRecord:
+        """Return the record after its mask in a plane was made from prompts, which makes this a key plane."""
+        others = {key: origin for key, origin in self.origins.items() if key != plane.on("")}
+        if self.origin != "prompted":
+            others[plane.on("")] = "prompted"
+        return replace(self, origins=MappingProxyType(others))
+
+    @property
+    def propagated_planes(self) -> tuple[PlaneKey, ...]:
+        """Planes in which its pixels come from propagation; the keys have no image."""
+        return tuple(key for key, origin in self.origins.items() if origin == "propagated")
 
     @property
     def is_checked(self) -> bool:

@@ -16,7 +16,7 @@ from napari_sam_lora.overlap import region_iou
 from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session.jobs.worker import CancelToken
-from napari_sam_lora.session.labels.proposals import Proposal, ProposedChange, place_changes
+from napari_sam_lora.session.labels.proposals import DoubtfulMask, Proposal, ProposedChange, place_changes
 from napari_sam_lora.session.labels.records import StoredPrompts
 from napari_sam_lora.session.prompting.draft import PromptItem, make_item
 from napari_sam_lora.session.prompting.engine import Engine
@@ -83,6 +83,7 @@ class PropagationRun:
         self._ids, self._config = tuple(ids), config
         self._steps: Iterator[_Step] | None = None
         self._changes: list[ProposedChange] = []
+        self._doubtful: list[DoubtfulMask] = []
         self._unchanged = 0
         self._redone = dict(planes.redone)
         self._stopping = threading.Event()
@@ -192,7 +193,10 @@ class PropagationRun:
 
     def _propagated_changes(self, one: PropagatedPlane) -> list[ProposedChange]:
         """Compare the propagated masks of a plane with those that they replace."""
-        changes = []
+        plane, changes = self._planes.at(one.index), []
+        self._doubtful += [
+            DoubtfulMask(plane, one.index, label, one.objects[label], doubt) for label, doubt in one.doubts.items()
+        ]
         for label, region in one.objects.items():
             old = self._redone.pop((one.index, label), _EMPTY)
             iou = region_iou(old, region)
@@ -201,7 +205,7 @@ class PropagationRun:
                 continue
             prompts = _stored_prompts(one.prompts[label], one.shape)
             score = float(one.scores[label])
-            changes.append(ProposedChange(self._planes.at(one.index), label, old, region, score, iou, (prompts,)))
+            changes.append(ProposedChange(plane, label, old, region, score, iou, (prompts,)))
         return changes
 
     def _finish(self, complete: bool) -> None:
@@ -214,7 +218,8 @@ class PropagationRun:
             self.future.set_result(self.proposal)
 
     def _proposal(self, changes: Sequence[ProposedChange]) -> Proposal:
-        return Proposal(tuple(changes), "propagated", self._engine.name, unchanged=self._unchanged)
+        doubtful = tuple(self._doubtful)
+        return Proposal(tuple(changes), "propagated", self._engine.name, unchanged=self._unchanged, doubtful=doubtful)
 
 
 def _stored_prompts(prompts: ObjectPrompts, shape: tuple[int, int]) -> StoredPrompts:

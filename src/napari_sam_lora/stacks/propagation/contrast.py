@@ -1,15 +1,17 @@
-"""Contrast of an object to its surroundings.
+"""Intensities of an object and of its surroundings.
 
-Beyond the end of an object prompts still give a mask, but one that looks like its surroundings.
+Beyond the end of an object prompts still give a mask, but one that looks like its surroundings, or like something else.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from scipy.stats import median_abs_deviation
 
 from napari_sam_lora.regions import Region
 
@@ -19,32 +21,47 @@ _RING = 1.0
 _FAINT = 0.5
 
 
-def contrast(image: NDArray[Any], region: Region) -> float:
-    """Return the mean intensity of an object minus that of a ring around it.
+@dataclass(frozen=True)
+class Intensities:
+    """Intensities of an object and of the ring around it, as they are stored; NaN if there is no object or no ring.
+
+    Attributes
+    ----------
+    contrast : float
+        Mean of the object minus that of the ring.
+    is_reliable : bool
+        Whether the contrast is large enough to distinguish the object from its surroundings.
+    median : float
+        Median of the object.
+    above_ring : float
+        Median of the object minus that of the ring.
+    spread : float
+        Median absolute deviation within the object, scaled to the standard deviation of a normal distribution.
+    """
+
+    contrast: float = float("nan")
+    is_reliable: bool = False
+    median: float = float("nan")
+    above_ring: float = float("nan")
+    spread: float = float("nan")
+
+
+def measure_intensities(image: NDArray[Any], region: Region) -> Intensities:
+    """Measure an object.
 
     Parameters
     ----------
     image : (y, x) or (y, x, c)
         Intensities as they are stored; colours are averaged, alpha is ignored.
     region : Region
-
-    Returns
-    -------
-    float
-        NaN if there is no object or no ring.
     """
     inside, ring = _pixels(image, region)
-    return float(inside.mean() - ring.mean()) if ring.size and inside.size else float("nan")
-
-
-def reliable_contrast(image: NDArray[Any], region: Region) -> float:
-    """Return the `contrast`, or NaN if it is too small to distinguish the object from its surroundings."""
-    inside, ring = _pixels(image, region)
     if not (ring.size and inside.size):
-        return float("nan")
-    difference = float(inside.mean() - ring.mean())
-    is_reliable = abs(difference) > _FAINT * float(np.concatenate([inside, ring]).std())
-    return difference if is_reliable else float("nan")
+        return Intensities()
+    contrast, median = float(inside.mean() - ring.mean()), float(np.median(inside))
+    is_reliable = abs(contrast) > _FAINT * float(np.concatenate([inside, ring]).std())
+    spread = float(median_abs_deviation(inside, scale="normal"))
+    return Intensities(contrast, is_reliable, median, median - float(np.median(ring)), spread)
 
 
 def _pixels(image: NDArray[Any], region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

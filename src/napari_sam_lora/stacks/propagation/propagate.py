@@ -17,11 +17,12 @@ from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.plane_decoder import ImageDecoder
 from napari_sam_lora.stacks.propagation.config import least_score
+from napari_sam_lora.stacks.propagation.doubts import count_doubts
 from napari_sam_lora.stacks.propagation.occupancy import Occupancy
 from napari_sam_lora.stacks.propagation.plan import Plan, Sweep, plan_sweeps
 from napari_sam_lora.stacks.propagation.seeds import Seed, Seeds, seeds_by_plane
 from napari_sam_lora.stacks.propagation.state import HasPredictor, PropagatedPlane, PropagationState, Stack
-from napari_sam_lora.stacks.propagation.step import Followed, follow, reference_contrasts, segment_seeds
+from napari_sam_lora.stacks.propagation.step import Followed, follow, references_of, segment_seeds
 
 _NO_OBJECTS = Followed({}, {}, {})
 
@@ -124,11 +125,13 @@ class _Propagation:
 
     def run(self, state: PropagationState | None) -> Iterator[PropagatedPlane]:
         keys: dict[int, list[int]] = {}
+        areas: dict[int, int] = {}
         last = state or PropagationState("seeds", -1, {}, {}, Occupancy())
         for index in self.seeds.planes:
             seed = self._seed(index, last)
-            for label in seed.objects:
+            for label, region in seed.objects.items():
                 keys.setdefault(label, []).append(index)
+                areas[label] = max(areas.get(label, 0), region.area)
             if last.sweep == "seeds" and index > last.index:
                 last = seed.state
                 yield seed
@@ -141,19 +144,25 @@ class _Propagation:
         for sweep in plan.sweeps:
             if last.sweep == "down" and sweep.name == "up":
                 continue
-            for one in self._sweep(plan, sweep, last):
+            for one in self._sweep(plan, sweep, last, areas):
                 last = one.state
                 yield one
 
-    def _sweep(self, plan: Plan, sweep: Sweep, state: PropagationState) -> Iterator[PropagatedPlane]:
+    def _sweep(
+        self, plan: Plan, sweep: Sweep, state: PropagationState, areas: Mapping[int, int]
+    ) -> Iterator[PropagatedPlane]:
         resumes = state.sweep == sweep.name
         current = dict(state.objects) if resumes else {}
-        contrasts = dict(state.contrasts) if resumes else {}
+        references = dict(state.references) if resumes else {}
+        doubtful = dict(state.doubtful) if resumes else {}
         for index in sweep.planes():
             if resumes and (index - state.index) * sweep.step <= 0:
                 continue
             current = {label: region for label, region in current.items() if sweep.reaches(label, index)}
             found, prompts = self._follow(index, current, state) if current else (_NO_OBJECTS, {})
+            doubtful = count_doubts(doubtful, found.doubts)
+            stopped = [label for label, count in doubtful.items() if count > self.config.max_doubtful]
+            found = found.without(stopped, "doubtful")
             occupancy = state.occupancy
             if current and plan.is_visited_again(index, sweep):
                 occupancy = occupancy.with_objects(index, found.objects, self.shape)
@@ -164,14 +173,27 @@ class _Propagation:
                 current |= {label: key_objects[label] for label in key_ids}
                 leaving = {label: current[label] for label in key_ids if sweep.reaches(label, index + sweep.step)}
                 if leaving:
-                    contrasts |= reference_contrasts(self._decoder(index), leaving, self.config)
-            contrasts = {label: contrasts[label] for label in current if label in contrasts}
-            state = PropagationState(sweep.name, index, dict(current), state.seeded, occupancy, contrasts)
+                    references |= references_of(self._decoder(index), leaving, areas, self.config)
+            references = {label: references[label] for label in current if label in references}
+            doubtful = {label: count for label, count in doubtful.items() if label in found.doubts}
+            state = PropagationState(
+                sweep.name, index, dict(current), state.seeded, occupancy, references, dict(doubtful)
+            )
             if was_followed:
                 prompts = {label: prompts[label] for label in found.objects}
                 done = plan.done(sweep, index)
                 yield PropagatedPlane(
-                    index, self.shape, found.objects, found.scores, found.ended, prompts, False, done, plan.total, state
+                    index,
+                    self.shape,
+                    found.objects,
+                    found.scores,
+                    found.ended,
+                    found.doubts,
+                    prompts,
+                    is_seed=False,
+                    done=done,
+                    total=plan.total,
+                    state=state,
                 )
 
     def _follow(
@@ -180,7 +202,7 @@ class _Propagation:
         if index in self.closed:
             return Followed({}, {}, dict.fromkeys(current, "closed")), {}
         least = least_score(self.predictor.sam, self.config)
-        return follow(self._decoder(index), current, self._free(index, state), self.config, least, state.contrasts)
+        return follow(self._decoder(index), current, self._free(index, state), self.config, least, state.references)
 
     def _free(self, index: int, state: PropagationState) -> NDArray[np.bool_]:
         free = self.seeds.free(index) & ~state.occupancy.mask(index, self.shape)
@@ -209,7 +231,9 @@ class _Propagation:
             prompts = {label: prompts[label] for label in found.objects}
             seeded = {**seeded, index: found.objects}
         after = PropagationState("seeds", index, {}, seeded, state.occupancy)
-        return PropagatedPlane(index, self.shape, found.objects, found.scores, found.ended, prompts, True, 0, 0, after)
+        return PropagatedPlane(
+            index, self.shape, found.objects, found.scores, found.ended, {}, prompts, True, 0, 0, after
+        )
 
     def _key_objects(self, index: int, state: PropagationState) -> dict[int, Region]:
         return dict(state.seeded[index]) if index in state.seeded else self.seeds.regions(index)

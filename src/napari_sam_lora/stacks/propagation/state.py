@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_sam_lora.model.predictor import Predictor
 from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
+from napari_sam_lora.stacks.propagation.doubts import Doubt, Reference
 from napari_sam_lora.stacks.propagation.occupancy import Occupancy
 from napari_sam_lora.stacks.propagation.step import EndReason
 
@@ -49,8 +50,10 @@ class PropagationState:
         Objects that were segmented from prompts, by plane.
     occupancy : Occupancy
         Pixels of objects in planes that a later sweep visits again.
-    contrasts : mapping of int to float
-        Contrast of objects in their key planes.
+    references : mapping of int to Reference
+        The objects as their key planes show them.
+    doubtful : mapping of int to int
+        Objects that are doubtful in that plane, and in how many planes in a row.
     """
 
     sweep: Literal["seeds", "up", "down"]
@@ -58,7 +61,8 @@ class PropagationState:
     objects: Mapping[int, Region]
     seeded: Mapping[int, Mapping[int, Region]]
     occupancy: Occupancy
-    contrasts: Mapping[int, float] = field(default_factory=dict)
+    references: Mapping[int, Reference] = field(default_factory=dict)
+    doubtful: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,10 @@ class PropagatedPlane:
         Predicted IoU; missing for objects whose seeds are labels.
     ended : mapping of int to str
         Objects that are not in this plane any more, and why: "score", "overlap", "growth", "shrinkage", "size",
-        "contrast" (see `PropagationConfig`) or "closed".
+        "contrast", "doubtful" (see `PropagationConfig`) or "closed".
+    doubts : mapping of int to str
+        Objects in this plane whose mask is doubtful, and why: "size" (much larger than in the key planes) or
+        "intensity" (other intensities than in the key plane).
     prompts : mapping of int to ObjectPrompts
         Prompts from which each mask was decoded.
     is_seed : bool
@@ -94,6 +101,7 @@ class PropagatedPlane:
     objects: Mapping[int, Region]
     scores: Mapping[int, float]
     ended: Mapping[int, EndReason]
+    doubts: Mapping[int, Doubt]
     prompts: Mapping[int, ObjectPrompts]
     is_seed: bool
     done: int

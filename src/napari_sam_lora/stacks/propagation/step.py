@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,11 +15,12 @@ from napari_sam_lora.parameters.propagation import PropagationConfig
 from napari_sam_lora.prompts import ObjectPrompts
 from napari_sam_lora.regions import Region
 from napari_sam_lora.stacks.plane_decoder import ImageDecoder
-from napari_sam_lora.stacks.propagation.contrast import contrast, reliable_contrast
+from napari_sam_lora.stacks.propagation.contrast import Intensities, measure_intensities
+from napari_sam_lora.stacks.propagation.doubts import Doubt, Reference, doubt_about
 from napari_sam_lora.stacks.propagation.overlap import OverlapResolver, without_strays
 from napari_sam_lora.stacks.propagation.projection import project
 
-EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "contrast", "closed"]
+EndReason = Literal["score", "overlap", "growth", "shrinkage", "size", "contrast", "doubtful", "closed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,24 @@ class Followed:
         Predicted IoU.
     ended : mapping of int to str
         Objects that were not found, and why.
+    doubts : mapping of int to str
+        Objects whose mask is doubtful, and why: "size" or "intensity".
     """
 
     objects: Mapping[int, Region]
     scores: Mapping[int, float]
     ended: Mapping[int, EndReason]
+    doubts: Mapping[int, Doubt] = field(default_factory=dict)
+
+    def without(self, labels: Collection[int], reason: EndReason) -> Followed:
+        """Return a copy in which some objects have ended."""
+        return replace(
+            self,
+            objects={label: region for label, region in self.objects.items() if label not in labels},
+            scores={label: score for label, score in self.scores.items() if label not in labels},
+            ended={**self.ended, **dict.fromkeys(labels, reason)},
+            doubts={label: doubt for label, doubt in self.doubts.items() if label not in labels},
+        )
 
 
 def follow(
@@ -46,7 +60,7 @@ def follow(
     free: NDArray[np.bool_],
     config: PropagationConfig,
     min_score: float,
-    contrasts: Mapping[int, float],
+    references: Mapping[int, Reference],
 ) -> tuple[Followed, dict[int, ObjectPrompts]]:
     """Find objects of the neighbouring plane again.
 
@@ -61,8 +75,8 @@ def follow(
     config : PropagationConfig
     min_score : float
         Least predicted IoU.
-    contrasts : mapping of int to float
-        See `reference_contrasts`.
+    references : mapping of int to Reference
+        See `references_of`.
 
     Returns
     -------
@@ -74,6 +88,7 @@ def follow(
     ids = list(prompts)
     resolver, scores = OverlapResolver(decoder.shape), dict[int, float]()
     ended: dict[int, EndReason] = {}
+    intensities: dict[int, Intensities] = {}
     for row, mask in decoder.decode(list(prompts.values())):
         label = ids[row]
         region = _only_free(mask.region, free)
@@ -81,10 +96,9 @@ def follow(
             region = without_strays(region, before[label])
         region = _only_free(region, free)
         reason = "score" if mask.score < min_score else end_reason(region, before[label], config)
-        if reason is None and config.min_contrast:
-            least = config.min_contrast * contrasts.get(label, float("nan"))
-            found = contrast(decoder.intensities, mask.region)
-            reason = "contrast" if found * np.sign(least) < abs(least) else None
+        if reason is None:
+            intensities[label] = measure_intensities(decoder.intensities, mask.region)
+            reason = "contrast" if _has_faded(intensities[label], references[label].intensities, config) else None
         if reason is not None:
             ended[label] = reason
             continue
@@ -98,22 +112,34 @@ def follow(
             ended[label] = reason
             objects.pop(label, None)
             del scores[label]
-    return Followed(objects, scores, ended), prompts
+    found = {
+        label: doubt_about(region.area, intensities[label], references[label], config)
+        for label, region in objects.items()
+    }
+    doubts = {label: doubt for label, doubt in found.items() if doubt is not None}
+    return Followed(objects, scores, ended, doubts), prompts
 
 
-def reference_contrasts(
-    decoder: ImageDecoder, objects: Mapping[int, Region], config: PropagationConfig
-) -> dict[int, float]:
-    """Measure the contrast of objects of a key plane, segmented from their own projection; NaN if not reliable.
+def references_of(
+    decoder: ImageDecoder, objects: Mapping[int, Region], areas: Mapping[int, int], config: PropagationConfig
+) -> dict[int, Reference]:
+    """Measure objects of a key plane, segmented from their own projection.
 
-    Outlines drawn by a person differ from the model's, so contrasts are compared between masks of the model only.
+    Outlines drawn by a person differ from the model's, so intensities are compared between masks of the model only.
+
+    Parameters
+    ----------
+    decoder : ImageDecoder
+        Decoder of the plane.
+    objects : mapping of int to Region
+    areas : mapping of int to int
+        Area of each object in the key plane where it is largest, in pixels.
+    config : PropagationConfig
     """
-    if not config.min_contrast:
-        return {}
     prompts = project(objects, config, decoder.shape)
     ids = list(prompts)
     return {
-        ids[row]: reliable_contrast(decoder.intensities, mask.region)
+        ids[row]: Reference(areas[ids[row]], measure_intensities(decoder.intensities, mask.region))
         for row, mask in decoder.decode(list(prompts.values()))
     }
 
@@ -140,6 +166,12 @@ def end_reason(region: Region, before: Region, config: PropagationConfig) -> End
     if area > before.area * config.max_growth:
         return "growth"
     return "overlap" if region_iou(region, before) < config.min_overlap else None
+
+
+def _has_faded(found: Intensities, key: Intensities, config: PropagationConfig) -> bool:
+    """Return whether the contrast is below the least share of that in the key plane, if that is reliable."""
+    least = config.min_contrast * key.contrast
+    return key.is_reliable and bool(found.contrast * np.sign(least) < abs(least))
 
 
 def _only_free(region: Region, free: NDArray[np.bool_]) -> Region:
