@@ -217,7 +217,7 @@ class PromptDrawing(QObject):
         self.tool_changed.emit()
 
     def _for_layers(self, change: Callable[[PromptLayers], None]) -> None:
-        for layers in self._prompt_layers.values():
+        for layers in list(self._prompt_layers.values()):
             change(layers)
             layers.prepare()
         self.settings_changed.emit()
@@ -225,7 +225,7 @@ class PromptDrawing(QObject):
     def _on_image(self) -> None:
         """Show only what was drawn over the chosen image."""
         chosen = self._registry.id_of(self._active_layers.image_layer)
-        for name, layers in self._prompt_layers.items():
+        for name, layers in list(self._prompt_layers.items()):  # a layer that is hidden leaves its mode: a tool change
             for layer in layers.all():
                 layer.visible = name == chosen
 
