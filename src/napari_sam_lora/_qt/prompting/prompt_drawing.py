@@ -53,6 +53,7 @@ class PromptDrawing(QObject):
         session.prompts.draft_changed.connect(self._on_draft)
         active_layers.image_chosen.connect(self._on_image)
         active_layers.plane_changed.connect(self._on_plane)
+        active_layers.view_moved.connect(self._on_view)
         active_layers.image_moved.connect(self._on_moved)
         registry.pixels_changed.connect(self._on_pixels)
         registry.layer_removed.connect(self._on_removed)
@@ -228,6 +229,8 @@ class PromptDrawing(QObject):
         for name, layers in list(self._prompt_layers.items()):  # a layer that is hidden leaves its mode: a tool change
             for layer in layers.all():
                 layer.visible = name == chosen
+        if self.layers is not None:
+            self.layers.follow()  # the image may have moved since it was chosen the last time
 
     def _on_plane(self) -> None:
         plane, layers = self._active_layers.plane, self.layers
@@ -235,6 +238,10 @@ class PromptDrawing(QObject):
             layers.mask.go_to(plane)
         self.pull()
         self.draft_changed.emit()
+
+    def _on_view(self) -> None:
+        if self.layers is not None:
+            self.layers.snap()
 
     def _on_moved(self) -> None:
         if self.layers is not None:

@@ -32,6 +32,8 @@ class ActiveLayers(QObject):
     Signals
     -------
     image_chosen, target_chosen, plane_changed : ()
+    view_moved : ()
+        The viewer shows another position, which may be in the same plane of the image.
     image_moved : ()
         The image has another transform.
 
@@ -47,6 +49,7 @@ class ActiveLayers(QObject):
     image_chosen = Signal()
     target_chosen = Signal()
     plane_changed = Signal()
+    view_moved = Signal()
     image_moved = Signal()
 
     def __init__(self, viewer: Any, session: Session, registry: LayerRegistry, parent: QObject) -> None:
@@ -190,6 +193,7 @@ class ActiveLayers(QObject):
     def _on_dims(self, event: Any = None) -> None:
         self._registry.watch_shown_planes()
         self.update_plane()
+        self.view_moved.emit()
 
     def _on_moved(self, event: Any = None) -> None:
         self.image_moved.emit()

@@ -87,7 +87,7 @@ class LayerRegistry(QObject):
 
     def watch_shown_planes(self) -> None:
         """Let the session remember the labels of the shown planes, to find later what was painted in them."""
-        for name, labels in self._session.labels.items():
+        for name, labels in list(self._session.labels.items()):
             layer = self._layers[name]
             plane = current_plane(self._viewer, layer, name) if layer.visible else None
             if plane is not None and self._watched.get(name) != plane:
