@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from napari.layers import Points
 
+from napari_sam_lora._qt.adapters.resegmentation import ResegmentBox
+from napari_sam_lora._qt.finetuning.training_set import find_pairs
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora.labels import LabelledObject
@@ -78,3 +81,122 @@ def test_all_tools_draw_in_the_nearest_plane_while_a_volume_on_another_grid_is_o
     assert controller.previews.preview is not None
     assert iou(dense(controller.previews.preview)[0], nuclei[1] == cell.label) > 0.6
     assert np.allclose(coarse.translate, (0.3, 0, 0))
+
+
+# Which image is segmented
+
+
+@pytest.fixture
+def other(controller: Controller, viewer: Any, nuclei: Any) -> Any:
+    """Add a second image of the same size, which napari selects."""
+    return viewer.add_image(nuclei[0][::-1].copy(), name="other")
+
+
+def test_the_image_is_the_one_that_is_selected(controller: Controller, viewer: Any, other: Any, put: Any) -> None:
+    panel, first = put(PromptPanel(viewer)), viewer.layers["nuclei"]
+    selection, active = viewer.layers.selection, controller.active_layers
+    assert active.image_layer is other
+    selection.active = first
+    assert active.image_layer is first
+    assert panel._image.currentText() == "nuclei"
+    controller.draw_with("box")  # makes layers, and selects one of them
+    assert active.image_layer is first
+    selection.active = other
+    assert active.image_layer is other
+    panel._image.chosen.emit(first)
+    assert selection.active is first
+    controller.draw_with("point")
+    assert active.image_layer is first
+    active.make_target()
+    assert active.image_layer is first
+    selection.active = other
+    active.make_labels(first)
+    assert active.image_layer is other
+    selection.active = viewer.layers["nuclei labels"]
+    assert active.image_layer is first
+
+
+def test_a_hidden_image_is_left_for_one_that_is_visible(
+    controller: Controller, viewer: Any, other: Any, cell: LabelledObject, put: Any
+) -> None:
+    panel, first, active = put(PromptPanel(viewer)), viewer.layers["nuclei"], controller.active_layers
+    controller.draw_with("point")
+    other.visible = False
+    assert active.image_layer is first
+    panel._image.chosen.emit(other)
+    assert other.visible
+    assert active.image_layer is other
+    viewer.layers.selection.active = first
+    add_point(controller, cell.centre)
+    assert controller.previews.has_prompts()
+    drafts = controller.session.prompts.drafts
+    assert [plane for plane in drafts if len(controller.session.prompts.draft(plane))] == [active.plane]
+
+
+def test_prompts_on_a_hidden_image_wait_and_say_why(
+    controller: Controller, viewer: Any, cell: LabelledObject, put: Any
+) -> None:
+    panel, image, said = put(PromptPanel(viewer)), viewer.layers["nuclei"], list[str]()
+    controller.drawing.message.connect(said.append)
+    controller.draw_with("point")
+    image.visible = False
+    assert panel._hint.text() == "nuclei is hidden: show it to segment it."
+    assert not panel._tools._tools.button(0).isEnabled()
+    drawn_on(controller).points.add([cell.centre])
+    assert set(said) == {"nuclei is hidden: show it, or choose another image, to segment it."}
+    said.clear()
+    click(viewer, (3, 4), ("Shift",))
+    assert said == ["nuclei is hidden: show it, or choose another image, to segment it."]
+    assert not controller.previews.has_prompts()
+    image.visible = True
+    ((item,),) = rows_of(controller)
+    np.testing.assert_allclose(item.coordinates, [cell.centre])
+    assert panel._tools._tools.button(0).isEnabled()
+    assert not panel._hint.isVisible()
+
+
+# The labels of the image
+
+
+def test_labels_from_files_are_those_of_the_image_below_them(
+    viewer: Any, nuclei: Any, make_controller: MakeController
+) -> None:
+    first, one = viewer.add_image(nuclei[0], name="A"), viewer.add_labels(nuclei[1], name="manual")
+    second = viewer.add_image(nuclei[0][::-1], name="B")
+    active = make_controller(viewer).active_layers
+    assert (active.image_layer, active.target_layer) == (second, None)
+    active.choose_image(first)
+    assert active.target_layer is one
+    viewer.layers.selection.active = first
+    other = viewer.add_labels(nuclei[1][::-1], name="automatic")
+    assert active.target_layer is one
+    active.choose_image(second)
+    assert active.target_layer is other
+
+
+def test_painting_makes_labels_those_of_the_image(controller: Controller, viewer: Any, nuclei: Any) -> None:
+    first = controller.active_layers.image_layer
+    cells = viewer.add_labels(np.zeros((256, 256), int), name="cells")
+    cells.data_setitem((np.array([3, 4]), np.array([5, 5])), 1)
+    controller.layers.flush()
+    viewer.add_image(nuclei[0][::-1], name="other")
+    assert controller.active_layers.target_layer is None
+    controller.active_layers.choose_image(first)
+    assert controller.active_layers.target_layer is cells
+
+
+def test_labels_are_segmented_again_and_trained_on_with_their_own_image(
+    controller: Controller, viewer: Any, other: Any, put: Any
+) -> None:
+    active, first = controller.active_layers, viewer.layers["nuclei"]
+    own = {image: active.make_labels(image) for image in (first, other)}
+    for label, layer in enumerate(own.values(), start=1):
+        layer.data_setitem((np.array([3, 4]), np.array([5, 5])), label)
+    controller.layers.flush()
+    box = put(ResegmentBox(controller))
+    for image in (first, other):
+        active.choose_image(image)
+        for shown, labels in own.items():
+            assert box._image_of(controller.layers.id_of(labels)) == controller.layers.id_of(shown)
+        pairs = {pair.labels: pair.image for pair in find_pairs(controller, {}, only_checked=False)}
+        assert pairs == {controller.layers.id_of(two): controller.layers.id_of(one) for one, two in own.items()}
