@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Points
+from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora._qt.adapters.resegmentation import ResegmentBox
 from napari_sam_lora._qt.finetuning.training_set import find_pairs
@@ -200,3 +201,29 @@ def test_labels_are_segmented_again_and_trained_on_with_their_own_image(
             assert box._image_of(controller.layers.id_of(labels)) == controller.layers.id_of(shown)
         pairs = {pair.labels: pair.image for pair in find_pairs(controller, {}, only_checked=False)}
         assert pairs == {controller.layers.id_of(two): controller.layers.id_of(one) for one, two in own.items()}
+
+
+def test_the_button_names_the_labels_that_it_writes_into(
+    controller: Controller, viewer: Any, cell: LabelledObject, settle: Settle, put: Any
+) -> None:
+    panel, image = put(PromptPanel(viewer)), viewer.layers["nuclei"]
+    panel.resize(300, 700)
+    QApplication.processEvents()
+    button = panel._commit._add
+    assert button.whole_text() == "Add to nuclei labels"
+    image.name = "acquisition_2024_well_gnf_dna-6_site_3"
+    add_box(controller, cell.box)
+    settle(controller)
+    assert button.whole_text() == "Add to acquisition_2024_well_gnf_dna-6_site_3 labels"
+    assert button.text().startswith("Add to acq")
+    assert button.text().endswith("3 labels")
+    assert button.fontMetrics().horizontalAdvance(button.text()) < button.width() <= 300
+    assert button.whole_text() in button.toolTip()
+    button.click()
+    assert controller.active_layers.target_layer.name == "acquisition_2024_well_gnf_dna-6_site_3 labels"
+    controller.active_layers.target_layer.name = "R&D"
+    assert button.whole_text() == "Add to R&D"
+    assert button.text() == "Add to R&&D"
+    controller.set_policy(target="part", label=1)
+    assert button.whole_text() == "Add to object 1 in R&D"
+    assert panel._image.toolTip().startswith("acquisition_2024_well_gnf_dna-6_site_3\n")

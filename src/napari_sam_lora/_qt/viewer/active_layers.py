@@ -167,7 +167,7 @@ class ActiveLayers(QObject):
         layers = self._viewer.layers
         active = layers.selection.active
         made = self._viewer.add_labels(
-            data, name=f"{image.name} labels", **transform_of(image), **placement_metadata(image)
+            data, name=name_of_labels(image), **transform_of(image), **placement_metadata(image)
         )
         layers.move(layers.index(made), layers.index(image) + 1)  # below the prompts
         layers.selection.active = active
@@ -296,3 +296,8 @@ class ActiveLayers(QObject):
         if layer is not self.target_layer:
             self.target_layer = layer
             self.target_chosen.emit()
+
+
+def name_of_labels(image: Any) -> str:
+    """Return the name of the Labels layer that is made for an image."""
+    return f"{image.name} labels"
