@@ -74,6 +74,26 @@ def click(viewer: Any, position: ArrayLike, modifiers: tuple[str, ...] = (), dra
             call(layer, event)
 
 
+def drag(viewer: Any, path: ArrayLike) -> None:
+    """Drag the mouse over the active layer, along positions (k, n) in world coordinates."""
+    layer, positions = viewer.layers.selection.active, np.asarray(path, float)
+    calls = [(mouse_move_callbacks, "mouse_move")] * len(positions)
+    calls[0], calls[-1] = (mouse_press_callbacks, "mouse_press"), (mouse_release_callbacks, "mouse_release")
+    for number, ((call, kind), position) in enumerate(zip(calls, positions, strict=True)):
+        event = read_only_mouse_event(
+            type=kind,
+            position=tuple(position),
+            pos=np.array([50.0 + 20 * number, 50.0 + 20 * number]),
+            modifiers=(),
+            button=1,
+            is_dragging=kind != "mouse_press",
+            dims_displayed=list(viewer.dims.displayed),
+            view_direction=None,
+        )
+        call(viewer, event)
+        call(layer, event)
+
+
 def move(viewer: Any, position: ArrayLike, on_canvas: float) -> None:
     """Move the mouse to world coordinates, no button pressed, at a position on the canvas (x = y)."""
     event = read_only_mouse_event(

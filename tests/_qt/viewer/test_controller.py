@@ -411,7 +411,8 @@ def test_labels_that_the_user_chooses_for_an_image_stay_with_it(
 def test_labels_without_an_owner_are_those_of_the_image_in_use_only(
     controller: Controller, viewer: Any, nuclei: Any
 ) -> None:
-    second = viewer.add_image(nuclei[0][::-1], name="other")
+    first, second = controller.active_layers.image_layer, viewer.add_image(nuclei[0][::-1], name="other")
     cells = viewer.add_labels(np.zeros((256, 256), int), name="cells")
+    assert controller.active_layers.image_layer is second
     assert controller.active_layers.target_layer is cells
-    assert controller.active_layers.labels_of(second) is None
+    assert controller.active_layers.labels_of(first) is None

@@ -154,11 +154,8 @@ class ResegmentBox(QWidget):
         return [] if plane is None else [plane]
 
     def _image_of(self, labels: str) -> str:
-        session = self._controller.session
-        shape = session.labels[labels].store.shape
-        fitting = [name for name, source in session.images.items() if source.shape == shape]
-        chosen = self._controller.image
-        return chosen if chosen in fitting else next(iter(fitting), "")
+        layers = self._controller.layers
+        return layers.id_of(self._controller.active_layers.image_of(layers.layer_of(labels)))
 
     def _begin(self, request: Callable[[str], Future[Proposal]]) -> None:
         self.state.say("Loading the model…")

@@ -58,13 +58,13 @@ class ImageFocus:
 
     def restore(self) -> None:
         """Choose the image again that was chosen before the first `show`, and show and hide the layers as then."""
-        if self._former in self._controller.layers.images():
-            self._controller.active_layers.choose_image(self._former)
-        self._former = None
+        former, self._former = self._former, None
         for layer, visible in list(self._was_visible.items()):
             if layer in self._controller.viewer.layers:
                 layer.visible = visible
         self._was_visible.clear()
+        if former in self._controller.layers.images():
+            self._controller.active_layers.choose_image(former)
 
     def _set(self, layer: Any, visible: bool) -> None:
         if layer.visible != visible:

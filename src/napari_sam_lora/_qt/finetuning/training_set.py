@@ -96,7 +96,7 @@ def _describe(
 ) -> TrainingPair:
     images = {controller.layers.id_of(one): one for one in controller.layers.images() if fits(layer, one)}
     labels = controller.layers.id_of(layer)
-    image = chosen if chosen in images else _likely_image(controller, layer, images)
+    image = chosen if chosen in images else controller.layers.id_of(controller.active_layers.image_of(layer))
     shape = label_set.store.shape
     label_set.labelled_planes()  # reads all planes, so that `where` knows them
     object_planes = [plane for record in records for plane in label_set.where(record.id)]
@@ -127,16 +127,6 @@ def _describe(
         missing=tuple(one.name for one in label_set.classes if one.id not in in_use),
         ids=frozenset(record.id for record in records),
     )
-
-
-def _likely_image(controller: Controller, layer: Any, images: Mapping[str, Any]) -> str:
-    """Guess the image of labels: the one that they are written for, next below them, or any."""
-    owner = controller.layers.id_of(controller.active_layers.owners.image_of(layer))
-    layers = controller.viewer.layers
-    own = layers.index(layer)
-    heights = {image: layers.index(one) for image, one in images.items()}
-    below = sorted((image for image in images if heights[image] < own), key=heights.__getitem__, reverse=True)
-    return next(iter([*([owner] if owner else []), *below, *images]), "")
 
 
 def hint_for_dense_head(pairs: Sequence[TrainingPair]) -> str:

@@ -41,7 +41,7 @@ def save_layer(controller: Controller, layer: Any, path: Path, kind: str) -> lis
     labels = controller.session.labels[controller.layers.id_of(layer)]
     if endings[0] == ".prompts.csv":
         target = path if path.suffix.lower() == ".csv" else path.with_name(path.name + endings[0])
-        image = controller.active_layers.image_layer
+        image = controller.active_layers.image_of(layer)
         source = getattr(getattr(image, "source", None), "path", None)
         with keep_previous([target]):
             return [str(export_prompts(target, labels, Path(source).name if source else ""))]

@@ -73,7 +73,9 @@ def open_in_viewer(project: Project, controller: Controller, ask: AskForImage) -
     controller.set_options(**options)
     target = controller.layers.layer_of(controller.session.labels.target)
     if target is not None:
-        controller.active_layers.choose_target(target)
+        active = controller.active_layers
+        active.choose_image(active.image_of(target))
+        active.choose_target(target)
     return tuple(problems)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
+from napari_sam_lora._qt.viewer.active_layers import name_of_labels
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.widgets.controls import LayerCombo, Notice, button
+from napari_sam_lora._qt.widgets.controls import ElidedButton, LayerCombo, Notice, button
 from napari_sam_lora._qt.widgets.layout import column, heading, row
 
 
@@ -42,9 +43,7 @@ class CommitBox(QWidget):
         self._overwrite = QCheckBox("May overwrite finished objects")
         self._overwrite.setToolTip("Off: pixels of other objects stay as they are")
         self._overwrite.toggled.connect(self._on_overwrite)
-        self._add = button(
-            "Add object", "Write the mask into the labels (Shift-C); Ctrl-Z undoes it", controller.commit
-        )
+        self._add = ElidedButton("Add", "Write the mask into the labels (Shift-C); Ctrl-Z undoes it", controller.commit)
         self._add.setMinimumHeight(34)
         self._message = Notice()
         self._next = button(
@@ -80,7 +79,7 @@ class CommitBox(QWidget):
             self._label.setValue(max(policy.label, 1))
             self._overwrite.setChecked(policy.overwrite)
         has_prompts = controller.previews.has_prompts()
-        self._add.setText(self._add_text())
+        self._add.set_whole_text(self._add_text())
         for made in (self._add, self._next, self._reset):
             made.setEnabled(has_prompts)
         all_labels = controller.session.labels.values()
@@ -113,16 +112,21 @@ class CommitBox(QWidget):
         self.refresh()
 
     def _add_text(self) -> str:
-        """Return the text of the button that writes the mask."""
+        """Return the text of the button that writes the mask: what it does, and in which layer."""
         policy, preview = self._controller.policy, self._controller.previews.preview
+        image, target = self._controller.active_layers.image_layer, self._controller.active_layers.target_layer
+        if image is None:
+            return "Add"
+        name = name_of_labels(image) if target is None else target.name
         count = 1 if preview is None else max(1, len(preview))
         if policy.target == "part":
-            return f"Add to object {policy.label}"
+            return f"Add to object {policy.label} in {name}"
         if policy.target == "replace":
-            return f"{'Replace' if self._is_in_plane(policy.label) else 'Add'} object {policy.label} in this plane"
+            is_there = self._is_in_plane(policy.label)
+            return f"Replace object {policy.label} in {name}" if is_there else f"Add object {policy.label} to {name}"
         if policy.target == "class":
-            return f"Add to class {policy.class_id}"
-        return "Add object" if count == 1 else f"Add {count} objects"
+            return f"Add to class {policy.class_id} in {name}"
+        return f"Add to {name}" if count == 1 else f"Add {count} objects to {name}"
 
     def _fill_commit_as(self) -> None:
         """List what the mask can become with the present labels and classes."""

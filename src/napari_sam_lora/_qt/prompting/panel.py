@@ -20,7 +20,7 @@ from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
 from napari_sam_lora._qt.viewer.coordinates import data_shape
-from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, TextLabel
+from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, Notice, TextLabel
 from napari_sam_lora._qt.widgets.layout import ScrollPanel, collapsible, row
 from napari_sam_lora.session.plane_key import last_axes_planes
 
@@ -51,8 +51,8 @@ class PromptPanel(ScrollPanel):
         super().__init__()
         self.controller = controller_of(napari_viewer)
         self._image = LayerCombo("The image to segment")
-        self._image.chosen.connect(self.controller.active_layers.choose_image)
-        self._hint = TextLabel(NO_IMAGE)
+        self._image.chosen.connect(self.controller.active_layers.select_image)
+        self._hint = Notice(NO_IMAGE)
         self._model = collapsible("Model", ModelBox(self.controller))
         self._tools = ToolBox(self.controller)
         self._mask = MaskBox(self.controller)
@@ -76,6 +76,7 @@ class PromptPanel(ScrollPanel):
             self.controller.layers.images_changed,
             self.controller.active_layers.image_chosen,
             self.controller.active_layers.plane_changed,
+            self.controller.active_layers.image_shown,
         ):
             signal.connect(self.refresh)
         for signal in (
@@ -91,9 +92,12 @@ class PromptPanel(ScrollPanel):
         """Update the list of images and the hint below it."""
         images, chosen = self.controller.layers.images(), self.controller.active_layers.image_layer
         self._image.set_layers(images, chosen)
-        no_plane = chosen is not None and self.controller.active_layers.plane is None
-        self._hint.setText("Leave the 3-D view and show a plane of the image to segment it." if no_plane else NO_IMAGE)
-        self._hint.setVisible(no_plane or chosen is None)
+        hint = "" if chosen is not None else NO_IMAGE
+        if chosen is not None and self.controller.active_layers.is_hidden:
+            hint = f"{chosen.name} is hidden: show it to segment it."
+        elif chosen is not None and self.controller.active_layers.plane is None:
+            hint = "Leave the 3-D view and show a plane of the image to segment it."
+        self._hint.say(hint)
 
     def find_everything(self, image_layer: Any) -> None:
         """Show the section "Find everything" and find everything in the shown plane of an image, or in its first."""

@@ -53,6 +53,8 @@ class PromptDrawing(QObject):
         session.prompts.draft_changed.connect(self._on_draft)
         active_layers.image_chosen.connect(self._on_image)
         active_layers.plane_changed.connect(self._on_plane)
+        active_layers.view_moved.connect(self._on_view)
+        active_layers.image_shown.connect(self.pull)
         active_layers.image_moved.connect(self._on_moved)
         registry.pixels_changed.connect(self._on_pixels)
         registry.layer_removed.connect(self._on_removed)
@@ -66,7 +68,7 @@ class PromptDrawing(QObject):
             return None
         name = self._registry.id_of(image)
         if name not in self._prompt_layers:
-            made = self._prompt_layers[name] = PromptLayers(self._viewer, image, self.pull, self.tool_changed.emit)
+            made = self._prompt_layers[name] = PromptLayers(self._viewer, image, self._on_drawn, self.tool_changed.emit)
             made.batch, made.positive = self.batch, self.positive
         return self._prompt_layers[name]
 
@@ -126,8 +128,10 @@ class PromptDrawing(QObject):
             self.layers.prepare()
 
     def add_negative(self, position: Any) -> None:
-        """Add a negative point at data coordinates of the image."""
-        if self.layers is not None:
+        """Add a negative point at data coordinates of the image; a hidden image gets none."""
+        if self._active_layers.is_hidden:
+            self._on_drawn()
+        elif self.layers is not None:
             self.layers.add_point(position, positive=False)
 
     def clear(self) -> None:
@@ -145,7 +149,7 @@ class PromptDrawing(QObject):
     def pull(self) -> None:
         """Update the draft of the shown plane from what is drawn in it."""
         plane = self._active_layers.plane
-        if plane is None or self._is_pulling:
+        if plane is None or self._is_pulling or self._active_layers.is_hidden:
             return
         drawn = self._read(plane)
         self._is_pulling = True
@@ -173,6 +177,13 @@ class PromptDrawing(QObject):
             own = drawn.items[count:]
             drawn.items[count:] = [(first + number, item) for number, (_, item) in enumerate(own)]
         return drawn
+
+    def _on_drawn(self) -> None:
+        """Use what the user has drawn, or say why it waits."""
+        image = self._active_layers.image_layer
+        if self._active_layers.is_hidden and image is not None:
+            self.message.emit(f"{image.name} is hidden: show it, or choose another image, to segment it.")
+        self.pull()
 
     def _on_source(self, event: Any) -> None:
         if str(getattr(event, "action", "changed")) in FINAL_ACTIONS:
@@ -217,7 +228,7 @@ class PromptDrawing(QObject):
         self.tool_changed.emit()
 
     def _for_layers(self, change: Callable[[PromptLayers], None]) -> None:
-        for layers in self._prompt_layers.values():
+        for layers in list(self._prompt_layers.values()):
             change(layers)
             layers.prepare()
         self.settings_changed.emit()
@@ -225,9 +236,11 @@ class PromptDrawing(QObject):
     def _on_image(self) -> None:
         """Show only what was drawn over the chosen image."""
         chosen = self._registry.id_of(self._active_layers.image_layer)
-        for name, layers in self._prompt_layers.items():
+        for name, layers in list(self._prompt_layers.items()):  # a layer that is hidden leaves its mode: a tool change
             for layer in layers.all():
                 layer.visible = name == chosen
+        if self.layers is not None:
+            self.layers.follow()  # the image may have moved since it was chosen the last time
 
     def _on_plane(self) -> None:
         plane, layers = self._active_layers.plane, self.layers
@@ -235,6 +248,10 @@ class PromptDrawing(QObject):
             layers.mask.go_to(plane)
         self.pull()
         self.draft_changed.emit()
+
+    def _on_view(self) -> None:
+        if self.layers is not None:
+            self.layers.snap()
 
     def _on_moved(self) -> None:
         if self.layers is not None:

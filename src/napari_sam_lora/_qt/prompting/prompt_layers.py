@@ -11,7 +11,7 @@ import numpy as np
 from napari_sam_lora._qt.prompting import prompt_conversion
 from napari_sam_lora._qt.prompting.mask_layer import MaskLayer
 from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, POLARITY_NAMES, DrawnPrompts
-from napari_sam_lora._qt.viewer.coordinates import data_shape, transform_of
+from napari_sam_lora._qt.viewer.coordinates import data_shape, snapped_transform
 from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.session import Draft, PlaneKey
 
@@ -211,10 +211,17 @@ class PromptLayers:
 
     def follow(self) -> None:
         """Copy the transform of the image after it has changed."""
-        for layer in self._layers.values():
-            for name, value in transform_of(self._image).items():
+        for layer in list(self._layers.values()):
+            for name, value in snapped_transform(self._viewer, self._image).items():
                 setattr(layer, name, value)
         self.mask.follow()
+
+    def snap(self) -> None:
+        """Move the Points and Shapes layers so that the viewer, which has moved, shows the middle of a plane."""
+        wanted = snapped_transform(self._viewer, self._image)["translate"] if self._layers else None
+        for layer in list(self._layers.values()):
+            if not np.allclose(layer.translate, wanted):
+                layer.translate = wanted
 
     def _make(self, role: str) -> Any:
         ndim, side = self._image.ndim, max(data_shape(self._image)[-2:])
@@ -223,7 +230,7 @@ class PromptLayers:
             "features": prompt_conversion.features_of([], []),
             "feature_defaults": prompt_conversion.features_of([True], [0]),
             "metadata": {METADATA_KEY: {"role": role}},
-            **transform_of(self._image),
+            **snapped_transform(self._viewer, self._image),
         }
         if role == "points":
             return self._viewer.add_points(

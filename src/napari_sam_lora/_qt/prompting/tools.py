@@ -69,7 +69,7 @@ class ToolBox(QWidget):
     def refresh(self) -> None:
         """Update all widgets from the controller."""
         controller, drawing = self._controller, self._controller.drawing
-        usable = controller.active_layers.plane is not None
+        usable = controller.active_layers.plane is not None and not controller.active_layers.is_hidden
         layers = drawing.layers
         tool = None if layers is None else layers.tool()
         self._hint.setText(self._hint_text(tool, usable))
@@ -100,6 +100,7 @@ class ToolBox(QWidget):
             drawing.tool_changed,
             active_layers.plane_changed,
             active_layers.image_chosen,
+            active_layers.image_shown,
         ):
             signal.connect(self.refresh)
         controller.layers.layers_changed.connect(self._list_sources)

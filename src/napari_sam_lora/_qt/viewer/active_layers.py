@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
@@ -27,11 +28,16 @@ TRANSFORM_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 class ActiveLayers(QObject):
     """Chosen image and labels of a viewer, and the plane of the image that is shown.
 
-    When a chosen layer is removed, another one is chosen, or none.
+    The image follows the layer that is selected: an image, or labels of an image that is visible. Where the chosen
+    image is hidden or removed, a visible one is chosen. The labels follow the image.
 
     Signals
     -------
     image_chosen, target_chosen, plane_changed : ()
+    view_moved : ()
+        The viewer shows another position, which may be in the same plane of the image.
+    image_shown : ()
+        An image became visible, or hidden.
     image_moved : ()
         The image has another transform.
 
@@ -47,6 +53,8 @@ class ActiveLayers(QObject):
     image_chosen = Signal()
     target_chosen = Signal()
     plane_changed = Signal()
+    view_moved = Signal()
+    image_shown = Signal()
     image_moved = Signal()
 
     def __init__(self, viewer: Any, session: Session, registry: LayerRegistry, parent: QObject) -> None:
@@ -57,9 +65,16 @@ class ActiveLayers(QObject):
         self.plane: PlaneKey | None = None
         self.owners = LabelOwners(session, registry)
         self._wants_new = False
+        self._inserted: Any | None = None
+        self._selected: ref[Any] | None = None
         registry.images_changed.connect(self._check_image)
         registry.labels_changed.connect(self._check_target)
         registry.pixels_changed.connect(self.update_plane)
+        registry.image_shown.connect(self._on_image_shown)
+        registry.objects_changed.connect(self._on_objects)
+        layers = viewer.layers
+        layers.events.inserted.connect(self._on_inserted)
+        layers.selection.events.active.connect(self._on_selected)
         dims = viewer.dims.events
         self._dims_events = [dims.point, dims.order, dims.ndisplay, dims.ndim]
         for event in self._dims_events:
@@ -80,7 +95,21 @@ class ActiveLayers(QObject):
         self.plane = None if layer is None else current_plane(self._viewer, layer, self._registry.id_of(layer))
         self.image_chosen.emit()
         self.plane_changed.emit()
-        self._check_target()
+        self._set_target(None if layer is None else self.owners.labels_of(layer))
+
+    def select_image(self, layer: Any | None) -> None:
+        """Segment this layer, which becomes visible and is selected in place of another image."""
+        selection = self._viewer.layers.selection
+        if layer is not None and not layer.visible:
+            layer.visible = True
+        self.choose_image(layer)
+        if layer is not None and selection.active in self._registry.images():
+            selection.active = layer
+
+    @property
+    def is_hidden(self) -> bool:
+        """Return whether the image is not visible, so that prompts on it would be blind."""
+        return self.image_layer is not None and not self.image_layer.visible
 
     def choose_target(self, layer: Any | None) -> None:
         """Write the objects of the image into this layer; None for a new one."""
@@ -94,6 +123,10 @@ class ActiveLayers(QObject):
         if image is self.image_layer:
             return self.target_layer
         return self.owners.labels_of(image, taken=self.target_layer)
+
+    def image_of(self, labels: Any) -> Any | None:
+        """Return the image that any labels show; None if no image fits."""
+        return self.image_layer if labels is self.target_layer else self.owners.likely_image_of(labels)
 
     def fitting_labels(self) -> list[Any]:
         """Return the Labels layers with the shape of the image."""
@@ -134,7 +167,7 @@ class ActiveLayers(QObject):
         layers = self._viewer.layers
         active = layers.selection.active
         made = self._viewer.add_labels(
-            data, name=f"{image.name} labels", **transform_of(image), **placement_metadata(image)
+            data, name=name_of_labels(image), **transform_of(image), **placement_metadata(image)
         )
         layers.move(layers.index(made), layers.index(image) + 1)  # below the prompts
         layers.selection.active = active
@@ -180,6 +213,10 @@ class ActiveLayers(QObject):
 
     def close(self) -> None:
         """Disconnect from the viewer and forget its layers."""
+        layers = self._viewer.layers
+        layers.events.inserted.disconnect(self._on_inserted)
+        layers.selection.events.active.disconnect(self._on_selected)
+        self._inserted = self._selected = None
         for event in self._dims_events:
             event.disconnect(self._on_dims)
         if self.image_layer is not None:
@@ -190,6 +227,45 @@ class ActiveLayers(QObject):
     def _on_dims(self, event: Any = None) -> None:
         self._registry.watch_shown_planes()
         self.update_plane()
+        self.view_moved.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        self._inserted = event.value
+
+    def _on_selected(self, event: Any = None) -> None:
+        """Follow the layer that the user has selected.
+
+        napari selects each new layer, and whoever adds one for prompts or labels selects the former layer again:
+        neither is the user's choice, unless the new layer is an image.
+        """
+        active, images = self._viewer.layers.selection.active, self._registry.images()
+        if active is None or (active is self._inserted and active not in images):  # napari emits both repeatedly
+            return
+        self._inserted, before = None, None if self._selected is None else self._selected()
+        if active is before:
+            return
+        self._selected = ref(active)
+        owner = self.owners.image_of(active) if active in self._registry.labels() else None
+        if active in images:
+            self.choose_image(active)
+        elif owner is not None and owner.visible:
+            self.choose_image(owner)
+
+    def _on_image_shown(self, layer: Any) -> None:
+        if self.is_hidden:
+            active = self._viewer.layers.selection.active
+            visible = [image for image in self._registry.images() if image.visible]
+            if visible:
+                self.choose_image(active if active in visible else visible[-1])
+        self.image_shown.emit()
+
+    def _on_objects(self, labels: str) -> None:
+        """Let labels that no image owns belong to the image that the user paints or segments them over."""
+        target, image = self.target_layer, self.image_layer
+        if target is None or image is None or labels != self._registry.id_of(target):
+            return
+        if self.owners.image_of(target) is None:
+            self.owners.pair(image, target)
 
     def _on_moved(self, event: Any = None) -> None:
         self.image_moved.emit()
@@ -199,16 +275,17 @@ class ActiveLayers(QObject):
         images = self._registry.images()
         if self.image_layer not in images:
             active = self._viewer.layers.selection.active
-            self.choose_image(active if active in images else images[-1] if images else None)
+            shown = [image for image in images if image.visible] or images
+            self.choose_image(active if active in images else shown[-1] if shown else None)
         else:
             self.update_plane()
 
     def _check_target(self) -> None:
-        """Let the labels follow the image."""
+        """Keep the labels of the image while they are there and fit."""
         image, target = self.image_layer, self.target_layer
         own = None if image is None else self.owners.labels_of(image)
         if target is not None and target is not own:
-            may_stay = target in self.fitting_labels() and self.owners.image_of(target) in (None, image)
+            may_stay = target in self.fitting_labels() and self.owners.may_receive(target, image)
             if not may_stay:
                 self._set_target(None)
         if self.target_layer is None and not self._wants_new:
@@ -219,3 +296,8 @@ class ActiveLayers(QObject):
         if layer is not self.target_layer:
             self.target_layer = layer
             self.target_chosen.emit()
+
+
+def name_of_labels(image: Any) -> str:
+    """Return the name of the Labels layer that is made for an image."""
+    return f"{image.name} labels"

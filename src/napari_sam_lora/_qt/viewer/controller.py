@@ -184,7 +184,7 @@ class Controller(QObject):
             plane = self.active_layers.plane
             stored = self.session.labels[target].record(label).prompts if target else {}
             prompt_plane = self.session.prompts.bring_back(target, label, plane if plane in stored else None)
-            self.active_layers.choose_image(self.layers.layer_of(prompt_plane.image))
+            self.active_layers.select_image(self.layers.layer_of(prompt_plane.image))
             self.go_to(prompt_plane)
             self.offer_to_replace(label)
             self.message.emit(f"Editing object {label}: change its prompts, then press “Replace object {label}”.")

@@ -46,16 +46,10 @@ def current_plane(viewer: Any, layer: Any, image: str) -> PlaneKey | None:
         None in the 3-D view, if the layer has fewer than two of the displayed axes, and if the viewer shows a
         position outside of the layer.
     """
-    dims = viewer.dims
-    axes = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
-    if dims.ndisplay != 2 or dims.ndim < layer.ndim or min(axes) < 0:
+    axes = _displayed_axes(viewer, layer)
+    if axes is None:
         return None
-    others = [axis for axis in range(layer.ndim) if axis not in axes]
-    matrix, offset = data_to_world(layer)
-    inverse = np.linalg.inv(matrix)
-    point = np.asarray(dims.point, np.float64)[-layer.ndim :] * unit_factors(viewer, layer)
-    position = inverse[np.ix_(others, others)] @ point[others] - (inverse @ offset)[others]
-    key = PlaneKey(image, (axes[0], axes[1]), tuple(round(value) for value in position))
+    key = PlaneKey(image, axes, tuple(round(value) for value in _shown_position(viewer, layer, axes)))
     return key if key.is_in(data_shape(layer)) else None
 
 
@@ -122,16 +116,30 @@ def transform_of(layer: Any) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
+def snapped_transform(viewer: Any, layer: Any) -> dict[str, Any]:
+    """Return the keyword arguments that place a new layer so that its nearest plane is where the viewer is.
+
+    They are those of `transform_of`, with a translation by less than a pixel, and only along the axes that are not
+    displayed. Between planes, as where a volume on another grid is shown too, napari draws neither points nor shapes
+    of the nearest one, and fails while a box is dragged.
+    """
+    transform, axes = transform_of(layer), _displayed_axes(viewer, layer)
+    if axes is None or layer.ndim == len(axes):
+        return transform
+    position = _shown_position(viewer, layer, axes)
+    step = np.zeros(layer.ndim)
+    step[[axis for axis in range(layer.ndim) if axis not in axes]] = position - np.round(position)
+    return transform | {"translate": np.asarray(layer.translate) + _linear_matrix(layer) @ step}
+
+
 def plane_transform(layer: Any, plane: PlaneKey, corner: tuple[int, int] = (0, 0)) -> dict[str, Any]:
     """Return the keyword arguments that place a new layer of one plane (see `thin_shape`) where that plane is.
 
     They are those of `transform_of`, with the position of the plane, or of a part of it whose first pixel is
     ``corner`` (y, x), added to the translation.
     """
-    transform = transform_of(layer)
-    linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim).linear_matrix
     step = plane_to_data(np.array([corner]), plane)[0]
-    return transform | {"translate": np.asarray(layer.translate) + linear @ step}
+    return transform_of(layer) | {"translate": np.asarray(layer.translate) + _linear_matrix(layer) @ step}
 
 
 def thin_shape(plane: PlaneKey, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,6 +157,31 @@ def from_thin(data: NDArray[Any], plane: PlaneKey) -> NDArray[Any]:
     """Return the plane (y, x) of a thin array, as the inverse of `to_thin`."""
     ordered = data.squeeze(plane.other_axes)
     return ordered.T if plane.is_transposed else ordered
+
+
+def _displayed_axes(viewer: Any, layer: Any) -> tuple[int, int] | None:
+    """Return the axes of a layer that are displayed; None unless they are two."""
+    dims = viewer.dims
+    axes = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
+    if dims.ndisplay != 2 or dims.ndim < layer.ndim or min(axes) < 0:
+        return None
+    return axes[0], axes[1]
+
+
+def _shown_position(viewer: Any, layer: Any, axes: tuple[int, int]) -> Points:
+    """Return the data coordinates that the viewer shows along the axes that are not displayed."""
+    others = [axis for axis in range(layer.ndim) if axis not in axes]
+    matrix, offset = data_to_world(layer)
+    inverse = np.linalg.inv(matrix)
+    point = np.asarray(viewer.dims.point, np.float64)[-layer.ndim :] * unit_factors(viewer, layer)
+    position: Points = inverse[np.ix_(others, others)] @ point[others] - (inverse @ offset)[others]
+    return position
+
+
+def _linear_matrix(layer: Any) -> Points:
+    """Return the matrix (n, n) of scale, rotation and shear of a layer."""
+    affine = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
+    return np.asarray(affine.linear_matrix, np.float64)
 
 
 def _unit_ratios(units: Any, others: Any) -> Points:

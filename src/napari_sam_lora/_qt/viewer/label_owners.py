@@ -39,8 +39,23 @@ class LabelOwners:
         known = [] if label_set is None else known_images(label_set, labels, images)
         return images[known[0]] if known else None
 
+    def likely_image_of(self, labels: Any) -> Any | None:
+        """Return the image that labels show: their own, else the next below them, else any; None if none fits."""
+        fitting = [image for image in self._registry.images() if fits(labels, image)]
+        return self.image_of(labels) or self._image_below(labels) or (fitting[0] if fitting else None)
+
+    def may_receive(self, labels: Any, image: Any) -> bool:
+        """Return whether labels are those of an image, or of no other: empty, or not next above another image."""
+        owner = self.image_of(labels)
+        if owner is not None:
+            return owner is image
+        label_set = self._session.labels.get(self._registry.id_of(labels))
+        return self._image_below(labels) in (None, image) or label_set is None or not label_set.records()
+
     def labels_of(self, image: Any, taken: Any | None = None) -> Any | None:
         """Return the labels of an image: those paired with it, else the last that may be its own; None if none may.
+
+        Labels next above the image come before others.
 
         Parameters
         ----------
@@ -52,8 +67,13 @@ class LabelOwners:
         chosen = self._chosen_by(image)
         if chosen in labels:
             return chosen
-        free = [layer for layer in labels if layer is not taken and self.image_of(layer) in (None, image)]
-        return free[-1] if free else None
+        free = [layer for layer in labels if layer is not taken and self.may_receive(layer, image)]
+        near = [layer for layer in free if image in (self.image_of(layer), self._image_below(layer))]
+        return next(reversed(near or free), None)
+
+    def _image_below(self, labels: Any) -> Any | None:
+        below = [image for image in self._registry.images_below(labels) if fits(labels, image)]
+        return below[-1] if below else None
 
     def _chosen_by(self, image: Any) -> Any | None:
         chosen = self._chosen.get(image)

@@ -26,6 +26,8 @@ class LayerRegistry(QObject):
     -------
     images_changed, labels_changed : ()
         Image or Labels layers were added, removed, renamed or moved.
+    image_shown : (object)
+        An image became visible, or hidden.
     pixels_changed : (str)
         The image with this id has other data now.
     objects_changed : (str)
@@ -40,6 +42,7 @@ class LayerRegistry(QObject):
 
     images_changed = Signal()
     labels_changed = Signal()
+    image_shown = Signal(object)
     pixels_changed = Signal(str)
     objects_changed = Signal(str)
     stepped = Signal(str, object)
@@ -81,13 +84,18 @@ class LayerRegistry(QObject):
         """Return the Image layers of the session, in the order of the layer list."""
         return [layer for layer in self._viewer.layers if self.id_of(layer) in self._session.images]
 
+    def images_below(self, layer: Any) -> list[Any]:
+        """Return the Image layers of the session below a layer, in the order of the layer list."""
+        layers = self._viewer.layers
+        return [image for image in self.images() if layers.index(image) < layers.index(layer)]
+
     def labels(self) -> list[Any]:
         """Return the Labels layers of the session, in the order of the layer list."""
         return [layer for layer in self._viewer.layers if self.id_of(layer) in self._session.labels]
 
     def watch_shown_planes(self) -> None:
         """Let the session remember the labels of the shown planes, to find later what was painted in them."""
-        for name, labels in self._session.labels.items():
+        for name, labels in list(self._session.labels.items()):
             layer = self._layers[name]
             plane = current_plane(self._viewer, layer, name) if layer.visible else None
             if plane is not None and self._watched.get(name) != plane:
@@ -136,6 +144,7 @@ class LayerRegistry(QObject):
         layer.events.data.connect(self._on_data)
         if is_segmentable(layer):
             self._session.add_image(name, NapariSource(layer))
+            layer.events.visible.connect(self._on_visible)
             self.images_changed.emit()
         else:
             self._add_labels(name, layer)
@@ -170,6 +179,8 @@ class LayerRegistry(QObject):
     def _disconnect(self, layer: Any) -> None:
         layer.events.name.disconnect(self._on_renamed)
         layer.events.data.disconnect(self._on_data)
+        if is_segmentable(layer):
+            layer.events.visible.disconnect(self._on_visible)
         if is_writable(layer):
             layer.events.paint.disconnect(self._on_painted)
             layer.events.set_data.disconnect(self._on_refreshed)
@@ -186,6 +197,9 @@ class LayerRegistry(QObject):
         if isinstance(source, NapariSource):
             source.name = str(event.source.name)
         self._on_reordered()
+
+    def _on_visible(self, event: Any) -> None:
+        self.image_shown.emit(event.source)
 
     def _on_data(self, event: Any) -> None:
         """Tell the session that the whole array of a layer was replaced."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy
+from qtpy.QtGui import QPaintEvent, QResizeEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter
 from superqt.utils import signals_blocked
 
 # Hint of panels that need an image.
@@ -37,6 +38,46 @@ class Notice(TextLabel):
         if text != self.text():
             self.setText(text)
         self.setVisible(bool(text))
+
+
+class ElidedButton(QPushButton):
+    """Push button whose text loses its middle where the panel is narrow, since names often differ at their ends.
+
+    Parameters
+    ----------
+    text, tip : str
+    call : callable
+        Called without arguments when the button is clicked.
+    """
+
+    def __init__(self, text: str, tip: str, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._whole, self._tip = text, tip
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMinimumWidth(30)
+        self.clicked.connect(lambda *_: call())
+        self.set_whole_text(text)
+
+    def whole_text(self) -> str:
+        """Return the text before it was shortened."""
+        return self._whole
+
+    def set_whole_text(self, text: str) -> None:
+        """Show a text, shortened to the width of the button; the tooltip contains all of it."""
+        self._whole = text
+        self.setToolTip(f"{text}\n{self._tip}")
+        self.setAccessibleName(text)
+        self._shorten()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Fit the text to the new width."""
+        super().resizeEvent(event)
+        self._shorten()
+
+    def _shorten(self) -> None:
+        room = self.width() - 2 * self.fontMetrics().averageCharWidth()
+        shown = self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, room)
+        self.setText(shown.replace("&", "&&"))  # or Qt takes the next letter for a key
 
 
 def button(text: str, tip: str, call: Callable[[], Any] | None = None, *, checkable: bool = False) -> QPushButton:
@@ -80,6 +121,7 @@ class LayerCombo(QComboBox):
 
     def __init__(self, tip: str) -> None:
         super().__init__()
+        self._tip = tip
         self.setToolTip(tip)
         allow_narrow(self)
         self._layers: list[Any] = []
@@ -102,6 +144,21 @@ class LayerCombo(QComboBox):
             self.addItems([none if layer is None else str(layer.name) for layer in self._layers])
             self.setCurrentIndex(next((i for i, layer in enumerate(self._layers) if layer is chosen), -1))
             self.setEnabled(bool(self._layers))
+        self.setToolTip(f"{self.currentText()}\n{self._tip}" if self.currentText() else self._tip)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw the chosen name without its middle where the panel is narrow, since names often differ at their ends."""
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        parts = QStyle.SubControl.SC_ComboBoxEditField
+        style = self.style()
+        if style is not None:
+            field = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, parts, self)
+            room = field.width() - self.fontMetrics().averageCharWidth()
+            text = self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, room)
+            option.currentText = text
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def _on_activated(self, index: int) -> None:
         if 0 <= index < len(self._layers):
