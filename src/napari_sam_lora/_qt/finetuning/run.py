@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psutil
-from qtpy.QtWidgets import QFormLayout, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.curve import CurveView
@@ -12,6 +12,7 @@ from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.session import TrainingEvent
 from napari_sam_lora.text import pluralize
 
@@ -42,7 +43,7 @@ class RunBox(QWidget):
         self.name.setToolTip("The adapter is kept under this name; a number is added if the name is in use.")
         self.start = button("Fine-tune", "Learn from the ticked labels, in the background.", self._start)
         self.curve = CurveView()
-        self.bar = QProgressBar()
+        self.bar = WorkBar()
         self.state = Notice()
         self.pause = button("Pause", "Wait after the current step; press again to go on.", self._pause)
         self.stop = button(
