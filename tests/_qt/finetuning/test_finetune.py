@@ -425,6 +425,15 @@ def test_every_setting_has_an_editor_and_invalid_values_are_refused(panel: Finet
     assert panel.finetuning_controller.preset == ""
 
 
+def test_settings_are_saved_as_yaml_or_refused(qtbot: Any, panel: FinetunePanel, tmp_path: Path) -> None:
+    panel.form.save(tmp_path / "run", with_data=False)
+    qtbot.waitUntil((tmp_path / "run.yaml").exists, timeout=SOON_MS)
+    with qtbot.waitSignal(panel.controller.message) as said:
+        panel.form.save(tmp_path / "run.json", with_data=False)
+    assert "run.json" in said.args[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
 def test_a_saved_file_trains_the_same_adapter_without_a_viewer(
     qtbot: Any, panel: FinetunePanel, tmp_path: Path
 ) -> None:

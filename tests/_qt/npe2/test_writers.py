@@ -147,7 +147,10 @@ def test_the_ending_of_an_exported_file_is_typed_or_that_of_the_image(
     image._set_source(Source(path=str(tmp_path / "ct.nii")))
     labels = viewer.add_labels(np.ones(image.data.shape[:2], np.uint8), name="ct.nii labels")
     viewer.layers.selection = [labels]
+    said: list[str] = []
+    controller.message.connect(said.append)
     put(ProjectBox(controller)).export.click()
+    assert [".nii.gz" in one for one in said] == ([] if written else [True])
     assert [path.name for path in tmp_path.iterdir()] == ([written] if written else [])
     ((_, _, suggested, filters, chosen),) = asked
     assert suggested.endswith(".nii")

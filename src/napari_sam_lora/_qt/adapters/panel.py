@@ -203,8 +203,8 @@ class AdaptersPanel(ScrollPanel):
     def merge(self, name: str, path: Path) -> None:
         """Merge an adapter into the base model and save it as a SAM checkpoint, in the background."""
         with self.controller.report_errors():
-            session = self.controller.session
-            job = partial(_merge, adapter=session.models.adapters.get(name), model=session.models.model, path=path)
+            session, target = self.controller.session, with_ending(path, (".pth", ".pt", ".safetensors"))
+            job = partial(_merge, adapter=session.models.adapters.get(name), model=session.models.model, path=target)
             self.finetuning_controller.in_background("merge", job, show_info, self.finetuning_controller)
 
 
@@ -220,7 +220,7 @@ def _merge(token: CancelToken, *, adapter: Adapter, model: Model | None, path: P
         raise InputError(f"Load the model {adapter.info.base_name} first.", code="no-model")
     sam, trained_at = model.loaded.sam, adapter.info.input_size
     tree = adapter.apply(sam, model.name, model.loaded.weights_hash)
-    saved = save_merged(with_ending(path, (".pth", ".pt", ".safetensors")), tree)
+    saved = save_merged(path, tree)
     if sam.image_encoder.pos_embed is None:  # such an encoder runs at any size
         return f"Saved {saved}."
     native = int(native_positions(sam).shape[1]) * stride(sam)
