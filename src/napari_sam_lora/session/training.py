@@ -218,7 +218,7 @@ class Training:
         """Add an adapter to the library and activate it if it may be used at once; called in the training thread."""
         kept = self._models.adapters.add(adapter, name)
         self._held_out |= set(report.held_out)
-        if report.verdict != "better":
+        if not report.use_at_once:
             return kept, False
         try:
             self._models.activate(kept)
