@@ -40,13 +40,16 @@ from napari_sam_lora.stacks.plane_decoder import Choice, ImageDecoder
 from napari_sam_lora.stacks.propagation.propagate import propagate
 from napari_sam_lora.stacks.propagation.seeds import Seed
 from napari_sam_lora.stacks.propagation.state import PropagatedPlane, Stack
+from napari_sam_lora.training.data.counts import ObjectCounts
 from napari_sam_lora.training.data.crops import cut_large
 from napari_sam_lora.training.data.samples import Labelled, as_pair, snapshot
 from napari_sam_lora.training.data.split import list_objects
 from napari_sam_lora.training.evaluation.classes import ClassFigures, score_classes
 from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore, score_objects, summarise
+from napari_sam_lora.training.resume import resume_settings
 from napari_sam_lora.training.run import FineTuneReport, FineTuneRun
+from napari_sam_lora.training.training_set import TrainingSet
 
 Pairs = Iterable[Labelled]
 Active = tuple[Adapter, Predictor]
@@ -505,6 +508,19 @@ def fine_tune(
     for _ in run:
         pass
     return run.result()
+
+
+def count_objects(
+    model: Model,
+    pairs: Pairs,
+    config: TrainConfig | None = None,
+    *,
+    held_out: Sequence[str] = (),
+    start: Adapter | None = None,
+) -> ObjectCounts:
+    """Count the objects that a run with these arguments would learn, hold out and leave out; see `iter_fine_tune`."""
+    config, held_out = resume_settings(start, model.loaded, config or TrainConfig(), held_out)
+    return TrainingSet.of(model.loaded, pairs, config, model.preprocessing, held_out, start is not None).counts
 
 
 def evaluate(

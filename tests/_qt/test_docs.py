@@ -28,7 +28,7 @@ ITALIC = re.compile(r"(?<![*\w])\*([^*\s][^*]*)\*(?![*\w])")
 # Menus and tips of napari.
 NAPARI = {"File", "Open Sample", "Plugins", "Change order of the visible axes"}
 # Shown when a run has ended.
-AFTER_A_RUN = {"Use it anyway", "worst", *(figure[1].split(",")[0] for figure in FIGURES)}
+AFTER_A_RUN = {"Use it", "Use it anyway", "worst", *(figure[1].split(",")[0] for figure in FIGURES)}
 
 
 def _texts(panel: QWidget) -> Iterator[str]:

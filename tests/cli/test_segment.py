@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -153,6 +154,21 @@ def test_the_image_itself_is_never_replaced(tmp_path: Path, run: Run) -> None:
     assert (result.code, result.error_code) == (1, "output-is-input")
     assert "a.tif" in result.message
     assert (tmp_path / "a.tif").read_bytes() == before
+
+
+def test_labels_of_a_nifti_are_a_nifti_unless_another_format_is_asked_for(tmp_path: Path, run: Run) -> None:
+    save_volume: Any = nibabel.save
+    save_volume(nibabel.Nifti1Image(plane(1)[0][..., None], np.eye(4)), tmp_path / "ct.nii")
+    assert run("segment", tmp_path / "ct.nii", "--output", tmp_path / "a", *SPARSE).code == 0
+    assert run("segment", tmp_path / "ct.nii", "--output", tmp_path / "b", "--format", "tif", *SPARSE).code == 0
+    assert [path.name for path in (*tmp_path.glob("a/*"), *tmp_path.glob("b/*"))] == ["ct.nii", "ct.tif"]
+
+
+def test_a_file_name_is_no_folder_for_labels(images: Path, tmp_path: Path, run: Run) -> None:
+    result = run("segment", images, "--output", tmp_path / "p1.nii.gz", *SPARSE)
+    assert (result.code, result.error_code) == (1, "output-is-a-file")
+    assert "--format" in result.message
+    assert not (tmp_path / "p1.nii.gz").exists()
 
 
 def test_an_image_that_cannot_be_read_is_reported_and_the_others_are_segmented(

@@ -25,7 +25,7 @@ from napari_sam_lora.io.tables.objects import ObjectInfo
 from napari_sam_lora.io.tables.prompts import ObjectPrompts, write_prompts
 from napari_sam_lora.io.tiff import writing
 from napari_sam_lora.io.volumes import read_layers
-from napari_sam_lora.io.writers import save_labels, write_layer
+from napari_sam_lora.io.writers import default_ending, save_labels, write_layer
 
 MICROSCOPE = {"scale": (0.3, 0.2, 0.1), "units": ("micrometer",) * 3}
 VOLUMES = {
@@ -152,6 +152,41 @@ def test_png_refuses_ids_that_it_cannot_hold(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("p1.nii.gz", "p1.nii.gz"),
+        ("P1.NII", "P1.NII"),
+        ("p1", "p1.ome.tif"),
+        ("cells 0.5 um.2", "cells 0.5 um.2.ome.tif"),
+    ],
+)
+def test_the_ending_that_was_typed_decides_over_the_default(tmp_path: Path, typed: str, written: str) -> None:
+    assert write_layer(tmp_path / typed, _labels(), {}, ".ome.tif") == [str(tmp_path / written)]
+    np.testing.assert_array_equal(read_labels(tmp_path / written), _labels())
+
+
+def test_an_unknown_ending_is_refused_with_those_that_are_possible(tmp_path: Path) -> None:
+    with raises(InputError, "wrong-file-ending", match=r"p1\.zip .*\.tif, .*\.nii\.gz, .*\.csv"):
+        write_layer(tmp_path / "p1.zip", _labels(), {}, ".tif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("image", "ending"),
+    [
+        ("a.nii", ".nii"),
+        ("a.nii.gz", ".nii.gz"),
+        ("a.OME.tif", ".ome.tif"),
+        ("a.png", ".png"),
+        ("a.dcm", ".nii.gz"),
+        ("a.jpg", ".tif"),
+    ],
+)
+def test_labels_have_the_format_of_their_image_by_default(image: str, ending: str) -> None:
+    assert default_ending(Path(image)) == ending
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.nii", "a.nii.gz", "a.json", "a.csv", "a.png"])
 class TestEveryFormat:
     """What holds for all of them."""
@@ -165,16 +200,15 @@ class TestEveryFormat:
         assert (tmp_path / name).read_bytes() != b"mine"
 
     def test_a_file_that_napari_replaces_is_kept_under_another_name(self, tmp_path: Path, name: str) -> None:
-        ending = (name[1:],)
         (tmp_path / name).write_bytes(b"mine")
         with warns("previous-file-kept"):
-            assert write_layer(str(tmp_path / name), _labels((8, 9)), {"name": "cells"}, ending) == [
+            assert write_layer(str(tmp_path / name), _labels((8, 9)), {"name": "cells"}, ".tif") == [
                 str(tmp_path / name)
             ]
         (kept,) = tmp_path.glob("*previous*")
         assert kept.read_bytes() == b"mine"
         with raises(InputError, "labels-negative"):
-            write_layer(str(tmp_path / name), np.full((8, 9), -1), {"name": "cells"}, ending)
+            write_layer(str(tmp_path / name), np.full((8, 9), -1), {"name": "cells"}, ".tif")
         assert (tmp_path / name).read_bytes() not in (b"", b"mine")
 
     def test_paths_may_have_spaces_and_any_letters(self, tmp_path: Path, name: str) -> None:

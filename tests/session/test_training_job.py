@@ -20,6 +20,7 @@ from napari_sam_lora.session import ArraySource, ArrayStore, CommitPolicy, Objec
 from napari_sam_lora.session.everything.found_plane import HeadSearch
 from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.session.training_job import user_prompts
+from napari_sam_lora.training.report import FineTuneReport
 
 from .helpers import SOON, collect, dense, make_preview, scores_of
 
@@ -136,9 +137,10 @@ def test_a_run_ends_with_a_kept_adapter_that_is_not_active_unless_better(labelle
     final = labelled.training.start(FAST, name="mine").wait(SOON)
     assert final.state == "ended"
     assert final.report is not None
-    assert (final.adapter, final.activated) == ("mine", final.report.verdict == "better")
+    assert (final.adapter, final.activated) == ("mine", False)
+    assert final.report.checked_on == "one image"
     assert final.message == final.report.reason
-    assert labelled.models.active == ("mine" if final.activated else "")
+    assert labelled.models.active == ""
     assert labelled.models.adapters.entry("mine").objects > 3
     steps = [event.step.step for event in events if event.state == "running" and event.step]
     assert steps[:3] == [1, 2, 3]
@@ -161,15 +163,27 @@ def test_the_prompts_that_the_user_gave_are_trained_with(labelled: Session, nucl
     assert user_prompts(labelled.training.planes()[0]) == {}
 
 
-@pytest.mark.parametrize(("verdict", "active"), [("better", "mine"), ("not better", ""), ("too few", "")])
-def test_only_a_better_adapter_is_activated(
-    labelled: Session, adapter: Adapter, monkeypatch: pytest.MonkeyPatch, verdict: str, active: str
+@pytest.mark.parametrize(
+    ("verdict", "checked_on", "active"),
+    [
+        ("better", "other images", "mine"),
+        ("better", "same images", "mine"),
+        ("better", "one image", ""),
+        ("not better", "other images", ""),
+        ("too few", "same images", ""),
+    ],
+)
+def test_only_an_adapter_that_is_better_on_several_images_is_activated(
+    labelled: Session, adapter: Adapter, monkeypatch: pytest.MonkeyPatch, verdict: str, checked_on: str, active: str
 ) -> None:
     """A run that learned at once, and was judged so."""
 
     class Report:
         def __init__(self) -> None:
             self.verdict, self.reason, self.held_out = verdict, "Said so.", ("unit",)
+            self.checked_on = checked_on
+
+        use_at_once = FineTuneReport.use_at_once
 
     class Run:
         def __iter__(self) -> Any:
@@ -187,7 +201,7 @@ def test_only_a_better_adapter_is_activated(
 
     monkeypatch.setattr("napari_sam_lora.api.iter_fine_tune", iter_fine_tune)
     event = labelled.training.start(FAST, name="mine").wait(SOON)
-    assert (event.state, event.message, event.activated) == ("ended", "Said so.", verdict == "better")
+    assert (event.state, event.message, event.activated) == ("ended", "Said so.", bool(active))
     assert labelled.models.active == active
     assert labelled.training.start(FAST, name="mine").wait(SOON).adapter == "mine 2"
     assert asked == [(), ("unit",)]

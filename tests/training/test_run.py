@@ -15,6 +15,8 @@ from error_codes import raises
 
 from napari_sam_lora import Adapter, Model, Preprocessing, Prompts, TrainConfig, evaluate
 from napari_sam_lora.errors import InputError, TrainingError
+from napari_sam_lora.training.data.counts import ObjectCounts
+from napari_sam_lora.training.evaluation.acceptance import Decision, Judge
 from napari_sam_lora.training.run import FineTuneRun
 
 from .runs import FAST, HALF, Pair, finish, only
@@ -59,8 +61,21 @@ def test_figures_are_those_of_the_held_out_images(small: Model, quarters: list[P
     assert [score.label for score in report.base_objects] == [score.label for score in base.objects]
     trained = [labels for number, (_, labels) in enumerate(quarters) if number not in held]
     assert report.train_count == sum(len(np.unique(labels)) - 1 for labels in trained)
+    assert report.counts == ObjectCounts(report.train_count, report.base.count, report.base.count)
+    assert adapter.info.metrics["objects"] == asdict(report.counts)
     assert not report.cross_validated
     assert len(report.held_out) == 2
+
+
+@pytest.mark.parametrize(("images", "checked_on"), [(1, "one image"), (2, "same images"), (4, "other images")])
+def test_a_better_adapter_says_on_what_it_was_checked(
+    small: Model, quarters: list[Pair], monkeypatch: pytest.MonkeyPatch, images: int, checked_on: str
+) -> None:
+    monkeypatch.setattr(Judge, "decide", lambda *_: Decision("better", "It gained.", "gain"))
+    _, adapter, report = finish(FineTuneRun(small.loaded, quarters[:images], FAST))
+    assert report.checked_on == adapter.info.metrics["checked_on"] == checked_on
+    assert report.use_at_once == (images > 1)
+    assert (report.reason == "It gained.") == (images > 1)
 
 
 def test_the_adapter_says_what_it_is(small: Model, quarters: list[Pair], tmp_path: Path) -> None:

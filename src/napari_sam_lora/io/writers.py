@@ -1,8 +1,8 @@
-"""Write labels in all formats, and provide the writers that napari calls."""
+"""Write labels in all formats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.coco.writing import CocoPlane, Outline, write_coco
+from napari_sam_lora.io.dicom.series import ENDINGS as DICOM_ENDINGS
 from napari_sam_lora.io.images import stem
 from napari_sam_lora.io.label_dtype import label_dtype
 from napari_sam_lora.io.nifti import write_nifti
 from napari_sam_lora.io.pixel_size import PixelSize
 from napari_sam_lora.io.png import plane_paths, write_png
+from napari_sam_lora.io.shared.endings import with_ending
 from napari_sam_lora.io.shared.existing_files import check_replaceable, keep_previous
 from napari_sam_lora.io.tables.objects import ObjectInfo, write_object_table
 from napari_sam_lora.io.tiff.writing import write_labels
@@ -102,23 +104,32 @@ def _write_coco(
     return write_coco(target, planes, class_names, outline)
 
 
+def default_ending(image: Path | None, endings: Sequence[str] = FORMATS) -> str:
+    """Return the ending for the labels of an image: its own if it is possible, .nii.gz for DICOM, or else .tif."""
+    if image is None:
+        return ".tif"
+    if image.is_dir() or image.suffix.lower() in DICOM_ENDINGS:
+        return ".nii.gz"
+    return max((one for one in endings if image.name.lower().endswith(one)), key=len, default=".tif")
+
+
 def write_layer(
-    path: str,
+    path: str | Path,
     data: Any,
     attributes: Mapping[str, Any],
-    endings: tuple[str, ...],
+    default: str,
     infos: Mapping[int, ObjectInfo] | None = None,
 ) -> list[str]:
-    """Write a Labels layer for napari; an existing file is kept under another name, with a warning.
+    """Write a Labels layer in the format of the file's ending; an existing file is renamed, with a warning.
 
     Parameters
     ----------
-    path : str
-        Gets the first of the endings if it has none of them.
+    path : path-like
     data : int array (..., y, x), or the arrays of a multiscale layer
     attributes : mapping
         Of the layer.
-    endings : tuple of str
+    default : str
+        Ending that a path without one gets.
     infos : mapping of int to ObjectInfo, optional
         See `save_labels`.
 
@@ -126,25 +137,15 @@ def write_layer(
     -------
     list of str
         The files that were written.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown or cannot hold the labels.
     """
-    target = Path(path)
-    if not target.name.lower().endswith(endings):
-        target = target.with_name(target.name + endings[0])
+    target = with_ending(path, FORMATS, default)
     labels = data[0] if isinstance(data, (list, tuple)) or attributes.get("multiscale") else data
     image = f"{attributes.get('name') or stem(target)}.png"
     with keep_previous(_files(target, labels.shape)):
         written = save_labels(target, labels, attributes, infos=infos, image=image)
     return [str(file) for file in written]
-
-
-def _napari_writer(*endings: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
-    def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-        return write_layer(path, data, attributes, endings)
-
-    return write
-
-
-layer_to_tiff = _napari_writer(".tif", ".tiff")
-layer_to_ome_tiff = _napari_writer(".ome.tif", ".ome.tiff")
-layer_to_nifti = _napari_writer(".nii.gz", ".nii")
-layer_to_png = _napari_writer(".png")

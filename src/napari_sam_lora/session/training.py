@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,12 @@ from napari_sam_lora.session.labels.label_sets import LabelSets
 from napari_sam_lora.session.labels.records import ObjectClass
 from napari_sam_lora.session.models import Models
 from napari_sam_lora.session.plane_key import ImageSource, labels_do_not_fit, need_image
-from napari_sam_lora.session.training_job import TrainingJob, TrainingPlane
+from napari_sam_lora.session.training_job import TrainingJob, TrainingPlane, training_pair
 
 if TYPE_CHECKING:
     from napari_sam_lora.lora.adapter import Adapter
     from napari_sam_lora.parameters.training import TrainConfig
+    from napari_sam_lora.training.data.counts import ObjectCounts
     from napari_sam_lora.training.run import FineTuneReport
 
 
@@ -92,6 +94,48 @@ class Training:
             planes += self._snapshot(image, labels, only_checked, ObjectClasses(of_object, names))
         return tuple(planes)
 
+    def count_unchecked(self, include: Sequence[tuple[str, str]] | None = None) -> int:
+        """Count the objects, in each of their planes, that ``only_checked`` leaves out; see `planes`."""
+        pairs = self._default_pairs() if include is None else include
+        count = 0
+        for _, labels in pairs:
+            chosen = self._labels.need(labels)
+            chosen.labelled_planes()  # reads all planes, so that `where` knows them
+            count += sum(
+                not record.is_checked_in(plane) for record in chosen.records() for plane in chosen.where(record.id)
+            )
+        return count
+
+    def counter(
+        self,
+        config: TrainConfig,
+        include: Sequence[tuple[str, str]] | None = None,
+        start: str = "",
+        only_checked: bool = False,
+    ) -> Callable[[], ObjectCounts]:
+        """Copy the labels, and return a function that counts what a run with these arguments would learn and leave out.
+
+        It reads the labelled planes: call it in a worker thread.
+
+        Raises
+        ------
+        InputError
+            If no model is loaded.
+        """
+        model, planes = self._models.need(), self.planes(include, only_checked)
+        start_adapter = self._models.adapters.get(start) if start else None
+        unchecked = self.count_unchecked(include) if only_checked else 0
+        held_out = sorted(self._held_out)
+
+        def count() -> ObjectCounts:
+            from napari_sam_lora.api import count_objects  # noqa: PLC0415
+
+            pairs = (training_pair(plane, config) for plane in planes)
+            counts = count_objects(model, pairs, config, held_out=held_out, start=start_adapter)
+            return replace(counts, unchecked=unchecked)
+
+        return count
+
     # The run
 
     def start(
@@ -105,8 +149,8 @@ class Training:
         """Fine-tune the base model on a snapshot of the labels, in a thread of its own.
 
         Prompting and painting go on with the present model meanwhile. At the end the adapter is added to the library
-        under this name, and is activated only if it is better than the base model. Later runs of the session hold out
-        what this run held out.
+        under this name, and is activated only if it is better than the base model and its objects are of several images
+        or stacks (`FineTuneReport.use_at_once`). Later runs of the session hold out what this run held out.
 
         Parameters
         ----------
@@ -138,7 +182,9 @@ class Training:
             return self._keep(name, adapter, report)
 
         start_adapter = self._models.adapters.get(start) if start else None
-        job = self._job = TrainingJob(model, planes, config, sorted(self._held_out), keep, self._thread, start_adapter)
+        unchecked = self.count_unchecked(include) if only_checked else 0
+        held_out = sorted(self._held_out)
+        job = self._job = TrainingJob(model, planes, config, held_out, keep, self._thread, start_adapter, unchecked)
         job.changed.connect(lambda event: emit_safely(self.training_changed, event))
         job.start()
         return job
@@ -169,10 +215,10 @@ class Training:
         return self._thread.close(timeout)
 
     def _keep(self, name: str, adapter: Adapter, report: FineTuneReport) -> tuple[str, bool]:
-        """Add an adapter to the library and activate it if it is better; called in the training thread."""
+        """Add an adapter to the library and activate it if it may be used at once; called in the training thread."""
         kept = self._models.adapters.add(adapter, name)
         self._held_out |= set(report.held_out)
-        if report.verdict != "better":
+        if not report.use_at_once:
             return kept, False
         try:
             self._models.activate(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -83,7 +83,7 @@ class TrainingEvent:
     adapter : str
         Name of the adapter in the library, if the run has "ended".
     activated : bool
-        Whether the adapter was activated, if the run has "ended"; only a better one is.
+        Whether the adapter was activated, if the run has "ended"; see `FineTuneReport.use_at_once`.
     """
 
     state: TrainingState
@@ -125,6 +125,8 @@ class TrainingJob:
         Thread in which it runs.
     start : Adapter, optional
         Adapter from which training continues; by default it starts from the base model.
+    unchecked : int
+        Number of objects that are left out of the planes because nobody has checked them, for the report.
     """
 
     changed = Signal(object)
@@ -138,10 +140,11 @@ class TrainingJob:
         keep: Callable[[Adapter, FineTuneReport], tuple[str, bool]],
         thread: TorchThread,
         start: Adapter | None = None,
+        unchecked: int = 0,
     ) -> None:
         self._model, self._planes, self._config = model, tuple(planes), config
         self._held_out, self._keep, self._thread = tuple(held_out), keep, thread
-        self._start = start
+        self._start, self._unchecked = start, unchecked
         self._requested = threading.Condition()
         self._paused = self._stopped = self._discarded = False
         self._event = TrainingEvent("preparing", "Reading the images and encoding them.")
@@ -234,20 +237,17 @@ class TrainingJob:
         except BaseException:
             run.discard()  # frees memory at once
             raise
+        if self._unchecked:
+            report = replace(report, counts=replace(report.counts, unchecked=self._unchecked))
+            adapter = adapter.with_metrics(report.metrics())
         name, activated = self._keep(adapter, report)
         self._report("ended", report.reason, step, report, name, activated)
 
     def _pairs(self, config: TrainConfig) -> Iterator[TrainingPair]:
         """Yield the training pair of each plane."""
-        from napari_sam_lora.training.data.samples import TrainingPair  # noqa: PLC0415
-
         for plane in self._planes:
             self._check()
-            # Prompts belong to single objects, which the ids of a semantic label image are not.
-            prompts = user_prompts(plane) if config.labels == "instances" else {}
-            background, classes = plane.complete or None, plane.classes.by_object
-            pixels = plane.source.read(plane.plane)
-            yield TrainingPair(pixels, plane.labels, prompts, plane.position, background, classes)
+            yield training_pair(plane, config)
 
     def _wait_while_paused(self, step: StepReport) -> None:
         self._check()
@@ -276,6 +276,17 @@ class TrainingJob:
         """Emit a new event, with the last step if there is no newer one."""
         self._event = TrainingEvent(state, message, step or self._event.step, report, adapter, activated)
         emit_safely(self.changed, self._event)
+
+
+def training_pair(plane: TrainingPlane, config: TrainConfig) -> TrainingPair:
+    """Read the pixels of a plane and return it as a run takes it."""
+    from napari_sam_lora.training.data.samples import TrainingPair  # noqa: PLC0415
+
+    # Prompts belong to single objects, which the ids of a semantic label image are not.
+    prompts = user_prompts(plane) if config.labels == "instances" else {}
+    background, classes = plane.complete or None, plane.classes.by_object
+    pixels = plane.source.read(plane.plane)
+    return TrainingPair(pixels, plane.labels, prompts, plane.position, background, classes)
 
 
 def user_prompts(plane: TrainingPlane) -> dict[int, Prompts]:

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from napari_sam_lora.text import Caution
+from napari_sam_lora.training.data.counts import ObjectCounts
 from napari_sam_lora.training.evaluation.acceptance import Verdict
 from napari_sam_lora.training.evaluation.found import FoundPair
 from napari_sam_lora.training.evaluation.metrics import Figures, ObjectScore
+from napari_sam_lora.training.training_set import CheckedOn
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class FineTuneReport:
         Scores of each object, in the same order.
     train_count : int
         Objects trained on.
+    counts : ObjectCounts
+        Objects that were learned, held out, checked and left out.
+    checked_on : str
+        "other images" if held-out objects are of other images or stacks than those learned, "same images" if parts of
+        the same ones were held out, and "one image" if all objects are of one image or stack.
     cross_validated : bool
         Few objects could be held out, so other adapters were trained too, each without some of the objects, and tested
         on these. The scores are theirs and those of the returned adapter on what it was not trained on, if anything.
@@ -86,6 +93,8 @@ class FineTuneReport:
     base_objects: tuple[ObjectScore, ...]
     adapted_objects: tuple[ObjectScore, ...]
     train_count: int
+    counts: ObjectCounts
+    checked_on: CheckedOn
     cross_validated: bool
     held_out: tuple[str, ...]
     losses: tuple[float, ...]
@@ -94,6 +103,11 @@ class FineTuneReport:
     best_step: int = 0
     warnings: tuple[Caution, ...] = ()
     found: FoundPair | None = None
+
+    @property
+    def use_at_once(self) -> bool:
+        """Whether an application may use the adapter unasked: it is better, and not only on one image."""
+        return self.verdict == "better" and self.checked_on != "one image"
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures for an adapter's metadata; those of no objects are left out."""
@@ -107,6 +121,8 @@ class FineTuneReport:
                 "verdict": self.verdict,
                 "reason": self.reason,
                 "cross_validated": self.cross_validated,
+                "checked_on": self.checked_on,
+                "objects": asdict(self.counts),
             }
             | {name: asdict(figures) for name, figures in both if figures.count}
             | found

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from segment_anything.modeling import Sam
 
@@ -19,22 +18,23 @@ from napari_sam_lora.model.checkpoints import LoadedModel
 from napari_sam_lora.model.dense.dense_model import DenseModel
 from napari_sam_lora.model.dense.head import DenseHead, DenseHeadConfig, with_classes
 from napari_sam_lora.model.embeddings import EmbeddingCache
-from napari_sam_lora.model.input_size import mask_stride
 from napari_sam_lora.parameters.instances import InstanceConfig
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.classes import classes_to_learn, too_many_classes
-from napari_sam_lora.training.data.crops import cut_large
-from napari_sam_lora.training.data.samples import Labelled, ObjectRef, mark_complete, snapshot, unused_labels
-from napari_sam_lora.training.data.split import list_objects, plan_folds, split_objects
-from napari_sam_lora.training.evaluation.acceptance import Judge
+from napari_sam_lora.training.data.counts import ObjectCounts
+from napari_sam_lora.training.data.samples import Labelled, ObjectRef, unused_labels
+from napari_sam_lora.training.evaluation.acceptance import Decision, Judge
 from napari_sam_lora.training.evaluation.found import FoundPair, FoundWatch, adjusted, held_out_maps, smallest_size
 from napari_sam_lora.training.evaluation.metrics import ObjectScore, summarise
-from napari_sam_lora.training.evaluation.validation import Validator, split_held_out
+from napari_sam_lora.training.evaluation.validation import Validator
 from napari_sam_lora.training.loop import State, StepResult, Trainer, lora_config, prefix_cache
 from napari_sam_lora.training.memory import AdaptiveChunks, MemoryFallback
 from napari_sam_lora.training.report import FineTuneReport, StepReport
 from napari_sam_lora.training.resume import resume_settings
+from napari_sam_lora.training.training_set import TrainingSet
+
+ONE_IMAGE = "All labelled objects are of one image or stack, so it is not checked on another one."
 
 __all__ = ["FineTuneReport", "FineTuneRun", "StepReport"]
 
@@ -81,24 +81,16 @@ class FineTuneRun(Iterator[StepReport]):
         self._loaded, self._config, self._start = loaded, config, start
         self._preprocessing = preprocessing or Preprocessing()
         self._input_size = int(loaded.sam.image_encoder.img_size)
-        stride = mask_stride(loaded.sam)
-        cut = partial(cut_large, input_size=self._input_size, preprocessing=self._preprocessing, meaning=config.labels)
-        pairs = map(mark_complete, pairs) if config.complete else pairs
-        self._planes = snapshot(pairs, self._input_size, stride, self._preprocessing, config.labels, cut)
-        self._objects = list_objects(self._planes, held_out)
-        self._split = split_objects(self._objects, config.validation_share, held_out, self._planes)
-        self._plan = plan_folds(self._objects, self._split, config.validation_share, self._planes, start is not None)
-        tested = self._plan.main.test
-        watched, self._judged, self._choosing = split_held_out(tested, self._planes)
+        self._set = TrainingSet.of(loaded, pairs, config, self._preprocessing, held_out, start is not None)
+        self._planes, self._split, self._plan = self._set.planes, self._set.split, self._set.plan
+        watched, self._judged, self._choosing = self._set.watched, self._set.judged, self._set.is_choosing
         self._classes = classes_to_learn(self._planes, self._train_objects, config, class_names or {})
         self._prefixes = prefix_cache(loaded.sam, config)
         self._embeddings = EmbeddingCache()
         self._chunks = AdaptiveChunks((self._prefixes.shrink, self._embeddings.shrink))
         self._judge = Judge(loaded, self._planes, self._preprocessing, self._chunks, self._embeddings)
-        watching = bool(watched) and config.check_every > 0
+        watching = bool(watched)
         self._validator = Validator(self._planes, watched, self._prefixes, self._chunks) if watching else None
-        if not watching:
-            self._judged, self._choosing = tested, False
         self._fallback = MemoryFallback(config)
         self._steps = config.steps + sum(self._plan.fold_steps(config.steps))
         self._losses: list[float] = []
@@ -134,6 +126,11 @@ class FineTuneRun(Iterator[StepReport]):
         found = self._warnings + [warning for trainer in trainers for warning in trainer.warnings]
         found += self._chunks.warnings
         return tuple(dict.fromkeys(found))
+
+    @property
+    def counts(self) -> ObjectCounts:
+        """Numbers of objects that are learned, held out and left out; known before the first step."""
+        return self._set.counts
 
     def stop(self) -> None:
         """End after the current step; `result` returns the best adapter so far."""
@@ -171,12 +168,14 @@ class FineTuneRun(Iterator[StepReport]):
         decision = self._judge.decide(base, adapted, found)
         report = FineTuneReport(
             verdict=decision.verdict,
-            reason=decision.reason,
+            reason=self._reason(decision),
             base=summarise(base),
             adapted=summarise(adapted),
             base_objects=tuple(base),
             adapted_objects=tuple(adapted),
             train_count=len(self._train_objects),
+            counts=replace(self.counts, checked=len(base)),
+            checked_on=self._set.checked_on,
             cross_validated=bool(self._plan.folds),
             held_out=self._split.held_out,
             losses=tuple(self._losses),
@@ -187,6 +186,12 @@ class FineTuneRun(Iterator[StepReport]):
             found=found,
         )
         return adapter.with_metrics(report.metrics()), report
+
+    def _reason(self, decision: Decision) -> str:
+        """Return the reason of a verdict, which says more for an adapter if it was checked on another image."""
+        if decision.verdict != "better" or self._set.checked_on != "one image":
+            return decision.reason
+        return f"{decision.reason} {ONE_IMAGE}"
 
     @property
     def _train_objects(self) -> tuple[ObjectRef, ...]:

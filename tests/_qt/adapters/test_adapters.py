@@ -251,6 +251,18 @@ def test_a_merged_checkpoint_segments_as_base_and_adapter_do(
     assert found.scores == pytest.approx(wanted.scores, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("write", "possible"), [("export", [".safetensors"]), ("merge", [".pth", ".pt", ".safetensors"])]
+)
+def test_a_file_with_an_unknown_ending_is_refused(
+    panel: AdaptersPanel, tmp_path: Path, qtbot: Any, write: str, possible: list[str]
+) -> None:
+    panel.controller.session.models.adapters.add(random_adapter(), "a")
+    with qtbot.waitSignal(panel.controller.message) as said:
+        getattr(panel, write)("a", tmp_path / "a.ckpt")
+    assert all(ending in said.args[0] for ending in ("a.ckpt", *possible))
+
+
 def test_the_folder_of_adapters_is_read_in_the_background(
     qtbot: Any, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

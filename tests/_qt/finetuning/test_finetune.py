@@ -21,11 +21,13 @@ from napari_sam_lora._qt.finetuning.panel import FinetunePanel
 from napari_sam_lora._qt.finetuning.presets import PRESETS
 from napari_sam_lora._qt.finetuning.training_set import APPROVE_ALL, NOTHING_INCLUDED, TICK_DONE, find_pairs
 from napari_sam_lora._qt.finetuning.training_table import NO_LABELS
+from napari_sam_lora._qt.finetuning.verdict import ON_ONE_IMAGE, TITLES
 from napari_sam_lora._qt.viewer.close_guards import AFTER_MS, ask_to_discard_training, main_window_of
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
 from napari_sam_lora.cli import main
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.io.samples import nuclei_pair
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import ArraySource, PlaneKey
 from napari_sam_lora.session.plane_key import Box
@@ -75,11 +77,17 @@ def test_an_empty_viewer_shows_what_to_do(qtbot: Any, viewer: Any) -> None:
     panel.controller.close()
 
 
-def test_labels_are_found_with_their_image_and_can_be_left_out(panel: FinetunePanel, nuclei: Pair) -> None:
+def test_labels_are_found_with_their_image_and_can_be_left_out(qtbot: Any, panel: FinetunePanel, nuclei: Pair) -> None:
     (pair,) = panel.finetuning_controller.pairs()
     objects = len(np.unique(nuclei[1])) - 1
     assert (pair.image_name, pair.labels_name, pair.planes, pair.objects) == ("nuclei", "cells", 1, objects)
-    assert panel.run.start.text() == f"Fine-tune on {objects} objects"
+    finetuning = panel.finetuning_controller
+    qtbot.waitUntil(lambda: finetuning.counts is not None, timeout=SOON_MS)
+    counts = finetuning.counts
+    assert counts is not None
+    assert counts.labelled == objects > counts.learned > 0
+    assert panel.run.start.text() == f"Fine-tune on {counts.learned} objects"
+    assert panel.run.counts.text() == f"{counts}."
     item = panel.table.table.item(0, 0)
     assert item is not None
     item.setCheckState(Qt.CheckState.Unchecked)
@@ -116,6 +124,8 @@ def test_objects_that_nobody_checked_can_be_left_out(qtbot: Any, panel: Finetune
     panel.table.checked.setChecked(True)
     assert panel.finetuning_controller.pairs()[0].objects == painted
     assert len(np.unique(panel.finetuning_controller.snapshot()[0].labels)) == painted + 1, "and the background"
+    counts = session.training.counter(TrainConfig(), only_checked=True)()
+    assert (counts.unchecked, counts.labelled) == (1, painted + 1)
     (made,) = {record.id for record in labels.records() if record.origin == "prompted"}
     labels.approve([made])
     qtbot.waitUntil(lambda: panel.finetuning_controller.pairs()[0].objects == painted + 1)
@@ -154,6 +164,10 @@ def test_the_panel_says_what_find_everything_needs_to_learn(qtbot: Any, panel: F
 
 def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbot: Any, panel: FinetunePanel) -> None:
     panel.finetuning_controller.set_values(dict(CHECKED))
+    finetuning = panel.finetuning_controller
+    qtbot.waitUntil(lambda: finetuning.counts is not None, timeout=SOON_MS)
+    promised = finetuning.counts
+    assert promised is not None
     panel.run.name.setText("my: nuclei")
     qtbot.mouseClick(panel.run.start, Qt.MouseButton.LeftButton)
     assert panel.finetuning_controller.is_running
@@ -162,11 +176,13 @@ def test_training_through_the_widget_keeps_an_adapter_and_shows_the_verdict(qtbo
     assert event.state == "ended", event.message
     assert event.report is not None
     assert event.adapter == "my_ nuclei"
-    assert event.activated == (event.report.verdict == "better")
-    assert panel.controller.session.models.active == (event.adapter if event.activated else "")
+    assert not event.activated
+    assert panel.controller.session.models.active == ""
     assert len(panel.finetuning_controller.curve.losses) >= 3
     assert panel.form_box.isEnabled()
     assert event.report.reason == panel.verdict.reason.text()
+    assert panel.verdict.counts.text() == f"{event.report.counts}."
+    assert promised == replace(event.report.counts, checked=promised.checked)
     qtbot.waitUntil(lambda: len(panel.verdict.examples.buttons) == 3, timeout=SOON_MS)
     viewer = panel.controller.viewer
     camera = getattr(viewer, "scene", viewer).camera
@@ -186,6 +202,24 @@ def test_an_adapter_that_is_not_better_can_be_used_anyway(qtbot: Any, panel: Fin
     assert panel.verdict.use.text() == "Stop using it"
     panel.verdict.use.click()
     assert panel.controller.session.models.active == ""
+
+
+def test_an_adapter_that_is_better_on_one_image_is_offered_with_a_comparison(qtbot: Any, panel: FinetunePanel) -> None:
+    event = train(qtbot, panel.controller, FAST)
+    assert event.report is not None
+    models, box = panel.controller.session.models, panel.verdict
+    for checked_on, title in (("one image", ON_ONE_IMAGE), ("other images", TITLES["better"])):
+        report = replace(event.report, verdict="better", checked_on=checked_on)
+        panel.finetuning_controller.latest = replace(event, report=report)
+        panel.finetuning_controller.run_changed.emit()
+        assert box.title.text() == f"{event.adapter}: {title}"
+        assert box.compare.isHidden() == report.use_at_once == (checked_on == "other images")
+        assert box.use.text() == "Use it"
+    assert models.active == ""
+    box.compare.click()
+    assert models.active == event.adapter
+    box.compare.click()
+    assert models.active == ""
 
 
 def test_painting_and_prompting_meanwhile_do_not_change_the_run_nor_the_masks(qtbot: Any, panel: FinetunePanel) -> None:
@@ -423,6 +457,15 @@ def test_every_setting_has_an_editor_and_invalid_values_are_refused(panel: Finet
     assert panel.finetuning_controller.config().learning_rate == 5e-4
     assert panel.finetuning_controller.config().targets == ("q", "k", "v")
     assert panel.finetuning_controller.preset == ""
+
+
+def test_settings_are_saved_as_yaml_or_refused(qtbot: Any, panel: FinetunePanel, tmp_path: Path) -> None:
+    panel.form.save(tmp_path / "run", with_data=False)
+    qtbot.waitUntil((tmp_path / "run.yaml").exists, timeout=SOON_MS)
+    with qtbot.waitSignal(panel.controller.message) as said:
+        panel.form.save(tmp_path / "run.json", with_data=False)
+    assert "run.json" in said.args[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 
 def test_a_saved_file_trains_the_same_adapter_without_a_viewer(

@@ -18,7 +18,7 @@ from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import PlaneKey, Session
 
 from ..conftest import WAIT_MS
-from ..tuning import small_model
+from ..tuning import random_adapter, small_model
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Ended:
 
     report: Any
     is_final: bool = True
+    adapter: str = ""  # that of the session, which has none
     state: str = "ended"
 
 
@@ -72,6 +73,18 @@ def test_the_button_is_there_only_after_a_run_that_helped(step: NextStepBox, con
     assert not step.isHidden()
     assert step.go.text() == NEXT_IMAGE
     assert "in B;" in step.go.toolTip()
+
+
+def test_the_button_is_there_only_while_the_adapter_is_in_use(step: NextStepBox, controller: Controller) -> None:
+    open_image(controller, "A", 3)
+    open_image(controller, "B")
+    finetuning = finetuning_controller_of(controller)
+    name = controller.session.models.adapters.add(random_adapter(), "a")
+    finetuning.latest = cast("Any", Ended(SimpleNamespace(verdict="better"), adapter=name))
+    finetuning.run_changed.emit()
+    assert step.isHidden()
+    controller.session.models.activate(name)
+    assert not step.isHidden()
 
 
 def test_without_another_image_the_button_says_what_is_missing(step: NextStepBox, controller: Controller) -> None:

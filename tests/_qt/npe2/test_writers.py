@@ -9,9 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from napari.layers._source import Source
+from npe2 import PluginManifest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_sam_lora._qt.npe2.writers import KINDS, layer_to_coco, layer_to_table
+from napari_sam_lora._qt.npe2.writers import KINDS, NIFTI, TIFF, layer_to_coco, layer_to_table
 from napari_sam_lora._qt.project.panel import ProjectBox
 from napari_sam_lora._qt.viewer.controller import Controller
 
@@ -97,3 +99,60 @@ def test_labels_are_exported_by_a_button(
         box.export.click()
     names = ["0.tif", "1.ome.tif", "2.nii.gz", "3.png", "4.json", "5.csv", "6.prompts.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("chosen", ["TIFF with pixel size, for Fiji", "NIfTI"])
+@pytest.mark.parametrize("name", ["p1.nii.gz", "p1.tif", "p1.csv"])
+def test_a_typed_ending_decides_over_the_kind_chosen_in_the_dialog_of_napari(
+    viewer: Any, manifest: PluginManifest, tmp_path: Path, chosen: str, name: str
+) -> None:
+    layer = viewer.add_labels(np.eye(8, dtype=int), name="cells")
+    (writer,) = (one for one in manifest.contributions.writers or () if one.display_name == chosen)
+    assert viewer.layers.save(str(tmp_path / name), _writer=writer) == [str(tmp_path / name)]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert layer in viewer.layers
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "written"),
+    [
+        ("p1.nii.gz", TIFF, "p1.nii.gz"),
+        ("p1.ome.tif", NIFTI, "p1.ome.tif"),
+        ("p1.csv", TIFF, "p1.csv"),
+        ("p1", NIFTI, "p1.nii"),
+        ("p1", TIFF, "p1.tif"),
+        ("p1.zip", TIFF, ""),
+    ],
+)
+def test_the_ending_of_an_exported_file_is_typed_or_that_of_the_image(
+    controller: Controller,
+    put: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    kind: str,
+    written: str,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def answer(*arguments: Any) -> tuple[str, str]:
+        asked.append(arguments)
+        return str(tmp_path / typed), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    viewer = controller.viewer
+    image = controller.active_layers.image_layer
+    assert viewer is not None
+    assert image is not None
+    image._set_source(Source(path=str(tmp_path / "ct.nii")))
+    labels = viewer.add_labels(np.ones(image.data.shape[:2], np.uint8), name="ct.nii labels")
+    viewer.layers.selection = [labels]
+    said: list[str] = []
+    controller.message.connect(said.append)
+    put(ProjectBox(controller)).export.click()
+    assert [".nii.gz" in one for one in said] == ([] if written else [True])
+    assert [path.name for path in tmp_path.iterdir()] == ([written] if written else [])
+    ((_, _, suggested, filters, chosen),) = asked
+    assert suggested.endswith(".nii")
+    assert chosen == NIFTI
+    assert chosen in filters

@@ -68,7 +68,9 @@ def test_a_plane_that_is_too_large_is_replaced_and_the_planes_around_it_are_prop
     assert target is not None
     before = pixels(controller)
     prompted(controller, settle)
-    assert panel._commit._add.text() == "Replace object 1 in this plane"
+    target_layer = controller.active_layers.target_layer
+    assert target_layer is not None
+    assert panel._commit._add.text() == f"Replace object 1 in {target_layer.name}"
     controller.commit()
     replaced = pixels(controller)
     assert iou(replaced[WRONG] == 1, disc(*CENTRES[1])) > 0.8

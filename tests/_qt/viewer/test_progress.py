@@ -30,6 +30,13 @@ def test_the_indicator_turns_slowly_while_a_bar_is_open(make_napari_viewer: Call
     qtbot.waitUntil(lambda: movie.state() == movie.MovieState.NotRunning, timeout=5000)  # Qt deletes the bar later
 
 
+def test_a_bar_of_no_steps_does_not_move(make_napari_viewer: Callable[[], Any]) -> None:
+    make_napari_viewer()
+    bar = activity_bar(0, "Learning")
+    assert bar.total == 1
+    bar.close()
+
+
 def test_bars_of_the_sessions_work_use_it(make_napari_viewer: Callable[[], Any], qtbot: Any) -> None:
     viewer = make_napari_viewer()
     (movie,) = _movies(viewer)

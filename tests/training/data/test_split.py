@@ -370,6 +370,24 @@ def test_what_was_held_out_of_a_stack_stays_so_when_planes_are_labelled_or_stack
         assert after.train
 
 
+@pytest.mark.parametrize(("planes", "learned"), [(74, 46), (48, 28)])
+@pytest.mark.parametrize("across", [0, 40])
+def test_most_sections_of_one_structure_through_a_stack_are_trained_on(planes: int, learned: int, across: int) -> None:
+    """One object a plane, which stays in one region or wanders through several: regions would lose nearly all."""
+    stack = snapshot(
+        [(*make_pair(z, [(56, 44 + across * z // planes)], 16), {}, StackPosition("a", (z,))) for z in range(planes)],
+        128,
+        2,
+        Preprocessing(),
+    )
+    split = _split(stack)
+    held, trained = ({_depth(stack, ref.plane) for ref in part} for part in (split.test, split.train))
+    assert len(held) >= DEPTH
+    assert len(trained) >= learned
+    assert len(held) + len(trained) + split.leaking == planes
+    assert min(abs(a - b) for a in held for b in trained) > MAX_PLANES_AWAY
+
+
 def test_planes_of_one_object_that_look_alike_cannot_judge_each_other() -> None:
     planes = _stack(range(3), LARGE, side=60)
     objects = list_objects(planes)

@@ -19,6 +19,7 @@ from napari_sam_lora._qt.viewer.controller import controller_of
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import ScrollPanel, box, row
 from napari_sam_lora.errors import InputError
+from napari_sam_lora.io.shared.endings import with_ending
 from napari_sam_lora.session import AdapterLibrary, CancelToken
 
 if TYPE_CHECKING:
@@ -194,15 +195,16 @@ class AdaptersPanel(ScrollPanel):
 
     def export(self, name: str, path: Path) -> None:
         """Export an adapter to a file, in the background."""
-        adapters, target = self.controller.session.models.adapters, _with_suffix(path, (".safetensors",))
-        job = partial(_export, adapters=adapters, name=name, path=target)
-        self.finetuning_controller.in_background("adapter", job, show_info, self.finetuning_controller)
+        with self.controller.report_errors():
+            adapters, target = self.controller.session.models.adapters, with_ending(path, (".safetensors",))
+            job = partial(_export, adapters=adapters, name=name, path=target)
+            self.finetuning_controller.in_background("adapter", job, show_info, self.finetuning_controller)
 
     def merge(self, name: str, path: Path) -> None:
         """Merge an adapter into the base model and save it as a SAM checkpoint, in the background."""
         with self.controller.report_errors():
-            session = self.controller.session
-            job = partial(_merge, adapter=session.models.adapters.get(name), model=session.models.model, path=path)
+            session, target = self.controller.session, with_ending(path, (".pth", ".pt", ".safetensors"))
+            job = partial(_merge, adapter=session.models.adapters.get(name), model=session.models.model, path=target)
             self.finetuning_controller.in_background("merge", job, show_info, self.finetuning_controller)
 
 
@@ -218,13 +220,9 @@ def _merge(token: CancelToken, *, adapter: Adapter, model: Model | None, path: P
         raise InputError(f"Load the model {adapter.info.base_name} first.", code="no-model")
     sam, trained_at = model.loaded.sam, adapter.info.input_size
     tree = adapter.apply(sam, model.name, model.loaded.weights_hash)
-    saved = save_merged(_with_suffix(path, (".pth", ".pt", ".safetensors")), tree)
+    saved = save_merged(path, tree)
     if sam.image_encoder.pos_embed is None:  # such an encoder runs at any size
         return f"Saved {saved}."
     native = int(native_positions(sam).shape[1]) * stride(sam)
     note = f" Other programs run it at {native} pixels, but the adapter was trained at {trained_at}."
     return f"Saved {saved}.{note if native != trained_at else ''}"
-
-
-def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path:
-    return path if path.suffix.lower() in suffixes else path.with_name(path.name + suffixes[0])

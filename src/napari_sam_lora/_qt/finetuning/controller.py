@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -17,11 +21,16 @@ from napari_sam_lora._qt.viewer.background_jobs import BackgroundJobs
 from napari_sam_lora._qt.viewer.close_guards import ClosedPanelGuard
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
+from napari_sam_lora.errors import SamLoraError
 from napari_sam_lora.parameters.training import TrainConfig
-from napari_sam_lora.session import AdapterEntry, TrainingEvent, TrainingPlane
+from napari_sam_lora.session import AdapterEntry, CancelToken, TrainingEvent, TrainingPlane
+
+if TYPE_CHECKING:
+    from napari_sam_lora.training.data.counts import ObjectCounts
 
 COUNT_AFTER_MS = 400  # the training set is counted again once painting has paused for so long
 SHOW_EVERY_MS = 250
+MOST_COUNTED = 64_000_000  # pixels of labelled planes, which are copied
 
 
 def finetuning_controller_of(controller: Controller) -> FinetuningController:
@@ -39,6 +48,8 @@ class FinetuningController(BackgroundJobs):
         The pairs, their objects, or which of them are included, have changed.
     settings_changed : ()
         The preset, `values` or the measured speed have changed.
+    counted : ()
+        `counts` has changed.
     run_changed : ()
         The run has progressed (emitted a few times a second at most), or its state has changed (emitted at once).
 
@@ -66,6 +77,8 @@ class FinetuningController(BackgroundJobs):
         Speed of the loaded model on this machine, once measured.
     pace : float
         Measured time of the last complete run, divided by the estimated one.
+    counts : ObjectCounts or None
+        What a run would learn, hold out and leave out; None if it is not counted, see `count`.
     close_guard : ClosedPanelGuard
         Asks what becomes of a run whose panel was closed.
     """
@@ -73,6 +86,7 @@ class FinetuningController(BackgroundJobs):
     set_changed = Signal()
     settings_changed = Signal()
     run_changed = Signal()
+    counted = Signal()
 
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
@@ -90,6 +104,7 @@ class FinetuningController(BackgroundJobs):
         self.pace = 1.0
         self._config: TrainConfig | None = None
         self.resume_from, self.only_checked = "", False
+        self.counts: ObjectCounts | None = None
         self._bar: Any = None
         self._count_timer, self._show_timer = self._single_shot(COUNT_AFTER_MS), self._single_shot(SHOW_EVERY_MS)
         self._count_timer.timeout.connect(self._recount)
@@ -138,6 +153,26 @@ class FinetuningController(BackgroundJobs):
         self._controller.layers.flush()
         include = [(pair.image, pair.labels) for pair in self.included()]
         return self._controller.session.training.planes(include, self.only_checked)
+
+    def count(self) -> None:
+        """Count in the background what a run would learn; emits `counted`. Needs a model; not during a run.
+
+        Larger training sets than `MOST_COUNTED` are counted only by their run, since all their planes are read.
+        """
+        session, included = self._controller.session, self.included()
+        self.cancel("count")
+        self._set_counts(None)
+        pixels = sum(pair.planes * math.prod(session.labels[pair.labels].store.shape[-2:]) for pair in included)
+        if session.models.model is None or self.is_running or not 0 < pixels <= MOST_COUNTED:
+            return
+        with suppress(SamLoraError):  # said when the run is started
+            include = [(pair.image, pair.labels) for pair in included]
+            counter = session.training.counter(self.config(), include, self.resume_from, self.only_checked)
+            self.in_background("count", partial(_count, counter=counter), self._set_counts, self)
+
+    def _set_counts(self, counts: ObjectCounts | None) -> None:
+        self.counts = counts
+        self.counted.emit()
 
     def mark_complete(self, labels: str, complete: bool) -> None:
         """Mark all labelled planes of a label image as complete, or as not complete."""
@@ -287,8 +322,16 @@ class FinetuningController(BackgroundJobs):
         elif event.state == "ended" and event.report is not None:
             if event.activated:
                 show_info(f"The adapter “{event.adapter}” is better than the base model and is in use now.")
+            elif event.report.verdict == "better":
+                show_info(f"The adapter “{event.adapter}” is kept but not in use yet. {event.message}")
             else:
                 show_warning(f"The adapter “{event.adapter}” is kept but not in use. {event.message}")
+
+
+def _count(token: CancelToken, counter: Callable[[], ObjectCounts]) -> ObjectCounts | None:
+    with suppress(SamLoraError):  # nothing is large enough, for example
+        return counter()
+    return None
 
 
 def valid_name(text: str) -> str:

@@ -19,7 +19,7 @@ NO_OTHER = "Open another image to find everything in it with what was learned."
 
 
 class NextStepBox(QWidget):
-    """Button that finds everything in the image that needs it most; shown after a run that helped.
+    """Button that finds everything in the image that needs it most; shown while the adapter of a better run is in use.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class NextStepBox(QWidget):
             controller.layers.images_changed,
             controller.active_layers.image_chosen,
             controller.active_layers.plane_changed,
+            controller.events.active_changed,
         ):
             signal.connect(self.refresh)
         self.refresh()
@@ -54,7 +55,8 @@ class NextStepBox(QWidget):
         """Show what the button will do, or what is missing."""
         event = self._finetuning_controller.latest
         report = None if event is None else event.report
-        has_helped = report is not None and report.verdict == "better"
+        active = self._controller.session.models.active
+        has_helped = event is not None and report is not None and report.verdict == "better" and active == event.adapter
         self.setVisible(has_helped)
         if not has_helped:
             return

@@ -17,6 +17,7 @@ from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
 from napari_sam_lora._qt.widgets.layout import Section
 from napari_sam_lora._qt.widgets.parameter_form import ParameterForm
+from napari_sam_lora.io.shared.endings import with_ending
 from napari_sam_lora.parameters.schema import parameters_of
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.session import TrainingPlane
@@ -215,7 +216,7 @@ class TrainingForm(QWidget):
             session, resume_from = self._controller.session, self._finetuning_controller.resume_from
             job = partial(
                 write_settings,
-                path=path,
+                path=with_ending(path, (".yaml", ".yml")),
                 values=dict(self._finetuning_controller.values),
                 model=session.models.model,
                 planes=planes,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import psutil
-from qtpy.QtWidgets import QFormLayout, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QFormLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.finetuning.curve import CurveView
@@ -12,6 +13,7 @@ from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.session import TrainingEvent
 from napari_sam_lora.text import pluralize
 
@@ -41,8 +43,9 @@ class RunBox(QWidget):
         self.name.setPlaceholderText("Name of the adapter")
         self.name.setToolTip("The adapter is kept under this name; a number is added if the name is in use.")
         self.start = button("Fine-tune", "Learn from the ticked labels, in the background.", self._start)
+        self.counts = Notice()
         self.curve = CurveView()
-        self.bar = QProgressBar()
+        self.bar = WorkBar()
         self.state = Notice()
         self.pause = button("Pause", "Wait after the current step; press again to go on.", self._pause)
         self.stop = button(
@@ -60,19 +63,33 @@ class RunBox(QWidget):
         self._setup.setLayout(form)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow(self.start)
+        form.addRow(self.counts)
         for widget in (self._setup, self.curve, self.bar, self.state, self._buttons):
             layout.addWidget(widget)
         finetuning_controller.run_changed.connect(self.refresh)
         finetuning_controller.set_changed.connect(self.refresh)
+        finetuning_controller.counted.connect(self.refresh)
+        for signal in (finetuning_controller.set_changed, finetuning_controller.settings_changed):
+            signal.connect(self._count)
         self.refresh()
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Count the objects of the training set."""
+        super().showEvent(event)
+        self._finetuning_controller.count()
+
+    def _count(self) -> None:
+        if self.isVisible():
+            self._finetuning_controller.count()
 
     def refresh(self) -> None:
         """Show the state of the run."""
         finetuning_controller, event = self._finetuning_controller, self._finetuning_controller.latest
         running = finetuning_controller.is_running
-        objects = sum(pair.objects for pair in finetuning_controller.included())
+        objects, counts = sum(pair.objects for pair in finetuning_controller.included()), finetuning_controller.counts
         self._setup.setVisible(not running)
-        self.start.setText(f"Fine-tune on {pluralize(objects, 'object')}" if objects else "Fine-tune")
+        self.start.setText(f"Fine-tune on {pluralize(counts.learned, 'object')}" if counts else "Fine-tune")
+        self.counts.say("" if running or not objects else f"{counts or pluralize(objects, 'object')}.")
         self.start.setEnabled(bool(objects) and not self._is_waiting)
         if not self.name.isModified():
             self.name.setText(self._suggested_name())

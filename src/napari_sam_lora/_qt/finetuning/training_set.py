@@ -99,7 +99,12 @@ def _describe(
     image = chosen if chosen in images else controller.layers.id_of(controller.active_layers.image_of(layer))
     shape = label_set.store.shape
     label_set.labelled_planes()  # reads all planes, so that `where` knows them
-    object_planes = [plane for record in records for plane in label_set.where(record.id)]
+    object_planes = [
+        plane
+        for record in records
+        for plane in label_set.where(record.id)
+        if record.is_checked_in(plane) or not only_checked
+    ]
     planes = set(object_planes)
     complete = label_set.complete_planes & planes
     unchecked = [

@@ -13,6 +13,7 @@ from napari_sam_lora._qt.finetuning.example_pictures import image_position, obje
 from napari_sam_lora._qt.finetuning.pair_plot import PairPlot
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import Notice, button
+from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora._qt.widgets.picture_strip import PictureStrip
 from napari_sam_lora.session import TrainingEvent
 
@@ -22,6 +23,7 @@ FIGURES = (
     ("click_iou", "IoU, one click", "{:.3f}", 1),
     ("clicks_to_good", "Clicks to 0.8", "{:.1f}", -1),
 )
+ON_ONE_IMAGE = "Better on this image; not checked on another one"
 TITLES = {
     "better": "Better than without it",
     "not better": "Not better than without it, and not in use",
@@ -42,7 +44,7 @@ class VerdictBox(QWidget):
         super().__init__()
         self._controller, self._finetuning_controller = controller, finetuning_controller
         self._shown: TrainingEvent | None = None
-        self.title, self.reason, self.warnings = Notice(), Notice(), Notice()
+        self.title, self.reason, self.counts, self.warnings = Notice(), Notice(), Notice(), Notice()
         font = self.title.font()
         font.setBold(True)
         self.title.setFont(font)
@@ -51,12 +53,16 @@ class VerdictBox(QWidget):
         self.plot.picked.connect(self._go_to_object)
         self.examples = PictureStrip(controller)
         self.use = button("Use it", "", self._use)
+        tip = "Switch between the model with and without it, for the prompts on the screen; open another image to see."
+        self.compare = button("Compare", tip, self._use)
+        self.buttons = row(self.use, self.compare)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.title)
         layout.addWidget(self.reason)
+        layout.addWidget(self.counts)
         layout.addLayout(self.figures)
-        for widget in (self.plot, self.examples, self.warnings, self.use):
+        for widget in (self.plot, self.examples, self.warnings, self.buttons):
             layout.addWidget(widget)
         finetuning_controller.run_changed.connect(self.refresh)
         controller.events.active_changed.connect(self._show_use)
@@ -71,8 +77,10 @@ class VerdictBox(QWidget):
         if event is None or report is None or event is self._shown:
             return
         self._shown = event
-        self.title.say(f"{event.adapter}: {TITLES[report.verdict]}")
+        on_one = report.verdict == "better" and not report.use_at_once
+        self.title.say(f"{event.adapter}: {ON_ONE_IMAGE if on_one else TITLES[report.verdict]}")
         self.reason.say(report.reason)
+        self.counts.say(f"{report.counts}.")
         self.warnings.say("\n".join(f"⚠ {warning}" for warning in report.warnings))
         self._show_figures(event)
         base, adapted = (
@@ -131,7 +139,8 @@ class VerdictBox(QWidget):
         session = self._controller.session
         exists = any(entry.name == event.adapter for entry in session.models.adapters.entries())
         is_active = session.models.active == event.adapter
-        self.use.setVisible(exists)
+        self.buttons.setVisible(exists)
+        self.compare.setVisible(not event.report.use_at_once)
         title = "Use it" if event.report.verdict == "better" else "Use it anyway"
         self.use.setText("Stop using it" if is_active else title)
         self.use.setToolTip(

@@ -8,11 +8,13 @@ from napari.utils.notifications import show_info
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
-from napari_sam_lora._qt.npe2.writers import KINDS, save_layer
+from napari_sam_lora._qt.npe2.writers import KINDS, file_of, kind_of, save_layer
 from napari_sam_lora._qt.project.controller import project_controller_of
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora.io.images import stem
+from napari_sam_lora.io.writers import default_ending
 from napari_sam_lora.session.project.image_references import FoundImage
 
 
@@ -93,7 +95,9 @@ class ProjectBox(QWidget):
         layer = self._controller.active_layers.target_layer
         if layer is None:
             return
-        path, kind = QFileDialog.getSaveFileName(self, "Export labels", str(layer.name), ";;".join(KINDS))
+        own = default_ending(file_of(self._controller.active_layers.image_of(layer)))
+        suggested, filters = stem(Path(str(layer.name))) + own, ";;".join(KINDS)
+        path, kind = QFileDialog.getSaveFileName(self, "Export labels", suggested, filters, kind_of(Path(suggested)))
         if path:
             with self._controller.report_errors():
                 self._controller.layers.flush()

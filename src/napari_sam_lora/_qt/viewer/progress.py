@@ -30,11 +30,12 @@ def activity_bar(total: int, title: str) -> progress:
     Parameters
     ----------
     total : int
-        Number of steps until the work is done.
+        Number of steps until the work is done; 0 counts as 1, since napari's bar for an unknown number moves all the
+        time.
     title : str
         The work that is being done.
     """
-    bar = progress(total=total, desc=title)
+    bar = progress(total=max(1, total), desc=title)
     for window in QApplication.topLevelWidgets():
         if isinstance(window, QMainWindow):
             _slow_indicators(window)

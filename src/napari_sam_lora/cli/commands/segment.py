@@ -3,7 +3,8 @@
 Without --prompts everything is segmented, plane by plane in stacks: by the model's dense head if it has one, otherwise
 (or with --method clicks) by a grid of clicks. With --semantic the class of each pixel is written instead of objects, by
 an adapter that was trained on classes. With --propagate the objects of --prompts or --seeds are followed through
-stacks. The labels of each image are written to FOLDER/NAME.tif, with one number an object and 0 for background; after
+stacks. The labels of each image are written to FOLDER/NAME.tif (NIfTI
+images: to NIfTI), with one number an object and 0 for background; after
 corrections the folder can be used as labels/ of a training set.
 """
 
@@ -27,7 +28,7 @@ from napari_sam_lora.io.datasets import name_some
 from napari_sam_lora.io.images import ImageFile, list_images, read_image, stem
 from napari_sam_lora.io.tables.prompts import PlanePrompts, PromptFile, read_prompts
 from napari_sam_lora.io.volumes import attributes_of
-from napari_sam_lora.io.writers import save_labels
+from napari_sam_lora.io.writers import FORMATS, default_ending, save_labels
 from napari_sam_lora.labels import add_masks
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.instances import InstanceConfig
@@ -39,14 +40,15 @@ if TYPE_CHECKING:
     from napari_sam_lora.api import Model
 
 NAME = "segment"
-HELP = "segment images, from prompts or everything, to label TIFFs"
+HELP = "segment images, from prompts or everything, to label images"
+ENDINGS = (".tif", ".ome.tif", ".nii.gz", ".nii")
 HEAD, CLICKS, TILES = "everything mode with the dense head", "everything mode with clicks", "large planes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the label TIFFs go")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the label images go")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="boxes and points (.csv or .json)")
     parser.add_argument("--adapter", type=Path, metavar="FILE", help="segment with this adapter")
     parser.add_argument(
@@ -54,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("tif", "ome.tif", "nii.gz", "nii"),
-        default="tif",
-        help="format of the label files (default: tif); all keep the pixel size, NIfTI also the affine",
+        choices=[ending[1:] for ending in ENDINGS],
+        help="format of the label files (default: that of the image for NIfTI, nii.gz for DICOM, or else tif); all "
+        "keep the pixel size, NIfTI also the affine",
     )
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace label files that exist")
@@ -163,11 +165,17 @@ def _prompted(images: list[Path], prompts: PromptFile, console: Console) -> list
     return kept
 
 
-def _targets(images: Sequence[Path], folder: Path, kind: str) -> dict[Path, Path]:
+def _targets(images: Sequence[Path], folder: Path, kind: str | None) -> dict[Path, Path]:
     """Return the label file of each image."""
+    if folder.name.lower().endswith(FORMATS) and not folder.is_dir():
+        raise InputError(
+            f"--output is a folder, not a file such as {folder.name}; --format chooses the format of its files: "
+            f"{', '.join(ending[1:] for ending in ENDINGS)}.",
+            code="output-is-a-file",
+        )
     targets: dict[Path, Path] = {}
     for image in images:
-        target = folder / f"{stem(image)}.{kind}"
+        target = folder / f"{stem(image)}{f'.{kind}' if kind else default_ending(image, ENDINGS)}"
         rival = next((other for other, its_target in targets.items() if its_target == target), None)
         if rival is not None:
             raise InputError(

@@ -89,10 +89,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if len(report.losses) < settings.training.steps and not settings.training.patience:
         console.say(f"Stopped after {len(report.losses)} of {settings.training.steps} steps.")
     console.say(f"Trained on {pluralize(report.train_count, 'object')} in {report.seconds:.0f} s.")
+    console.say(f"{report.counts}.")
     console.say(_comparison(report.base, report.adapted))
     if report.found is not None:
         console.say(_found(report.found))
     console.say(f"Verdict: {report.verdict}. {report.reason}")
+    if report.checked_on == "same images":
+        console.say("Parts of the images that were learned are held out: it is not checked on other images.")
     console.say(f"{adapter_path} ({adapter_path.stat().st_size / 1024:.0f} KiB), figures in {metrics_path}.")
 
 

@@ -21,6 +21,11 @@ _METRIC_NAMES = {
     "clicks_to_good": "clicks to IoU 0.8",
     "count": "objects",
 }
+_CHECKED_ON = {
+    "other images": "Held-out objects are of other images than those learned.",
+    "same images": "Held-out objects are parts of the images that were learned; it is not checked on other images.",
+    "one image": "All objects are of one image or stack; it is not checked on another one.",
+}
 # Training values that another section shows, or that are too long.
 _LEFT_OUT = {"held_out", "images", "objects_trained_on", "classes", "note", "imported_from", "layout"}
 
@@ -101,6 +106,10 @@ def _data(adapter: Adapter) -> Iterator[str]:
         images = training.get("images")
         where = "" if images is None else f" in {pluralize(images, 'image')}"
         yield f"- {pluralize(training['objects_trained_on'], 'object')}{where}"
+    counts = adapter.info.metrics.get("objects")
+    if isinstance(counts, Mapping):
+        named = [f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number]
+        yield f"- objects: {', '.join(named)}"
     if training.get("classes"):
         names = {} if adapter.dense is None else adapter.dense.classes
         named = [f"{number} {names.get(number, '')}".strip() for number in training["classes"]]
@@ -122,6 +131,9 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {_METRIC_NAMES.get(key, key.replace('_', ' '))} | {_number(value)} | {_number(adapted[key])} |"
     yield ""
     yield f"Verdict: {metrics.get('verdict', '?')}. {metrics.get('reason', '')}".strip()
+    if metrics.get("checked_on") in _CHECKED_ON:
+        yield ""
+        yield _CHECKED_ON[metrics["checked_on"]]
 
 
 def _settings(info: AdapterInfo) -> Iterator[str]:

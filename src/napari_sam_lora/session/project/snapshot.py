@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,7 @@ def training_to_plain(event: TrainingEvent) -> Plain:
             "verdict": report.verdict,
             "reason": report.reason,
             "trained_on": report.train_count,
+            "objects": asdict(report.counts),
             "held_out": list(report.held_out),
             "seconds": round(report.seconds, 1),
             "losses": [round(float(loss), 5) if math.isfinite(loss) else None for loss in report.losses],

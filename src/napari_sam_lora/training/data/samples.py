@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -86,6 +86,8 @@ class Plane:
         Pixels without a label that are known to belong to no object.
     native : uint8 (y, x, 3), optional
         Pixels at the resolution of the plane, if they are shrunk in ``prepared`` and background is known.
+    outside_crops : int
+        Number of objects of a large plane that none of its crops holds; counted in the first of them.
     """
 
     prepared: Prepared
@@ -100,6 +102,7 @@ class Plane:
     image: int = 0
     background: NDArray[np.bool_] | None = None
     native: NDArray[np.uint8] | None = None
+    outside_crops: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,11 @@ def snapshot(
     planes = []
     for number, whole in enumerate(pairs):
         try:
-            for pair, shown in cut(whole) if cut else ((whole, preprocessing),):
-                planes.append(_snapshot_pair(pair, number, input_size, mask_stride, shown, meaning))
+            own = [
+                _snapshot_pair(pair, number, input_size, mask_stride, shown, meaning)
+                for pair, shown in (cut(whole) if cut else ((whole, preprocessing),))
+            ]
+            planes += _with_objects_outside(own, whole) if meaning == "instances" else own
         except InputError as error:
             raise InputError(f"Image {number}: {error}", code=error.code) from error
     if not planes:
@@ -168,6 +174,13 @@ def snapshot(
             code="no-objects",
         )
     return tuple(planes)
+
+
+def _with_objects_outside(crops: list[Plane], whole: Labelled) -> list[Plane]:
+    """Return the crops of a plane, the first of which counts the objects that are in none."""
+    labels = np.asarray(as_pair(whole).labels)
+    outside = np.unique(labels[labels != 0]).size - sum(len(crop.objects) + crop.too_small for crop in crops)
+    return [replace(crops[0], outside_crops=outside), *crops[1:]] if outside and crops else crops
 
 
 def _snapshot_pair(
@@ -286,6 +299,11 @@ def unused_labels(planes: Sequence[Plane]) -> tuple[Caution, ...]:
     if small:
         are = "objects are" if small > 1 else "object is"
         cautions.append(Caution(f"{small} {are} left out, being too small for the model.", "objects-too-small"))
+    outside = sum(plane.outside_crops for plane in planes)
+    if outside:
+        are = "objects are" if outside > 1 else "object is"
+        message = f"{outside} {are} left out, since no crop of their large plane holds them completely."
+        cautions.append(Caution(message, "objects-outside-crops"))
     return tuple(cautions)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam_lora.labels import LabelledObject
+from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.text import Caution
 from napari_sam_lora.training.data.leakage import drop_leaking_objects, whole_shape
 from napari_sam_lora.training.data.samples import ObjectRef, Plane
@@ -24,6 +25,7 @@ MORE_FOLDS = 2  # of the objects that are trained on, where few others are held 
 FEWEST_HELD_OUT = 5
 ENOUGH_HELD_OUT = 20
 FEWEST_OBJECTS = 3
+SHARE = TrainConfig().validation_share
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Split:
         if not self.leaking:
             return ()
         are = "objects are" if self.leaking > 1 else "object is"
-        message = f"{self.leaking} {are} not trained on: held-out objects lie at the same place on neighbouring planes."
+        message = f"{self.leaking} {are} not trained on: they lie next to held-out ones in the stack."
         return (Caution(message, "leaking-objects"),)
 
 
@@ -58,26 +60,23 @@ def list_objects(planes: Sequence[Plane], held_out: Sequence[str] = ()) -> tuple
     """List all objects with their units: whole images or stacks, or regions of images if there are few.
 
     Images are whole if there are at least `WHOLE_IMAGES`, and stacks if there are several. All planes of a lone stack
-    are split alike: the same regions of each are held out, or, where objects are too large for that, layers of `DEPTH`
-    planes. An image or stack that was whole, or split into regions or layers, when it was held out earlier stays so.
+    are split alike: the same regions of each are held out, or layers of `DEPTH` planes where objects are too large for
+    that, or where fewer objects would leak, such as those of one structure that runs through the stack. An image or
+    stack that was whole, or split into regions or layers, when it was held out earlier stays so.
     """
     sources = {source_of(plane) for plane in planes if plane.objects}
     has_stacks = any(plane.position is not None and plane.position.index for plane in planes if plane.objects)
     are_whole = len(sources) >= WHOLE_IMAGES or (len(sources) > 1 and has_stacks)
     held_whole = {unit for unit in held_out if ":" not in unit} if len(sources) > 1 else set()
     earlier = {unit.partition(":")[0]: unit.partition(":")[2] for unit in held_out if ":" in unit}
-    layered = {source for source in map(source_of, planes) if _is_layered(source, planes, earlier.get(source))}
+    layered = {source for source in sources if _is_layered(source, planes, earlier.get(source))}
     refs = []
     for index, plane in enumerate(planes):
         source = source_of(plane)
-        for found in plane.objects:
-            if source in held_whole or (are_whole and source not in earlier):
-                unit = source
-            elif source in layered:
-                unit = f"{source}:{_layer(plane)}"
-            else:
-                unit = f"{source}:{_block(found, plane)}"
-            refs.append(ObjectRef(index, found.label, unit))
+        if source in held_whole or (are_whole and source not in earlier):
+            refs += [ObjectRef(index, found.label, source) for found in plane.objects]
+        else:
+            refs += _parts(index, plane, source in layered)
     return tuple(refs)
 
 
@@ -232,7 +231,10 @@ def source_of(plane: Plane) -> str:
 
 
 def _is_layered(source: str, planes: Sequence[Plane], earlier: str | None) -> bool:
-    """Return whether a stack is split into layers: if it was so earlier, or if its objects are larger than blocks."""
+    """Return whether a stack is split into layers.
+
+    It is if it was so earlier, if its objects are larger than regions, or if more objects are left to train on.
+    """
     if earlier is not None:
         return earlier.startswith("z")
     own = [plane for plane in planes if source_of(plane) == source and plane.position and plane.position.index]
@@ -241,7 +243,28 @@ def _is_layered(source: str, planes: Sequence[Plane], earlier: str | None) -> bo
         height, width = whole_shape(plane)
         for y0, x0, y1, x1 in (found.box for found in plane.objects):
             sides.append(max((y1 - y0) / height, (x1 - x0) / width))
-    return len(set(map(_layer, own))) > 1 and bool(sides) and float(np.median(sides)) > 1 / BLOCKS
+    if len(set(map(_layer, own))) < 2 or not sides:
+        return False
+    return float(np.median(sides)) > 1 / BLOCKS or _count_trained(own, True) > _count_trained(own, False)
+
+
+def _count_trained(planes: Sequence[Plane], layered: bool) -> int:
+    """Count the objects of a stack that are left to train on, if it is split into layers or regions; 0 without a test.
+
+    The share is that of the default settings, so that the kind of split does not depend on settings.
+    """
+    refs = [ref for index, plane in enumerate(planes) for ref in _parts(index, plane, layered)]
+    split = split_objects(refs, SHARE, (), planes)
+    return len(split.train) if split.test else 0
+
+
+def _parts(index: int, plane: Plane, layered: bool) -> list[ObjectRef]:
+    """List the objects of a plane with layers or regions as units."""
+    source = source_of(plane)
+    return [
+        ObjectRef(index, found.label, f"{source}:{_layer(plane) if layered else _block(found, plane)}")
+        for found in plane.objects
+    ]
 
 
 def _layer(plane: Plane) -> str:
