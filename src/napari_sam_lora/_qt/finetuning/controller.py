@@ -231,6 +231,7 @@ class FinetuningController(BackgroundJobs):
         with self._controller.report_errors():
             self._controller.layers.flush()
             self._recount()
+            self.cancel("count")  # the run counts them, too
             config, include = self.config(), [(pair.image, pair.labels) for pair in self.included()]
             job = self._controller.session.training.start(
                 config, include, valid_name(name), self.resume_from, self.only_checked

@@ -125,6 +125,7 @@ class TrainingForm(QWidget):
 
     def _on_resume_from(self, index: int) -> None:
         self._finetuning_controller.resume_from = str(self.resume_from.itemData(index))
+        self._finetuning_controller.count()
 
     def _show_times(self) -> None:
         """Show the estimated times once the speed of the model is measured."""

@@ -71,6 +71,7 @@ class RunBox(QWidget):
         finetuning_controller.counted.connect(self.refresh)
         for signal in (finetuning_controller.set_changed, finetuning_controller.settings_changed):
             signal.connect(self._count)
+        finetuning_controller.run_changed.connect(self._count_again)
         self.refresh()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
@@ -101,6 +102,12 @@ class RunBox(QWidget):
         elif event is not None:
             self.state.say("" if event.state == "ended" else event.message)
         self.curve.show_curve(finetuning_controller.curve)
+
+    def _count_again(self) -> None:
+        """Count once a run has ended: what it held out stays so."""
+        event = self._finetuning_controller.latest
+        if event is not None and event.is_final and self._finetuning_controller.counts is None:
+            self._count()
 
     def _show_run(self, event: TrainingEvent) -> None:
         step = event.step
