@@ -32,6 +32,7 @@ from napari_sam_lora.regions import Region
 from napari_sam_lora.session import ArraySource, PlaneKey
 from napari_sam_lora.session.plane_key import Box
 from napari_sam_lora.training.data.samples import image_key
+from napari_sam_lora.training.training_set import CheckedOn
 
 from ..helpers import add_box, dense
 from ..tuning import (
@@ -208,7 +209,8 @@ def test_an_adapter_that_is_better_on_one_image_is_offered_with_a_comparison(qtb
     event = train(qtbot, panel.controller, FAST)
     assert event.report is not None
     models, box = panel.controller.session.models, panel.verdict
-    for checked_on, title in (("one image", ON_ONE_IMAGE), ("other images", TITLES["better"])):
+    titles: dict[CheckedOn, str] = {"one image": ON_ONE_IMAGE, "other images": TITLES["better"]}
+    for checked_on, title in titles.items():
         report = replace(event.report, verdict="better", checked_on=checked_on)
         panel.finetuning_controller.latest = replace(event, report=report)
         panel.finetuning_controller.run_changed.emit()

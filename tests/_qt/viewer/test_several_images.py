@@ -220,8 +220,10 @@ def test_the_button_names_the_labels_that_it_writes_into(
     assert button.fontMetrics().horizontalAdvance(button.text()) < button.width() <= 300
     assert button.whole_text() in button.toolTip()
     button.click()
-    assert controller.active_layers.target_layer.name == "acquisition_2024_well_gnf_dna-6_site_3 labels"
-    controller.active_layers.target_layer.name = "R&D"
+    written = controller.active_layers.target_layer
+    assert written is not None
+    assert written.name == "acquisition_2024_well_gnf_dna-6_site_3 labels"
+    written.name = "R&D"
     assert button.whole_text() == "Add to R&D"
     assert button.text() == "Add to R&&D"
     controller.set_policy(target="part", label=1)

@@ -218,7 +218,9 @@ class PromptLayers:
 
     def snap(self) -> None:
         """Move the Points and Shapes layers so that the viewer, which has moved, shows the middle of a plane."""
-        wanted = snapped_transform(self._viewer, self._image)["translate"] if self._layers else None
+        if not self._layers:
+            return
+        wanted = snapped_transform(self._viewer, self._image)["translate"]
         for layer in list(self._layers.values()):
             if not np.allclose(layer.translate, wanted):
                 layer.translate = wanted
