@@ -1,4 +1,4 @@
-"""Demonstrate the main job on real sample images: prompt, fine-tune, check, re-segment, export."""
+"""Demonstrate the main job on real sample images: prompt, fine-tune, check, re-segment, find everything, export."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from napari_sam_lora.model.predictor import Result
 from napari_sam_lora.parameters.training import TrainConfig
 from napari_sam_lora.prompts import Prompts
 from napari_sam_lora.report import Panel, draw_panels
+from napari_sam_lora.training.evaluation.instance_matching import Matches, match_objects
 from napari_sam_lora.training.run import FineTuneReport
 
 TRAIN = (1, 2, 3, 4)
@@ -30,6 +31,7 @@ TEST = tuple(range(5, NUCLEI_COUNT + 1))
 SHOWN = 3
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Labels = NDArray[np.integer[Any]]
 Say = Callable[[str], None]
 
 
@@ -48,7 +50,7 @@ class DemoResult:
     folder: Path
 
 
-def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print, bars: bool = True) -> DemoResult:
+def run_demo(folder: Path, steps: int = 60, seed: int = 0, say: Say = print, bars: bool = True) -> DemoResult:
     """Run the whole loop on the bundled nuclei with the bundled model.
 
     Parameters
@@ -66,30 +68,36 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print, ba
     begun = time.monotonic()
     model = load_model("sam_nano")
     train, test = ([nuclei_pair(number) for number in numbers] for numbers in (TRAIN, TEST))
-    say(f"1. Segment {len(test)} images of nuclei with {model.name}: one click on each nucleus, then one box.")
-    base_clicks = [_segment(model, pair, by_click=True) for pair in test]
-    base_boxes = [_segment(model, pair, by_click=False) for pair in test]
+    say(
+        f"1. Segment {len(test)} images of nuclei with {model.name}: one click on each nucleus, then one box, then "
+        "without a prompt."
+    )
+    before = _SegmentedImages.of(model, test)
 
     objects = sum(len(find_objects(labels)) for _, labels in train)
-    say(f"2. Take the given labels of {len(train)} other images as corrections: {objects} nuclei.")
-    adapter, report = _train(model, train, TrainConfig(mode="late", rank=4, steps=steps, seed=seed), bars)
+    say(f"2. Take the given labels of {len(train)} other images as corrections: all their {objects} nuclei.")
+    # All nuclei are labelled, so the rest is background, and the dense head learns to find nuclei without prompts.
+    adapter, report = _train(model, train, TrainConfig(steps=steps, seed=seed, complete=True), bars)
     say(f"   Trained on {report.train_count} nuclei. {report.reason}")
+    if report.cross_validated:
+        say("   Few nuclei could be held out, so another adapter, trained without some others, was tested on those.")
 
     say(f"3. Check base and adapted model on the {len(test)} images that were not trained on.")
     base, adapted = evaluate(model, test, [None, adapter])
     model.activate(adapter)
-    say("4. Segment them again with the adapted model, from the same prompts.")
-    clicks = [_segment(model, pair, by_click=True) for pair in test]
-    boxes = [_segment(model, pair, by_click=False) for pair in test]
+    say("4. Segment them again with the adapted model, from the same prompts and without.")
+    after = _SegmentedImages.of(model, test)
 
     folder.mkdir(parents=True, exist_ok=True)
-    for number, result in zip(TEST, boxes, strict=True):
-        write_labels(folder / f"labels_{number:02d}.tif", _to_labels(result))
+    for number, labels in zip(TEST, after.from_boxes, strict=True):
+        write_labels(folder / f"labels_{number:02d}.tif", labels)
     adapter.save(folder / "adapter.safetensors")
-    draw_before_after(folder / "before_after.png", test[:SHOWN], base_clicks[:SHOWN], clicks[:SHOWN])
+    draw_before_after(folder / "before_after.png", test[:SHOWN], before, after)
     metrics = _metrics(report, base, adapted) | {
-        "label_image_iou_base": round(_agreement(test, base_boxes), 4),
-        "label_image_iou_adapted": round(_agreement(test, boxes), 4),
+        "label_image_iou_base": round(_agreement(test, before.from_boxes), 4),
+        "label_image_iou_adapted": round(_agreement(test, after.from_boxes), 4),
+        **_found_metrics("base", before.count_found(test)),
+        **_found_metrics("adapted", after.count_found(test)),
         "adapter_bytes": (folder / "adapter.safetensors").stat().st_size,
         "seconds": round(time.monotonic() - begun, 1),
     }
@@ -97,6 +105,36 @@ def run_demo(folder: Path, steps: int = 300, seed: int = 0, say: Say = print, ba
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
     _summarise(metrics, folder, say)
     return DemoResult(metrics, folder)
+
+
+@dataclass(frozen=True, eq=False)
+class _SegmentedImages:
+    """Label images (y, x) of the test images by one model, from three kinds of prompts.
+
+    Attributes
+    ----------
+    from_clicks, from_boxes : list of int (y, x)
+        From one prompt per nucleus; the ids are 1, 2, ... in the order of the nuclei.
+    without_prompts : list of int (y, x)
+    """
+
+    from_clicks: list[Labels]
+    from_boxes: list[Labels]
+    without_prompts: list[Labels]
+
+    @classmethod
+    def of(cls, model: Model, pairs: Sequence[Pair]) -> _SegmentedImages:
+        """Segment images with the adapter that is active."""
+        return cls(
+            [_to_labels(_segment(model, pair, by_click=True)) for pair in pairs],
+            [_to_labels(_segment(model, pair, by_click=False)) for pair in pairs],
+            [model.segment_everything(image) for image, _ in pairs],
+        )
+
+    def count_found(self, pairs: Sequence[Pair]) -> Matches:
+        """Count the nuclei that are found without a prompt; an IoU above 0.5 counts as found."""
+        each = (match_objects(found, labels) for found, (_, labels) in zip(self.without_prompts, pairs, strict=True))
+        return sum(each, start=Matches())
 
 
 def _segment(model: Model, pair: Pair, by_click: bool) -> Result:
@@ -119,17 +157,16 @@ def _train(model: Model, pairs: Sequence[Pair], config: TrainConfig, bars: bool)
     return run.result()
 
 
-def _to_labels(result: Result) -> NDArray[np.int64]:
+def _to_labels(result: Result) -> Labels:
     return add_masks(np.zeros(result.masks.shape[1:], np.int64), result.masks, result.scores)
 
 
-def _agreement(pairs: Sequence[Pair], results: Sequence[Result]) -> float:
+def _agreement(pairs: Sequence[Pair], written: Sequence[Labels]) -> float:
     """Return the mean IoU of each nucleus with its own region in the written label image."""
     values = []
-    for (_, labels), result in zip(pairs, results, strict=True):
-        written = _to_labels(result)
+    for (_, labels), ids in zip(pairs, written, strict=True):
         for row, item in enumerate(find_objects(labels), start=1):
-            truth, found = labels == item.label, written == row
+            truth, found = labels == item.label, ids == row
             values.append(np.count_nonzero(truth & found) / np.count_nonzero(truth | found))
     return float(np.mean(values))
 
@@ -148,17 +185,31 @@ def _metrics(report: FineTuneReport, base: Evaluation, adapted: Evaluation) -> d
         "steps": len(report.losses),
         "verdict": report.verdict,
         "reason": report.reason,
+        "cross_validated": report.cross_validated,
         **figures,
     }
 
 
-def draw_before_after(path: Path, pairs: Sequence[Pair], before: Sequence[Result], after: Sequence[Result]) -> None:
-    """Draw images, the masks from one click on each nucleus before and after fine-tuning, and the given labels."""
-    titles = ("image", "base: one click each", "adapted: one click each", "given labels")
+def _found_metrics(name: str, matches: Matches) -> dict[str, Any]:
+    return {
+        f"everything_found_{name}": matches.true_positives,
+        f"everything_wrong_{name}": matches.false_positives,
+        f"everything_ap_{name}": round(matches.average_precision, 4),
+    }
+
+
+def draw_before_after(path: Path, pairs: Sequence[Pair], before: _SegmentedImages, after: _SegmentedImages) -> None:
+    """Draw the first images, what was segmented before and after fine-tuning, and the given labels.
+
+    Shown are the masks from one click on each nucleus, and what was found without a prompt.
+    """
+    titles = ("image", "base: one click each", "adapted", "base: without a prompt", "adapted", "given labels")
     rows: list[list[Panel]] = []
-    for (image, labels), old, new in zip(pairs, before, after, strict=True):
+    for number, (image, labels) in enumerate(pairs):
         shown = np.clip(image / np.percentile(image, 99.9), 0, 1)
-        layers = (None, _to_labels(old), _to_labels(new), labels)
+        clicked = (before.from_clicks[number], after.from_clicks[number])
+        found = (before.without_prompts[number], after.without_prompts[number])
+        layers = (None, *clicked, *found, labels)
         rows.append([Panel("" if rows else title, shown, layer) for title, layer in zip(titles, layers, strict=True)])
     draw_panels(path, rows)
 
@@ -174,5 +225,10 @@ def _summarise(metrics: dict[str, Any], folder: Path, say: Say) -> None:
         ("clicks to IoU 0.8", "clicks_to_good"),
     ):
         say(f"  {name:24}{metrics[f'base_{key}']:8.3f}{metrics[f'adapted_{key}']:10.3f}")
+    say(
+        f"Found without a prompt: {metrics['everything_found_base']} of {metrics['test_objects']} nuclei before, "
+        f"{metrics['everything_found_adapted']} after. Wrongly found: {metrics['everything_wrong_base']} before, "
+        f"{metrics['everything_wrong_adapted']} after."
+    )
     say(f"Adapter: {metrics['adapter_bytes'] / 1024:.0f} KiB, verdict: {metrics['verdict']}. {metrics['seconds']} s.")
     say(f"Label images, adapter, metrics.json and before_after.png are in {folder}/.")

@@ -520,6 +520,22 @@ def test_a_folder_of_labelled_images_is_opened_as_layers(qtbot: Any, panel: Fine
     qtbot.waitUntil(lambda: len(panel.finetuning_controller.pairs()) == 2, timeout=SOON_MS)
     here, added = panel.finetuning_controller.pairs()
     assert added.objects == here.objects
+    assert (here.complete, added.complete) == (0, 0)
+
+
+def test_done_of_a_saved_training_set_is_ticked_when_it_is_opened(
+    qtbot: Any, panel: FinetunePanel, tmp_path: Path
+) -> None:
+    (pair,) = panel.finetuning_controller.pairs()
+    panel.finetuning_controller.mark_complete(pair.labels, True)
+    panel.form.save(tmp_path / "set.yaml", with_data=True)
+    qtbot.waitUntil((tmp_path / "set.yaml").exists, timeout=SOON_MS)
+    panel.table.add_folder(tmp_path / "set_data")
+    qtbot.waitUntil(lambda: panel.table.table.rowCount() == 2, timeout=SOON_MS)
+    done = panel.table.table.item(1, 4)
+    assert done is not None
+    assert done.checkState() == Qt.CheckState.Checked
+    assert [plane.complete for plane in panel.finetuning_controller.snapshot()] == [True, True]
 
 
 def test_a_preview_of_the_training_set_leads_to_its_planes(qtbot: Any, panel: FinetunePanel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt
@@ -28,6 +28,9 @@ from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora._qt.widgets.picture_strip import PictureStrip
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
+
+if TYPE_CHECKING:
+    from napari_sam_lora.session.training_import import LabelledStack
 
 COLUMNS = {
     "Labels": "A labels layer with objects. Tick it to include it in the training set.",
@@ -75,7 +78,7 @@ class TrainingTable(QWidget):
         self._show = button("Show", "Show pictures of the labelled planes; click one to go there.", self._show_planes)
         self._add = button(
             "Add from files…",
-            "Open labelled images as layers, from a folder with images/ and labels/ (or masks/).",
+            "Open labelled images as layers: a folder with images/ and labels/ (or masks/), or a saved training set.",
             self._choose_folder,
         )
         layout = QVBoxLayout(self)
@@ -192,28 +195,21 @@ class TrainingTable(QWidget):
     def _enable_add(self) -> None:
         self._add.setEnabled(True)
 
-    def _add_layers(self, groups: list[tuple[str, Any, Any]]) -> None:
+    def _add_layers(self, stacks: list[LabelledStack]) -> None:
         self._enable_add()
-        for name, images, labels in groups:
-            rgb = images.ndim > labels.ndim
-            self._controller.viewer.add_image(images, name=name, rgb=rgb)
-            self._controller.viewer.add_labels(labels, name=f"{name} labels")
+        for one in stacks:
+            rgb = one.images.ndim > one.labels.ndim
+            self._controller.viewer.add_image(one.images, name=one.name, rgb=rgb)
+            layer = self._controller.viewer.add_labels(one.labels, name=f"{one.name} labels")
+            label_set = self._controller.session.labels.get(self._controller.layers.id_of(layer))
+            if label_set is not None:
+                one.describe(label_set)
 
 
-def _read_folder(token: CancelToken, folder: Path) -> list[tuple[str, Any, Any]]:
-    """Read name, images and labels of a folder; images of one shape and dtype become one stack."""
-    from napari_sam_lora.io.datasets import read_dataset  # noqa: PLC0415
+def _read_folder(token: CancelToken, folder: Path) -> list[LabelledStack]:
+    from napari_sam_lora.session.training_import import read_labelled_stacks  # noqa: PLC0415
 
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for sample in read_dataset(folder, progress=token.progress).samples:
-        groups.setdefault((sample.image.shape, sample.image.dtype), []).append(sample)
-    stacks = []
-    for number, samples in enumerate(groups.values(), start=1):
-        name = samples[0].name if len(samples) == 1 else f"{folder.name}{f' {number}' if len(groups) > 1 else ''}"
-        images, labels = [one.image for one in samples], [one.labels.astype(np.int32) for one in samples]
-        stack = (images[0], labels[0]) if len(samples) == 1 else (np.stack(images), np.stack(labels))
-        stacks.append((name, *stack))
-    return stacks
+    return read_labelled_stacks(token, folder)
 
 
 def _item(text: str, data: object = None) -> QTableWidgetItem:

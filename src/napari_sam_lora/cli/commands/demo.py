@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="for the results (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=300, metavar="N", help="optimisation steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="optimisation steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default: %(default)s)")
     parser.set_defaults(run=run)
 
