@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import activity_bar
 from napari_sam_lora._qt.widgets.controls import Notice, button, combo_box
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.batch.files import FolderResult, plan_folder, segment_folder
 from napari_sam_lora.session import CancelToken
 from napari_sam_lora.text import pluralize
@@ -54,7 +55,7 @@ class FolderBox(QWidget):
             "Segment all", "Find all objects of each image with the model and adapter in use.", self.begin
         )
         self.cancel = button("Cancel", "Stop; label files that are finished stay.", self._cancel)
-        self.bar, self.state = QProgressBar(), Notice()
+        self.bar, self.state = WorkBar(), Notice()
         self.working = row(self.bar, self.cancel)
         self.working.hide()
         layout = QVBoxLayout(self)

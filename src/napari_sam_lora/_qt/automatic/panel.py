@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFormLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.automatic.controller import State, everything_controller_of
 from napari_sam_lora._qt.automatic.parameters import everything_form, instances_form, show_instances
@@ -15,6 +15,7 @@ from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE, Notice, TextLabel, button, combo_box
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.parameters.everything import EverythingConfig
 from napari_sam_lora.parameters.instances import InstanceConfig
@@ -67,7 +68,7 @@ class EverythingBox(QWidget):
         self.hint = Notice()
         self.look = button("Find everything", "", self.start)
         self.look.setMinimumHeight(34)
-        self.bar = QProgressBar()
+        self.bar = WorkBar()
         self.stop = button("Cancel", "Stop; what was found until then can be added", self.everything.cancel)
         self.working = row(self.bar, self.stop)
         self.go_on = button("Go on", "Search the other planes as well", self.everything.go_on)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings, preferences
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.model.download import is_available
 from napari_sam_lora.model.registry import MODELS, ModelInfo
 
@@ -54,7 +55,7 @@ class ModelBox(QWidget):
             "Pixels along each side of the image as the model sees it. Smaller is much faster but shows less detail."
         )
         self.use = button("Use", "Load this model; your prompts and labels stay", self._load)
-        self.bar = QProgressBar()
+        self.bar = WorkBar()
         self.cancel = button("Cancel", "Stop loading; the model in use stays", self._cancel)
         self.working = row(self.bar, self.cancel)
         self.state = Notice()

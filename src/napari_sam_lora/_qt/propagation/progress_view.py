@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.propagation.controller import PropagationController
 from napari_sam_lora._qt.viewer.progress import format_duration
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora._qt.widgets.layout import row
+from napari_sam_lora._qt.widgets.work_bar import WorkBar
 from napari_sam_lora.text import pluralize
 
 LOADING = "Loading the model…"
@@ -33,7 +34,7 @@ class PropagationView(QWidget):
         super().__init__()
         self._propagation_controller, self._whole_stack = propagation_controller, whole_stack
         self.state = Notice()
-        self.bar = QProgressBar()
+        self.bar = WorkBar()
         self.bar.setToolTip("Planes that are done, of all planes to do if no object ends early.")
         self.stop = button(
             "Stop", "Stop after the current plane; what was found so far is kept.", propagation_controller.stop
