@@ -73,7 +73,7 @@ def test_sorting_by_size_is_by_number(table: ObjectsTable) -> None:
     assert shown(table) == ["7", "2", "1", "3"]
 
 
-def test_a_click_goes_to_the_object_and_chooses_its_label(
+def test_a_click_chooses_the_label_and_a_double_click_goes_to_the_object(
     viewer: Any, make_controller: MakeController, nuclei: Any, put: Any
 ) -> None:
     viewer.add_image(np.stack([nuclei[0]] * 5), name="stack", scale=(3, 1, 1))
@@ -84,10 +84,13 @@ def test_a_click_goes_to_the_object_and_chooses_its_label(
     layer = viewer.add_labels(data, scale=(3, 1, 1))
     controller = make_controller(viewer)
     table = put(ObjectsTable(controller))
+    before = viewer.dims.point, getattr(viewer, "scene", viewer).camera.center
     table.view.clicked.emit(table.sorted.index(0, ID))
+    assert layer.selected_label == 5
+    assert (viewer.dims.point, getattr(viewer, "scene", viewer).camera.center) == before
+    table.view.doubleClicked.emit(table.sorted.index(0, ID))
     assert controller.active_layers.plane is not None
     assert controller.active_layers.plane.index == (3,)
-    assert layer.selected_label == 5
     assert getattr(viewer, "scene", viewer).camera.center[-2:] == pytest.approx((213.5, 43.5), abs=1.5)
 
 

@@ -26,7 +26,7 @@ from napari_sam_lora._qt.widgets.layout import row
 from napari_sam_lora.session import ObjectRecord, PlaneKey
 
 NO_OBJECTS = "No objects yet. Draw a prompt on one in the image and add it, or use “Find everything”."
-WIDEST_TEXTS = {ID: "000", SIZE: "000.0", SCORE: "0.00", ORIGIN: "propagated", APPROVED: "00"}
+WIDEST_TEXTS = {ID: "000", SIZE: "0.00e+00", SCORE: "0.00", ORIGIN: "propagated", APPROVED: "00"}
 FOLLOWED_EVENTS = ("colormap", "scale", "units")
 
 
@@ -115,7 +115,8 @@ class ObjectsTable(QWidget):
         controller.active_layers.target_chosen.connect(self._on_target)
         controller.active_layers.image_chosen.connect(self._refresh)
         controller.active_layers.plane_changed.connect(self._refresh)
-        view.clicked.connect(self._go_to)
+        view.clicked.connect(self._choose_label)
+        view.doubleClicked.connect(self._go_to)
         selection.currentRowChanged.connect(self._on_current)
         selection.selectionChanged.connect(self._refresh)
         view.customContextMenuRequested.connect(self._show_menu)
@@ -178,10 +179,18 @@ class ObjectsTable(QWidget):
 
     def _on_current(self, current: QModelIndex, _: QModelIndex) -> None:
         if not self._updating and self.view.hasFocus():
-            self._go_to(current)
+            self._choose_label(current)
+
+    def _choose_label(self, index: QModelIndex) -> None:
+        """Choose the id of the object for painting."""
+        layer = self._controller.active_layers.target_layer
+        if layer is not None and index.isValid():
+            self._updating = True
+            layer.selected_label = self.model.id_at(self.sorted.mapToSource(index).row())
+            self._updating = False
 
     def _go_to(self, index: QModelIndex) -> None:
-        """Go to the object in the viewer, and choose its id for painting."""
+        """Go to the object in the viewer."""
         controller, target, layer = (
             self._controller,
             self._controller.target,
@@ -193,9 +202,6 @@ class ObjectsTable(QWidget):
         with controller.report_errors():
             stats = target.stats(label)
             controller.go_to(PlaneKey.of(controller.layers.id_of(layer), layer.ndim, stats.plane_index), stats.centroid)
-            self._updating = True
-            layer.selected_label = label
-            self._updating = False
 
     def _on_picked(self, event: Any = None) -> None:
         """Select the object whose label was chosen in the layer, such as with the colour picker."""

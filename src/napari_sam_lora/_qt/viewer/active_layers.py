@@ -18,7 +18,7 @@ from napari_sam_lora._qt.viewer.coordinates import (
 )
 from napari_sam_lora._qt.viewer.label_owners import LabelOwners
 from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
-from napari_sam_lora._qt.viewer.napari_stores import fits, placement_metadata
+from napari_sam_lora._qt.viewer.napari_stores import fits, is_managed, placement_metadata
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Session
 
@@ -28,7 +28,7 @@ TRANSFORM_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 class ActiveLayers(QObject):
     """Chosen image and labels of a viewer, and the plane of the image that is shown.
 
-    The image follows the layer that is selected: an image, or labels of an image that is visible. Where the chosen
+    The image follows the layer that is selected: a visible image, or labels of one. Where the chosen
     image is hidden or removed, a visible one is chosen. The labels follow the image.
 
     Signals
@@ -239,17 +239,15 @@ class ActiveLayers(QObject):
         neither is the user's choice, unless the new layer is an image.
         """
         active, images = self._viewer.layers.selection.active, self._registry.images()
-        if active is None or (active is self._inserted and active not in images):  # napari emits both repeatedly
+        if active is None or is_managed(active) or (active is self._inserted and active not in images):
             return
         self._inserted, before = None, None if self._selected is None else self._selected()
         if active is before:
             return
         self._selected = ref(active)
-        owner = self.owners.image_of(active) if active in self._registry.labels() else None
-        if active in images:
-            self.choose_image(active)
-        elif owner is not None and owner.visible:
-            self.choose_image(owner)
+        image = self.owners.image_of(active) if active in self._registry.labels() else active
+        if image in images and image.visible:
+            self.choose_image(image)
 
     def _on_image_shown(self, layer: Any) -> None:
         if self.is_hidden:
@@ -276,7 +274,7 @@ class ActiveLayers(QObject):
         if self.image_layer not in images:
             active = self._viewer.layers.selection.active
             shown = [image for image in images if image.visible] or images
-            self.choose_image(active if active in images else shown[-1] if shown else None)
+            self.choose_image(active if active in shown else shown[-1] if shown else None)
         else:
             self.update_plane()
 

@@ -24,10 +24,12 @@ class LabelOwners:
     def __init__(self, session: Session, registry: LayerRegistry) -> None:
         self._session, self._registry = session, registry
         self._chosen: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+        self._former: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def pair(self, image: Any, labels: Any) -> None:
         """Let an image have these labels."""
         self._chosen[image] = ref(labels)
+        self._former[labels] = self._registry.id_of(image)
 
     def image_of(self, labels: Any) -> Any | None:
         """Return the image that labels belong to; None if nothing tells."""
@@ -45,12 +47,20 @@ class LabelOwners:
         return self.image_of(labels) or self._image_below(labels) or (fitting[0] if fitting else None)
 
     def may_receive(self, labels: Any, image: Any) -> bool:
-        """Return whether labels are those of an image, or of no other: empty, or not next above another image."""
+        """Return whether labels are those of an image, or of no other.
+
+        Labels that nothing ties to an image are those of the next below them; empty ones may be those of any. Labels
+        of an image that was removed are nobody's.
+        """
         owner = self.image_of(labels)
         if owner is not None:
             return owner is image
         label_set = self._session.labels.get(self._registry.id_of(labels))
-        return self._image_below(labels) in (None, image) or label_set is None or not label_set.records()
+        if label_set is None or not label_set.records():
+            return True
+        images = {plane.image for record in label_set.records() for plane in record.prompts}
+        is_left = not {*images, self._former.get(labels, "")} <= {"", *self._session.images}  # its image was removed
+        return not is_left and self._image_below(labels) in (None, image)
 
     def labels_of(self, image: Any, taken: Any | None = None) -> Any | None:
         """Return the labels of an image: those paired with it, else the last that may be its own; None if none may.
