@@ -172,6 +172,56 @@ class Monkey:
         self.wait(lambda: not self.controller.previews.is_waiting)
 
 
+class MonkeyAmongImages(Monkey):
+    """Also selects, chooses, hides and shows images; checks that only labels of the segmented image change."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.owners: dict[Any, Any] = {}
+        self.written: set[str] = set()
+
+    def an_image(self) -> Any:
+        images = self.controller.layers.images()
+        return images[self.random.integers(len(images))]
+
+    def do_select_an_image(self) -> None:
+        self.viewer.layers.selection.active = self.an_image()
+
+    def do_choose_an_image(self) -> None:
+        self.controller.active_layers.select_image(self.an_image())
+
+    def do_hide_or_show_an_image(self) -> None:
+        image = self.an_image()
+        image.visible = not image.visible
+
+    def do_add_an_object(self) -> None:
+        self.viewer.dims.order = (0, 1, 2)
+        self.do_box()
+        self.do_commit_and_wait()
+
+    def do_add_an_object_to_another_image(self) -> None:
+        self.do_choose_an_image()
+        self.do_add_an_object()
+
+    def do_rename(self) -> None:  # to names that say nothing about pairs
+        self.viewer.layers[self.random.integers(len(self.viewer.layers))].name = f"{len(self.done)} renamed"
+
+    def checked_step(self) -> None:
+        """Do something, and check which labels it has changed."""
+        layers, active = self.controller.layers, self.controller.active_layers
+        before, chosen = {layer: layer.data.copy() for layer in layers.labels()}, [active.image_layer]
+        self.step()
+        QApplication.processEvents()
+        chosen.append(active.image_layer)
+        for layer in layers.labels():
+            if self.owners.get(layer) not in layers.images():  # new labels, or those of an image that was replaced
+                self.owners[layer] = chosen[-1]
+            changed = (layer.data != before.get(layer, 0)).any()
+            if changed and self.done[-1] != "do_undo_and_redo":
+                assert self.owners[layer] in chosen, (self.done[-5:], layer.name, chosen)
+                self.written.add(self.controller.layers.id_of(self.owners[layer]))
+
+
 @pytest.fixture
 def other_nano() -> Model:
     return load_model("sam_nano", device="cpu", input_size=128)
@@ -207,3 +257,26 @@ def test_a_monkey_breaks_nothing_and_loses_no_label(
     if target is not None and controller.active_layers.target_layer is not None:
         present = {int(label) for label in np.unique(controller.active_layers.target_layer.data) if label}
         assert {record.id for record in target.records()} == present
+
+
+def test_a_monkey_changes_no_labels_of_another_image(
+    viewer: Any, make_controller: MakeController, other_nano: Model, nano: Model, qtbot: Any
+) -> None:
+    for name, number in (("a", 1), ("b", 2), ("c", 3)):
+        viewer.add_image(
+            np.stack([nuclei_pair(number)[0][:SIDE, :SIDE]] * 3), name=name, scale=(2, 0.5, 0.5), visible=name != "b"
+        )
+    coarse = nuclei_pair(4)[0][: SIDE // 2, : SIDE // 2]
+    viewer.add_image(np.stack([coarse] * 2), name="another grid", scale=(3, 1, 1), translate=(0.4, 0, 0))
+    controller = make_controller(viewer)
+    viewer.window.add_dock_widget(PromptPanel(viewer))
+    errors: list[Any] = []
+    notification_manager.notification_ready.connect(errors.append)
+    monkey = MonkeyAmongImages(viewer, controller, [nano, other_nano], qtbot.waitUntil, seed=1)
+    for _ in range(OPERATIONS // 4):
+        monkey.checked_step()
+    monkey.settle()
+    notification_manager.notification_ready.disconnect(errors.append)
+    failures = [error for error in errors if str(error.severity) == "error"]
+    assert not failures, (failures, monkey.done[-5:])
+    assert len(monkey.written) > 1
