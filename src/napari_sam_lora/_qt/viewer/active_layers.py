@@ -246,7 +246,7 @@ class ActiveLayers(QObject):
             return
         self._selected = ref(active)
         image = self.owners.image_of(active) if active in self._registry.labels() else active
-        if image in images and image.visible:
+        if image is not None and image in images and image.visible:
             self.choose_image(image)
 
     def _on_image_shown(self, layer: Any) -> None:
