@@ -263,7 +263,7 @@ def test_commits_need_not_be_noted_as_painting(
     viewer.add_image(stack)
     controller = make_controller(viewer)
     layer = controller.active_layers.make_target()
-    layer.paint((0, 50, 50), 3)
+    layer.paint((1, 50, 50), 3)  # in the plane that is shown
     controller.layers.flush()
     labels, noted = controller.target, list[PlaneKey]()
     assert labels is not None
