@@ -1,7 +1,8 @@
 """Screenshots of fine-tuning: ``xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots/finetuning.py``.
 
 Goes through a whole session in one window and writes ``docs/images/tune_*.png``: masks of the base model from clicks,
-their corrections, the run, the verdict, and the same clicks segmented again. Prints how long the run took.
+their corrections, the run, the verdict, the same clicks segmented again, and what is found without a prompt in the
+next plane. Prints how long the run took.
 ``finetuning.py stack`` does the same on a stack of nuclei, where the whole stack is segmented again in the end, and
 writes ``docs/images/stack_*.png``.
 """
@@ -18,19 +19,21 @@ from tifffile import imread
 from window import Window
 
 from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.automatic.panel import EverythingBox
 from napari_sam_lora._qt.finetuning.panel import FinetunePanel
 from napari_sam_lora._qt.propagation.controller import propagation_controller_of
 from napari_sam_lora.io.samples import nuclei_pair, nuclei_stack, samples_folder
 from napari_sam_lora.labels import click_at_centre, find_objects
 
-IMAGES = (4, 5, 7, 8)  # of the ten sample images; objects of the first two are labelled
-OBJECTS = 8  # labelled in each of the first two
-CLICKED = 12  # in each of the others
+IMAGES = (4, 5, 7, 8, 6)  # of the ten sample images
+LEARNED = (0, 1)  # of them, every nucleus is labelled
+CLICKED_ON = (2, 3)  # of them, some nuclei are
+CLICKED = 12  # in each
 LABELLED, OTHER = (2, 6, 10, 14, 20, 25, 29), 17  # planes of the stack that are labelled, and one that is not
 
 
 def photograph_images(theme: str = "dark", prefix: str = "tune", preset: str = "quick") -> None:
-    """Fine-tune on two of four images and segment the clicks in the others again."""
+    """Fine-tune on two of five images, segment the clicks in two others again, and find everything in the last."""
     window = Window(theme)
     controller, viewer = window.controller, window.viewer
     pairs = [nuclei_pair(number) for number in IMAGES]
@@ -39,13 +42,15 @@ def photograph_images(theme: str = "dark", prefix: str = "tune", preset: str = "
     window.wait(lambda: controller.session.models.model is not None)
     controller.active_layers.make_target()
     truths = {number: pair[1] for number, pair in enumerate(pairs)}
-    click_on(window, truths, {0: OBJECTS, 1: OBJECTS})
+    clicked = {number: truths[number] for number in (*LEARNED, *CLICKED_ON)}
+    click_on(window, clicked, {number: len(find_objects(truths[number])) for number in LEARNED})
     viewer.dims.set_point(0, 2)
     window.save(f"{prefix}_1_base")
-    correct(window, {number: truths[number] for number in (0, 1)})
-    viewer.dims.set_point(0, 0)
-    learn(window, preset, prefix)
+    correct(window, {number: truths[number] for number in LEARNED})
+    viewer.dims.set_point(0, LEARNED[1])
+    tuning = learn(window, preset, prefix)
     segment_again(window, prefix)
+    find_next(window, tuning, prefix)
     window.close()
 
 
@@ -90,7 +95,7 @@ def paint(window: Window, truths: dict[int, np.ndarray]) -> None:
     window.controller.layers.flush()
 
 
-def learn(window: Window, preset: str, prefix: str) -> None:
+def learn(window: Window, preset: str, prefix: str) -> FinetunePanel:
     """Photograph the fine-tune panel: the training set, a run, and its verdict."""
     _, tuning = window.viewer.window.add_plugin_dock_widget("napari-sam-lora", "Fine-tune on my labels", tabify=True)
     assert isinstance(tuning, FinetunePanel)
@@ -101,6 +106,7 @@ def learn(window: Window, preset: str, prefix: str) -> None:
     tuning.table.checked.setChecked(True)
     window.save(f"{prefix}_2_labels")
     train(window, tuning, prefix)
+    return tuning
 
 
 def click_on(window: Window, truths: dict[int, np.ndarray], counts: dict[int, int]) -> None:
@@ -118,17 +124,23 @@ def click_on(window: Window, truths: dict[int, np.ndarray], counts: dict[int, in
 
 
 def correct(window: Window, truths: dict[int, np.ndarray]) -> None:
-    """Correct the objects of these planes with the brush."""
-    layer = window.controller.active_layers.target_layer
+    """Correct these planes with the brush until every nucleus is labelled, and mark them as complete."""
+    layer, labels = window.controller.active_layers.target_layer, window.controller.target
     for number, truth in truths.items():
         window.viewer.dims.set_current_step(0, number)
-        for label in np.unique(layer.data[number])[1:]:
-            mask = layer.data[number] == label
-            target = truth == np.bincount(truth[mask & (truth > 0)]).argmax()
-            for wrong, value in ((mask & ~target, 0), (target & (layer.data[number] == 0), label)):
-                ys, xs = np.nonzero(wrong)
-                layer.data_setitem((np.full(len(ys), number), ys, xs), value)
+        wanted, new = np.zeros_like(truth, np.int32), int(layer.data.max()) + 1
+        for one in find_objects(truth):
+            is_nucleus = truth == one.label
+            ids, areas = np.unique(layer.data[number][is_nucleus], return_counts=True)
+            is_free = ~np.isin(ids, wanted)  # neither background nor the label of another nucleus
+            wanted[is_nucleus] = ids[is_free][areas[is_free].argmax()] if is_free.any() else new
+            new += not is_free.any()
+        wrong = np.nonzero(wanted != layer.data[number])
+        layer.data_setitem((np.full(len(wrong[0]), number), *wrong), wanted[wrong])
         window.controller.layers.flush()
+        plane = window.controller.active_layers.plane
+        labels.approve(labels.ids_in(plane))
+        labels.mark_complete(plane)
 
 
 def train(window: Window, tuning: FinetunePanel, prefix: str) -> None:
@@ -172,6 +184,15 @@ def segment_again(window: Window, prefix: str) -> None:
     adapters.resegment.review.apply.click()
     window.viewer.reset_view()
     window.save(f"{prefix}_6_again")
+
+
+def find_next(window: Window, tuning: FinetunePanel, prefix: str) -> None:
+    """Find everything in the next plane with the button below the verdict, and photograph what is found."""
+    everything = window.find(EverythingBox).everything
+    tuning.next_step.go.click()
+    window.wait(lambda: everything.state == "found")
+    window.save(f"{prefix}_7_found")
+    everything.discard()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from napari_sam_lora.files import atomic_path
 IMAGES = Path(__file__).parents[1] / "images"
 SIZE = (1280, 800)
 DOCK_WIDTH = 330
-PATIENCE = 300.0
+PATIENCE = 3600.0
 
 
 class Window:
