@@ -114,7 +114,9 @@ def test_the_mask_can_be_added_instead(
     controller.set_options(threshold=0.5)  # another mask
     settle(controller)
     assert becomes(controller) == ("part", 1)
-    assert panel._commit._add.text() == "Add to object 1"
+    target_layer = controller.active_layers.target_layer
+    assert target_layer is not None
+    assert panel._commit._add.text() == f"Add to object 1 in {target_layer.name}"
     controller.commit()
     assert panel._commit._message.text().startswith("Nothing was added")
     assert becomes(controller) == ("part", 1), "what the user has chosen stays"
