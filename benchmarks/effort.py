@@ -65,7 +65,7 @@ ClickCounter = Callable[[Masks, Masks | None], list[int]]
 
 @dataclass(frozen=True, eq=False)
 class Assistance:
-    """What helps the user at present.
+    """The helper of the simulated user at present.
 
     Attributes
     ----------

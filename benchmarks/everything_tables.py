@@ -69,7 +69,7 @@ class EverythingRow:
 
     @property
     def key(self) -> Key:
-        """What is measured: two rows with the same key repeat each other."""
+        """Return the key of the measurement; two rows with the same key repeat each other."""
         return self.set, self.method, self.seed, self.images, self.labelled_share
 
     @property

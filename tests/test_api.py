@@ -1,4 +1,4 @@
-"""What users of the package call."""
+"""Test the public Python API."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_the_first_python_example_of_the_documentation_runs(
 
 
 def _pointers(model: Model) -> dict[str, int]:
-    """Where the tensors of the model in use lie in memory, by their names in the base."""
+    """Return the memory addresses of the tensors of the model in use, by their names in the base."""
     state = model.predictor.sam.state_dict()
     return {n.replace(".base_layer.", "."): v.data_ptr() for n, v in state.items() if ".lora." not in n}
 

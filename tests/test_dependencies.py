@@ -1,4 +1,4 @@
-"""What the sources import is declared in pyproject.toml, and what is declared is imported."""
+"""Test that imported packages are declared in pyproject.toml, and declared ones imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation names exists: pages, links, pictures, commands, options, keys, Python names, files."""
+"""Test that all that the docs name exists: pages, links, pictures, commands, options, keys, Python names, files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_commands_are_understood(line: str) -> None:
 
 
 def _exit_code(line: str) -> Any:
-    """What parsing a command ends with; what is wrong with it is printed."""
+    """Return the exit code of parsing a command; errors are printed."""
     try:
         build_parser(COMMANDS).parse_args(shlex.split(line, comments=True))
     except SystemExit as end:

@@ -22,7 +22,7 @@ def _python(*arguments: str) -> str:
 
 
 def _brought_in(code: str, suspects: tuple[str, ...]) -> set[str]:
-    """Which of the suspects are loaded after the code ran in a fresh interpreter."""
+    """Return the suspects that are loaded after the code ran in a fresh interpreter."""
     lines = _python("-c", f"{code}\nimport sys\nprint(*sorted(sys.modules), sep='\\n')").splitlines()
     assert "napari_sam_lora" in lines
     return set(suspects) & set(lines)

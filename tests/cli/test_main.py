@@ -1,4 +1,4 @@
-"""What all commands share: errors of one line, exit codes, quiet, version."""
+"""Test behaviour that all commands share: errors of one line, exit codes, quiet, version."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ class TestSegmentations:
 
 
 class TestFiles:
-    """How files are found and decoded."""
+    """Tests of finding and decoding files."""
 
     def test_the_table_of_contents_of_a_disc_is_no_image(self, tmp_path: Path) -> None:
         data = np.random.default_rng(0).integers(-900, 900, (3, 4, 5)).astype(np.int16)

@@ -189,7 +189,7 @@ def test_labels_have_the_format_of_their_image_by_default(image: str, ending: st
 
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.nii", "a.nii.gz", "a.json", "a.csv", "a.png"])
 class TestEveryFormat:
-    """What holds for all of them."""
+    """Tests that hold for all writers."""
 
     def test_a_file_is_never_silently_replaced(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"mine")

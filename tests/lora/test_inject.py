@@ -1,4 +1,4 @@
-"""Where low-rank layers sit, and that the base model stays as it is."""
+"""Test the places of low-rank layers, and that the base model stays as it is."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ RANK, WIDTH, BLOCKS = 2, 128, 6
 
 
 class _WrappedQKV(nn.Module):
-    """What Sam_LoRA puts in the place of a fused projection: q + B_q A_q x, k, v + B_v A_v x."""
+    """Layer that Sam_LoRA puts in the place of a fused projection: q + B_q A_q x, k, v + B_v A_v x."""
 
     def __init__(self, qkv: nn.Module, q: tuple[Tensor, Tensor], v: tuple[Tensor, Tensor]) -> None:
         super().__init__()

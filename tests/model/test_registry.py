@@ -1,4 +1,4 @@
-"""What is known of the named models."""
+"""Test the entries of the model registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which objects of a training set are learned, held out and left out, and on what images they are checked."""
+"""Test the counts of a training set: learned, held out, left out, and the images of the check."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class FineTuneReport:
 
     @property
     def use_at_once(self) -> bool:
-        """Whether an application may use the adapter unasked: it is better, and not only on one image."""
+        """True if an application may use the adapter unasked: it is better, and not only on one image."""
         return self.verdict == "better" and self.checked_on != "one image"
 
     def metrics(self) -> dict[str, Any]:

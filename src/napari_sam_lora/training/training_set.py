@@ -86,7 +86,7 @@ class TrainingSet:
 
     @property
     def checked_on(self) -> CheckedOn:
-        """Whether held-out objects are of other images (or stacks) than those learned, or all objects are of one."""
+        """Return the place of held-out objects: other images (or stacks) than those learned, the same, or all one."""
         if len({source_of(plane) for plane in self.planes if plane.objects}) == 1:
             return "one image"
         checks = [one for one in (self.plan.main, *self.plan.folds) if one.test]

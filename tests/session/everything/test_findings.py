@@ -1,4 +1,4 @@
-"""What the user drops stays dropped when objects are cut again."""
+"""Test that dropped proposals stay dropped when objects are cut again."""
 
 from __future__ import annotations
 

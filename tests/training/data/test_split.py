@@ -1,4 +1,4 @@
-"""What is held out: whole images or stacks or parts of a lone one, and the same when labels are added."""
+"""Test the held-out units: whole images or stacks or parts of a lone one, and the same when labels are added."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_a_run_returns_an_adapter_with_a_head(small: Model, quarters: list[Pair]
 
 
 def test_a_run_on_a_model_with_a_published_decoder_trains_a_head_of_its_own(small: Model, quarters: list[Pair]) -> None:
-    """What the decoder finds is the base's part of the verdict; without a new head the adapter keeps using it."""
+    """Matches of the decoder are the base's part of the verdict; without a new head the adapter keeps using it."""
     base = Model(replace(small.loaded, dense=published_head(random_state())))
     config = replace(FAST, complete=True, dense_crops=1)
     adapter, report = finish(FineTuneRun(base.loaded, quarters, config))[1:]

@@ -1,4 +1,4 @@
-"""What the dense head learns: targets, known pixels, and no gradient from anything else."""
+"""Test targets of the dense head: maps, known pixels, and no gradient from anything else."""
 
 from __future__ import annotations
 

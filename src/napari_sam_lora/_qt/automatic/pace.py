@@ -1,4 +1,4 @@
-"""How long it takes to find everything, from the pace of what was searched before."""
+"""Estimate the time of *Find everything* from the pace of earlier searches."""
 
 from __future__ import annotations
 

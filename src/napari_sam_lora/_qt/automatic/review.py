@@ -1,4 +1,4 @@
-"""What was found: shown plane by plane, cut again when sliders move, and dropped by clicks."""
+"""Review the proposals of *Find everything*: step through planes, cut them again with sliders, drop some by clicks."""
 
 from __future__ import annotations
 

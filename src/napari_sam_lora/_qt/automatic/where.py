@@ -1,4 +1,4 @@
-"""Where to find everything: which planes of which open images."""
+"""Choose the planes to search: this plane, all planes of an image, or all open images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Labels layer receives the objects of which image: each image has its own."""
+"""Pair each image with the Labels layer that receives its objects."""
 
 from __future__ import annotations
 

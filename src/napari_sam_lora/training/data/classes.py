@@ -1,4 +1,4 @@
-"""Which classes a run learns."""
+"""Choose the classes that a run learns."""
 
 from __future__ import annotations
 

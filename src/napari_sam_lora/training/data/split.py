@@ -136,7 +136,7 @@ def _choose(objects: Sequence[ObjectRef], share: float, earlier: set[str]) -> li
 
 @dataclass(frozen=True)
 class Plan:
-    """What the adapter of a run is trained and tested on, and the splits of a cross-validation beside it.
+    """Split for the adapter of a run, with the splits of its cross-validation.
 
     Attributes
     ----------

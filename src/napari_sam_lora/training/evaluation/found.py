@@ -226,7 +226,7 @@ def adjusted(predictor: Predictor, held: Sequence[HeldOutMaps], model: DenseMode
 
 @dataclass(frozen=True)
 class FoundPair:
-    """What base and adapted model find of the same held-out objects without prompts.
+    """Matches of base and adapted model, without prompts, on the same held-out objects.
 
     Attributes
     ----------
