@@ -117,7 +117,7 @@ def test_a_relative_path_given_as_text_is_taken(tmp_path: Path, monkeypatch: pyt
 
 
 # There the permissions of a new file come from its folder; atomic_path's chmod changes nothing but "read-only".
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.skipif(os.name == "nt", reason="the mode of a new file follows the umask, which Windows lacks")
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_permissions_follow_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
     path = tmp_path / "labels.tif"

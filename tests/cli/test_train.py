@@ -270,7 +270,7 @@ sys.exit(cli.main(sys.argv[3:]))
 
 
 # Python's signal module has no SIGKILL on Windows, so the way the process result could not be checked there.
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL exists on POSIX only")
+@pytest.mark.skipif(sys.platform == "win32", reason="a killed run cannot be imitated: Windows has no SIGKILL")
 @pytest.mark.parametrize("place", ["writing", "between steps"])
 def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
     place: str, adapter_file: Path, labelled: Path, tmp_path: Path
@@ -292,7 +292,7 @@ def test_a_run_that_is_killed_leaves_the_old_adapter_whole(
 
 
 # Python's signal module has no SIGKILL on Windows, so the way the process result could not be checked there.
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL exists on POSIX only")
+@pytest.mark.skipif(sys.platform == "win32", reason="a killed run cannot be imitated: Windows has no SIGKILL")
 def test_a_run_that_is_killed_at_any_time_leaves_the_old_or_the_new_adapter_whole(
     adapter_file: Path, labelled: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def page(request: pytest.FixtureRequest) -> Any:
     napari_settings = pytest.importorskip("napari.settings")
     # Supported from 0.7 on: without napari's page the preferences come from a file, which `no_page` tests everywhere.
     if not hasattr(napari_settings, "get_plugin_settings"):
-        pytest.skip("napari before 0.9")
+        pytest.skip("napari before 0.9 has no page of settings for a plugin; `no_page` tests the file in its place")
     request.getfixturevalue("plugin_settings")
     manager = request.getfixturevalue("npe2pm")
     if PLUGIN not in manager:

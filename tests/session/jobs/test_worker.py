@@ -70,7 +70,10 @@ def test_an_idle_thread_that_cannot_end_its_pool_ends_and_the_next_job_gets_a_ne
 
 # Counts threads in /proc, and only libgomp has a pool for each thread. Where there is none the thread ends, which the
 # test above checks on every system.
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have another OpenMP library")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"),
+    reason="threads are counted in /proc, and only libgomp has a pool for each",
+)
 def test_an_idle_thread_ends_its_pool_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_sam_lora.session.jobs.worker.IDLE_SECONDS", 0.01)
     pools: list[set[str]] = []

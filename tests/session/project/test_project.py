@@ -369,7 +369,9 @@ def _in_a_child(work: Callable[[int], None]) -> tuple[int, int]:
 
 
 # Windows has neither fork nor SIGKILL, so this way of dying cannot be made there; files are written in the same way.
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="the killed process is made with fork and SIGKILL, which Windows lacks"
+)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_program_killed_at_any_moment_loses_no_label_that_was_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
