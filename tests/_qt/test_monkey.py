@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
 
 from napari_sam_lora import Model, load_model
+from napari_sam_lora._qt.layers.coordinates import plane_to_data
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import plane_to_data
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.session import PlaneKey
 

@@ -10,9 +10,9 @@ import pytest
 from napari_sam_lora._qt.automatic.controller import CANCELLED, NOTHING_FOUND
 from napari_sam_lora._qt.automatic.panel import LOADING, EverythingBox
 from napari_sam_lora._qt.automatic.parameters import SMALLEST, everything_form
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE
 from napari_sam_lora.parameters.everything import EverythingConfig

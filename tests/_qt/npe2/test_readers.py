@@ -11,8 +11,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_sam_lora import Model
+from napari_sam_lora._qt.layers.coordinates import current_plane
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
-from napari_sam_lora._qt.viewer.coordinates import current_plane
 from napari_sam_lora.lora.adapter import Adapter, AdapterInfo
 from napari_sam_lora.lora.inject import LoRAConfig, adapter_parameters, attach
 

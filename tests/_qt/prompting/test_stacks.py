@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_sam_lora._qt.layers.napari_stores import NapariStore
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import NapariStore
 from napari_sam_lora.io.samples import nuclei_pair
 from napari_sam_lora.labels import LabelledObject
 from napari_sam_lora.session import LabelSet, PlaneKey

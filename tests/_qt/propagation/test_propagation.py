@@ -16,6 +16,7 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QSpinBox, QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.adapters.panel import AdaptersPanel
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora._qt.objects.model import ORIGIN
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.propagation.controller import ACCEPTED, DISCARDED, LAYERS_REMOVED, propagation_controller_of
@@ -29,7 +30,6 @@ from napari_sam_lora._qt.propagation.panel import (
 )
 from napari_sam_lora._qt.propagation.progress_view import NO_PREVIEW
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.preferences import RememberedSettings
 from napari_sam_lora._qt.widgets.controls import Notice
 from napari_sam_lora._qt.widgets.layout import collapsible

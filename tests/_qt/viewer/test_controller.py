@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_sam_lora import Model
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora._qt.prompting.panel import PromptPanel
 from napari_sam_lora._qt.viewer import controller as module
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
 from napari_sam_lora.labels import LabelledObject
 from napari_sam_lora.session import CancelToken, Session

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam_lora._qt.layers.layer_clicks import LayerClicks
 from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
-from napari_sam_lora._qt.viewer.layer_clicks import LayerClicks
 from napari_sam_lora.session import PlaneKey, Proposal
 
 NAME = "SAM proposal"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora.session import PlaneKey
 from napari_sam_lora.session.everything.found_plane import ClickSearch, Search
 

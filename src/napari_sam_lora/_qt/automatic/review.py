@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_lora._qt.automatic.image_focus import ImageFocus
 from napari_sam_lora._qt.automatic.layer import ProposalLayer
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora.session import PlaneKey, Proposal
 from napari_sam_lora.session.everything.found_plane import FoundPlane, cut_again, propose
 from napari_sam_lora.session.everything.run import EverythingRun

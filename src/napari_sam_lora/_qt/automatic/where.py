@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora.session import PlaneKey
 
 Where = Literal["plane", "planes", "images"]

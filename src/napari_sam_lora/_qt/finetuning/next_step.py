@@ -8,9 +8,9 @@ from typing import Any
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_sam_lora._qt.finetuning.controller import FinetuningController
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.prompting.panel import open_prompt_panel
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.widgets.controls import Notice, button
 from napari_sam_lora.session import LabelSet, PlaneKey
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam_lora._qt.layers.napari_stores import fits
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import fits
 from napari_sam_lora.session import LabelSet, ObjectRecord
 from napari_sam_lora.text import pluralize
 

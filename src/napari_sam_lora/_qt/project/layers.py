@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from napari.utils.notifications import show_warning
 
+from napari_sam_lora._qt.layers.napari_stores import METADATA_KEY
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY
 from napari_sam_lora.session.project.image_references import FoundImage
 from napari_sam_lora.session.project.loader import Project, ProjectLabels, restore
 from napari_sam_lora.session.project.snapshot import Extras

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSizePolicy, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
-from napari_sam_lora._qt.viewer.active_layers import name_of_labels
+from napari_sam_lora._qt.layers.active_layers import name_of_labels
 from napari_sam_lora._qt.viewer.controller import Controller
 from napari_sam_lora._qt.widgets.controls import ElidedButton, LayerCombo, Notice, button
 from napari_sam_lora._qt.widgets.layout import column, heading, row

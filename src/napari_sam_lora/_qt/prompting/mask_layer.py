@@ -10,9 +10,9 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
+from napari_sam_lora._qt.layers.coordinates import data_shape, from_thin, plane_transform, thin_shape, to_thin
+from napari_sam_lora._qt.layers.napari_stores import METADATA_KEY
 from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, DrawnPrompts, items_of
-from napari_sam_lora._qt.viewer.coordinates import data_shape, from_thin, plane_transform, thin_shape, to_thin
-from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import Draft, PlaneKey
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam_lora._qt.layers.active_layers import ActiveLayers
+from napari_sam_lora._qt.layers.coordinates import data_shape, world_to_data
 from napari_sam_lora._qt.prompting.prompt_drawing import PromptDrawing
 from napari_sam_lora._qt.prompting.prompt_layers import MODES
-from napari_sam_lora._qt.viewer.active_layers import ActiveLayers
-from napari_sam_lora._qt.viewer.coordinates import data_shape, world_to_data
 
 MODIFIERS = ("Shift",)
 MAX_DRAG = 5  # screen pixels between press and release, as for adding a point in napari

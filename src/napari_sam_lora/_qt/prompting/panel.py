@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QDockWidget, QLabel, QWidget
 
 from napari_sam_lora._qt.automatic.image_focus import uncover
 from napari_sam_lora._qt.automatic.panel import EverythingBox
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.objects.table import ObjectsTable
 from napari_sam_lora._qt.project.panel import ProjectBox
 from napari_sam_lora._qt.prompting.commit import CommitBox
@@ -19,7 +20,6 @@ from napari_sam_lora._qt.prompting.tools import ToolBox
 from napari_sam_lora._qt.propagation.panel import PropagationBox
 from napari_sam_lora._qt.viewer import shortcuts
 from napari_sam_lora._qt.viewer.controller import Controller, controller_of
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.widgets.controls import NO_IMAGE, LayerCombo, Notice, TextLabel
 from napari_sam_lora._qt.widgets.layout import ScrollPanel, collapsible, row
 from napari_sam_lora.session.plane_key import last_axes_planes

@@ -9,8 +9,8 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_sam_lora._qt.viewer.coordinates import plane_transform, to_thin
-from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
+from napari_sam_lora._qt.layers.coordinates import plane_transform, to_thin
+from napari_sam_lora._qt.layers.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.regions import Region, union_box
 from napari_sam_lora.session import PlaneKey
 from napari_sam_lora.session.plane_key import Box

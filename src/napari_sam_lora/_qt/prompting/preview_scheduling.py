@@ -9,8 +9,8 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_sam_lora._qt.layers.active_layers import ActiveLayers
 from napari_sam_lora._qt.prompting.preview_layer import PreviewLayer
-from napari_sam_lora._qt.viewer.active_layers import ActiveLayers
 from napari_sam_lora._qt.viewer.thread_bridge import ThreadBridge
 from napari_sam_lora.session import MaskOptions, Preview, Session
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam_lora._qt.viewer.coordinates import (
+from napari_sam_lora._qt.layers.coordinates import (
     Points,
     between_layers,
     data_shape,
@@ -19,7 +19,7 @@ from napari_sam_lora._qt.viewer.coordinates import (
     is_in_plane,
     plane_to_data,
 )
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import Draft, PlaneKey, PromptItem

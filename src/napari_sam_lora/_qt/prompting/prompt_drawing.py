@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 from napari.layers import Points
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_sam_lora._qt.layers.active_layers import ActiveLayers
+from napari_sam_lora._qt.layers.layer_registry import LayerRegistry
 from napari_sam_lora._qt.prompting import prompt_conversion
 from napari_sam_lora._qt.prompting.prompt_conversion import DrawnPrompts
 from napari_sam_lora._qt.prompting.prompt_layers import FINAL_ACTIONS, PromptLayers, Tool
-from napari_sam_lora._qt.viewer.active_layers import ActiveLayers
-from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
 from napari_sam_lora.session import PlaneKey, Session
 
 

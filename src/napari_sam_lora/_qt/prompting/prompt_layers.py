@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_sam_lora._qt.layers.coordinates import data_shape, snapped_transform
+from napari_sam_lora._qt.layers.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora._qt.prompting import prompt_conversion
 from napari_sam_lora._qt.prompting.mask_layer import MaskLayer
 from napari_sam_lora._qt.prompting.prompt_conversion import COLOURS, OBJECT, POLARITY, POLARITY_NAMES, DrawnPrompts
-from napari_sam_lora._qt.viewer.coordinates import data_shape, snapped_transform
-from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.session import Draft, PlaneKey
 
 Tool = Literal["point", "box", "lasso", "scribble", "mask"]

@@ -6,9 +6,9 @@ from napari.layers import Points, Shapes
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QWidget
 from superqt.utils import signals_blocked
 
+from napari_sam_lora._qt.layers.napari_stores import is_managed
 from napari_sam_lora._qt.prompting.prompt_layers import Tool
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.napari_stores import is_managed
 from napari_sam_lora._qt.widgets.controls import LayerCombo, TextLabel, button
 from napari_sam_lora._qt.widgets.layout import column, heading, row
 

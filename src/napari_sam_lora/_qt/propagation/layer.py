@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
+from napari_sam_lora._qt.layers.coordinates import data_shape, transform_of
+from napari_sam_lora._qt.layers.layer_clicks import LayerClicks
+from napari_sam_lora._qt.layers.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora._qt.prompting.preview_layer import COLOURS, preview_colormap
-from napari_sam_lora._qt.viewer.coordinates import data_shape, transform_of
-from napari_sam_lora._qt.viewer.layer_clicks import LayerClicks
-from napari_sam_lora._qt.viewer.napari_stores import METADATA_KEY, role_of
 from napari_sam_lora.regions import Region
 from napari_sam_lora.session import PlaneKey, ProposedChange
 

@@ -8,8 +8,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QSpinBox
 from superqt.utils import signals_blocked
 
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora._qt.viewer.controller import Controller
-from napari_sam_lora._qt.viewer.coordinates import data_shape
 from napari_sam_lora._qt.widgets.layout import row
 
 

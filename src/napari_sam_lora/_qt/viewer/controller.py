@@ -12,16 +12,16 @@ from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_sam_lora._qt.layers.active_layers import ActiveLayers
+from napari_sam_lora._qt.layers.coordinates import current_plane
+from napari_sam_lora._qt.layers.layer_registry import LayerRegistry
+from napari_sam_lora._qt.layers.napari_stores import unwrap
 from napari_sam_lora._qt.prompting.negative_clicks import NegativeClicks
 from napari_sam_lora._qt.prompting.preview_scheduling import PreviewScheduler
 from napari_sam_lora._qt.prompting.prompt_drawing import PromptDrawing
 from napari_sam_lora._qt.prompting.prompt_layers import Tool
-from napari_sam_lora._qt.viewer.active_layers import ActiveLayers
 from napari_sam_lora._qt.viewer.close_guards import WindowCloseGuard, ask_to_discard_training, main_window_of
-from napari_sam_lora._qt.viewer.coordinates import current_plane
-from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
 from napari_sam_lora._qt.viewer.model_loader import ModelLoader
-from napari_sam_lora._qt.viewer.napari_stores import unwrap
 from napari_sam_lora._qt.viewer.preferences import apply_preferences, preferences
 from napari_sam_lora._qt.viewer.progress import ProgressBars
 from napari_sam_lora._qt.viewer.shortcuts import KeyBinder

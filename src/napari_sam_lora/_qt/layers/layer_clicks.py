@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam_lora._qt.viewer.coordinates import world_to_data
+from napari_sam_lora._qt.layers.coordinates import world_to_data
 
 # A click that moved by more pixels of the canvas has dragged the image.
 DRAG_PIXELS = 3

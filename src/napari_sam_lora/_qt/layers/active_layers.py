@@ -8,7 +8,7 @@ from weakref import ref
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_lora._qt.viewer.coordinates import (
+from napari_sam_lora._qt.layers.coordinates import (
     current_plane,
     data_shape,
     data_to_world,
@@ -16,9 +16,9 @@ from napari_sam_lora._qt.viewer.coordinates import (
     transform_of,
     unit_factors,
 )
-from napari_sam_lora._qt.viewer.label_owners import LabelOwners
-from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
-from napari_sam_lora._qt.viewer.napari_stores import fits, is_managed, placement_metadata
+from napari_sam_lora._qt.layers.label_owners import LabelOwners
+from napari_sam_lora._qt.layers.layer_registry import LayerRegistry
+from napari_sam_lora._qt.layers.napari_stores import fits, is_managed, placement_metadata
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey, Session
 

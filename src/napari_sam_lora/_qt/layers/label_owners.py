@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from napari_sam_lora._qt.viewer.layer_registry import LayerRegistry
-from napari_sam_lora._qt.viewer.napari_stores import fits
+from napari_sam_lora._qt.layers.layer_registry import LayerRegistry
+from napari_sam_lora._qt.layers.napari_stores import fits
 from napari_sam_lora.session import LabelSet, Session
 
 

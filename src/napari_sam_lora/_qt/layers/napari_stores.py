@@ -14,7 +14,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_sam_lora._qt.viewer.coordinates import data_shape
+from napari_sam_lora._qt.layers.coordinates import data_shape
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey
 from napari_sam_lora.session.labels.stores import Pixels, own_dtype

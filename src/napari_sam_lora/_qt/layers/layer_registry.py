@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_sam_lora._qt.viewer.coordinates import current_plane, data_shape
-from napari_sam_lora._qt.viewer.napari_stores import (
+from napari_sam_lora._qt.layers.coordinates import current_plane, data_shape
+from napari_sam_lora._qt.layers.napari_stores import (
     NapariSource,
     NapariStore,
     is_managed,

@@ -11,7 +11,7 @@ from error_codes import raises
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points
 
-from napari_sam_lora._qt.viewer.coordinates import (
+from napari_sam_lora._qt.layers.coordinates import (
     between_layers,
     current_plane,
     from_thin,
@@ -21,7 +21,7 @@ from napari_sam_lora._qt.viewer.coordinates import (
     transform_of,
     world_to_data,
 )
-from napari_sam_lora._qt.viewer.napari_stores import NapariSource, NapariStore
+from napari_sam_lora._qt.layers.napari_stores import NapariSource, NapariStore
 from napari_sam_lora.errors import InputError
 from napari_sam_lora.session import PlaneKey
 
